@@ -1,0 +1,35 @@
+//! What crosses the wire or survives a reset, and the pure machines over it.
+//!
+//! Everything here is `no_std` and allocates nothing: the same code decides on a Linux
+//! box and on a microcontroller. Time is an argument, randomness is an argument, and
+//! payload bytes never enter a machine.
+//!
+//! Read in this order:
+//! 1. [`limits`]: every bound, with its unit and its reason;
+//! 2. [`ids`], [`manifest`], [`order`], [`report`]: the nouns;
+//! 3. [`codec`], [`record`], [`topics`]: how they become bytes and where those travel;
+//! 4. [`envelope`], [`trust`]: how bytes become [`trust::Verified`];
+//! 5. [`slot`], [`machine`]: what a device remembers, and what it does next;
+//! 6. [`transfer`]: how chunks arrive; [`histogram`], [`health`]: how a model is doing.
+#![no_std]
+#![forbid(unsafe_code)]
+
+#[cfg(test)]
+extern crate std;
+
+pub mod codec;
+pub mod envelope;
+pub mod health;
+pub mod histogram;
+pub mod ids;
+pub mod limits;
+pub mod machine;
+pub mod manifest;
+pub mod order;
+pub mod reason;
+pub mod record;
+pub mod report;
+pub mod slot;
+pub mod topics;
+pub mod transfer;
+pub mod trust;

@@ -1,0 +1,75 @@
+//! Every bound of the protocol, with its unit in the name and the reason beside it.
+//!
+//! A bound that two sides must agree on lives here and nowhere else.
+
+/// Length of a device id. 64 keeps the longest topic under the 256 bytes of AWS IoT Core.
+pub const DEVICE_ID_BYTES_MAX: usize = 64;
+/// Length of a model name; it is a topic level as well.
+pub const MODEL_NAME_BYTES_MAX: usize = 64;
+/// Length of a version label. Only people read it; order comes from the counter.
+pub const VERSION_BYTES_MAX: usize = 32;
+/// Length of the sentence an operator leaves with an override. One line of a terminal.
+pub const NOTE_BYTES_MAX: usize = 120;
+
+/// Chunk size unless the importer says otherwise: four in flight on a 60 s keep-alive
+/// need only 4.4 kB/s, so that slow links keep their session.
+pub const CHUNK_BYTES_DEFAULT: u32 = 32 * 1024;
+/// Largest chunk: with topic and header it stays under 64 000 bytes, which every broker
+/// and bridge we know of takes.
+pub const CHUNK_BYTES_MAX: u32 = 60 * 1024;
+/// Smallest chunk: below this the MQTT framing costs more than a tenth of the bytes.
+pub const CHUNK_BYTES_MIN: u32 = 256;
+/// Chunks of one artifact: the chunk list (32 bytes each) is then itself one chunk.
+pub const CHUNKS_MAX: usize = 1920;
+/// Largest artifact in bytes: all chunks at the largest size (112.5 MiB).
+pub const ARTIFACT_BYTES_MAX: u32 = CHUNK_BYTES_MAX * CHUNKS_MAX as u32;
+
+/// Encoded manifest. Holds four variants; small enough for a microcontroller's stack.
+pub const MANIFEST_BYTES_MAX: usize = 2048;
+/// Encoded order of one device, all its models included.
+pub const ORDER_BYTES_MAX: usize = 4096;
+/// Signatures on one envelope: a threshold over more people than this is not run by hand.
+pub const SIGNATURES_MAX: usize = 8;
+/// Envelope around the largest payload: 80 bytes a signature and the framing.
+pub const ENVELOPE_BYTES_MAX: usize = ORDER_BYTES_MAX + 80 * SIGNATURES_MAX + 16;
+/// Keys of one authority.
+pub const AUTHORITY_KEYS_MAX: usize = 8;
+
+/// Models on one device. Each costs two slots; more belong on a bigger device.
+pub const MODELS_PER_DEVICE_MAX: usize = 8;
+/// Forms of one release (`onnx`, `qnn`, and room for hardware-specific ones).
+pub const VARIANTS_MAX: usize = 4;
+/// Releases a device remembers as bad per model. When the list is full the oldest entry
+/// goes, and the report counts it: a release that old is below the floor in practice.
+pub const POISON_MAX: usize = 16;
+/// Ungraceful ends that a release may cause in its trial before it is poisoned as
+/// `Interrupted`. Three: one is a power cut, two are bad luck, three are the model.
+pub const TRIAL_TRIES_MAX: u8 = 3;
+/// Times a download is repeated because the whole file did not match although each chunk
+/// did: that is storage rotting, and the third time it is the release.
+pub const VERIFY_RETRIES_MAX: u8 = 2;
+
+/// Encoded slot table, in bytes, header and CRC included.
+pub const TABLE_BYTES_MAX: usize = 3072;
+/// Encoded report (presence, state, telemetry, ack, want).
+pub const REPORT_BYTES_MAX: usize = 4096;
+/// Answer classes that are counted one by one; the rest share the last counter.
+pub const CLASSES_MAX: usize = 64;
+/// Pieces asked for in one `want` message: what a controller may have in flight for one
+/// device, so that a thousand devices cannot make it buffer a gigabyte.
+pub const WANT_PIECES_MAX: usize = 8;
+
+/// Chunks in flight at once. Brokers allow at least eight filters in a SUBSCRIBE.
+pub const WINDOW_CHUNKS_MAX: usize = 8;
+/// First wait for a chunk before it is asked for again, in milliseconds.
+pub const CHUNK_TIMEOUT_MS: u64 = 5_000;
+/// Longest wait between two asks for the same chunk, in milliseconds.
+pub const CHUNK_BACKOFF_MS_MAX: u64 = 60_000;
+/// Wait before a step that failed for want of network or disk is tried again, in ms.
+pub const STEP_RETRY_MS: u64 = 2_000;
+/// Longest such wait, in milliseconds: an operator who frees the disk sees it resume.
+pub const STEP_RETRY_MS_MAX: u64 = 60_000;
+
+/// Answers that the health window keeps. At least the largest `probation_answers` that
+/// makes sense for a p95 (with 512 answers, 25 lie above it).
+pub const HEALTH_WINDOW_ANSWERS: usize = 512;

@@ -1,0 +1,181 @@
+//! The manifest: what the release authority says about one release of one model.
+//!
+//! A release is a published manifest; its digest is the SHA-256 of the exact manifest
+//! bytes. The manifest stays small (it must fit a microcontroller's RAM): model bytes,
+//! golden vectors and chunk lists are artifacts of their own that it names by digest.
+
+use heapless::Vec;
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{Counter, Digest, ModelName, Note, Version};
+use crate::limits::{
+    ARTIFACT_BYTES_MAX, CHUNK_BYTES_MAX, CHUNK_BYTES_MIN, CHUNKS_MAX, VARIANTS_MAX,
+};
+
+/// One release of one model, as the release authority signs it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// Which model this is a release of.
+    pub model: ModelName,
+    /// What people call it.
+    pub version: Version,
+    /// Its place in the order of releases; greater than that of every earlier release.
+    pub counter: Counter,
+    /// Once a device has confirmed this release it refuses every release below this
+    /// counter. Default: the previous release's, so that one step back stays possible.
+    pub min_release: Counter,
+    /// The forms it comes in.
+    pub variants: Vec<Variant, VARIANTS_MAX>,
+    /// How near its answers to the golden vectors must come.
+    pub golden: GoldenRule,
+    /// Why the importer took it although its golden vectors did not match, if so.
+    pub golden_mismatch_accepted: Option<Note>,
+}
+
+/// The form of a release for one kind of target.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Variant {
+    /// Which form.
+    pub kind: VariantKind,
+    /// The model file.
+    pub model: Artifact,
+    /// The golden vectors for it.
+    pub golden: Artifact,
+}
+
+/// Which engine a variant is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum VariantKind {
+    /// An ONNX file, run by tract on Linux.
+    Onnx,
+    /// An int8 region file for our own kernels, the same bytes on Linux and MCU.
+    Qnn,
+}
+
+/// Bytes with a digest, and how they are cut for the wire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Artifact {
+    /// SHA-256 of all bytes.
+    pub digest: Digest,
+    /// Length in bytes.
+    pub bytes: u32,
+    /// Length of every chunk but the last, in bytes.
+    pub chunk_bytes: u32,
+    /// SHA-256 of the chunk list: the SHA-256 of each chunk, 32 bytes each, in order.
+    pub chunk_list: Digest,
+}
+
+/// How near a model's answers must come to its golden vectors.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct GoldenRule {
+    /// Largest absolute difference of any output value.
+    pub abs_err_max: f32,
+    /// Whether the largest output must be at the same place.
+    pub same_top1: bool,
+}
+
+/// A manifest or one of its artifacts breaks a bound.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ManifestError {
+    /// An artifact without bytes.
+    #[error("an artifact is empty")]
+    Empty,
+    /// An artifact over the bound.
+    #[error("an artifact has {0} bytes, at most {ARTIFACT_BYTES_MAX} are allowed")]
+    TooLarge(u32),
+    /// A chunk size outside its bounds.
+    #[error("chunks of {0} bytes; allowed are {CHUNK_BYTES_MIN} to {CHUNK_BYTES_MAX}")]
+    ChunkBytes(u32),
+    /// More chunks than one list holds.
+    #[error("{0} chunks, at most {CHUNKS_MAX} are allowed: use larger chunks")]
+    TooManyChunks(u32),
+    /// No form to run.
+    #[error("no variant")]
+    NoVariant,
+    /// Two variants of one kind: which is meant?
+    #[error("two variants of one kind")]
+    TwiceTheKind,
+    /// A floor above the release itself would refuse the release.
+    #[error("min_release {min} is above the release's own counter {counter}")]
+    FloorAboveCounter {
+        /// The floor.
+        min: Counter,
+        /// The release's counter.
+        counter: Counter,
+    },
+    /// A tolerance that every answer or no answer meets.
+    #[error("golden tolerance is not a finite number of at least 0")]
+    Tolerance,
+}
+
+impl Artifact {
+    /// Number of chunks.
+    pub fn chunk_count(&self) -> u32 {
+        self.bytes.div_ceil(self.chunk_bytes.max(1))
+    }
+
+    /// Length of chunk `index` in bytes, `None` past the end.
+    pub fn chunk_len(&self, index: u32) -> Option<u32> {
+        let start = self.chunk_bytes.checked_mul(index)?;
+        (start < self.bytes).then(|| (self.bytes - start).min(self.chunk_bytes))
+    }
+
+    /// Length of the chunk list in bytes.
+    pub fn chunk_list_bytes(&self) -> u32 {
+        self.chunk_count() * 32
+    }
+
+    /// Checks the bounds.
+    ///
+    /// # Errors
+    /// [`ManifestError`] names the bound that is broken.
+    pub fn check(&self) -> Result<(), ManifestError> {
+        if self.bytes == 0 {
+            return Err(ManifestError::Empty);
+        }
+        if self.bytes > ARTIFACT_BYTES_MAX {
+            return Err(ManifestError::TooLarge(self.bytes));
+        }
+        if !(CHUNK_BYTES_MIN..=CHUNK_BYTES_MAX).contains(&self.chunk_bytes) {
+            return Err(ManifestError::ChunkBytes(self.chunk_bytes));
+        }
+        match self.chunk_count() {
+            count if count as usize > CHUNKS_MAX => Err(ManifestError::TooManyChunks(count)),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Manifest {
+    /// Checks every bound. Called at signing and again wherever a manifest is admitted.
+    ///
+    /// # Errors
+    /// [`ManifestError`] names the bound that is broken.
+    pub fn check(&self) -> Result<(), ManifestError> {
+        if self.variants.is_empty() {
+            return Err(ManifestError::NoVariant);
+        }
+        for (at, variant) in self.variants.iter().enumerate() {
+            variant.model.check()?;
+            variant.golden.check()?;
+            if self.variants[..at].iter().any(|v| v.kind == variant.kind) {
+                return Err(ManifestError::TwiceTheKind);
+            }
+        }
+        if self.min_release > self.counter {
+            return Err(ManifestError::FloorAboveCounter {
+                min: self.min_release,
+                counter: self.counter,
+            });
+        }
+        if !(self.golden.abs_err_max.is_finite() && self.golden.abs_err_max >= 0.0) {
+            return Err(ManifestError::Tolerance);
+        }
+        Ok(())
+    }
+
+    /// The variant of `kind`, if the release has it.
+    pub fn variant(&self, kind: VariantKind) -> Option<&Variant> {
+        self.variants.iter().find(|v| v.kind == kind)
+    }
+}

@@ -1,0 +1,95 @@
+//! The order: what the director says one device runs now.
+//!
+//! One order per device holds the whole desired state, so that losing any number of
+//! orders is harmless: the newest one says everything.
+
+use heapless::Vec;
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{DeviceId, Digest, Generation, ModelName, RolloutId};
+use crate::limits::MODELS_PER_DEVICE_MAX;
+use crate::manifest::VariantKind;
+
+/// Signed desired state of one device.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Order {
+    /// The only device that it is for.
+    pub device: DeviceId,
+    /// Rises with every order; a device never acts on one that is not above its last.
+    pub generation: Generation,
+    /// When it was signed, Unix seconds.
+    pub issued_s: u64,
+    /// When it stops being good for starting anything new, Unix seconds. What runs goes
+    /// on running.
+    pub expires_s: u64,
+    /// The device's own nonce, where the device has no clock to judge freshness by.
+    pub nonce: Option<[u8; 16]>,
+    /// The models. One that is not named here is left as it is.
+    pub models: Vec<ModelOrder, MODELS_PER_DEVICE_MAX>,
+}
+
+/// What one model on the device shall do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Action {
+    /// Run this release: fetch it if need be, try it, keep it if it proves itself.
+    Run,
+    /// Go back to this release at once. It must be on the device already.
+    Rollback,
+    /// Stop serving the model and forget its bytes; floor and poison list stay.
+    Remove,
+}
+
+/// The part of an order for one model.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ModelOrder {
+    /// Which model.
+    pub model: ModelName,
+    /// Which release: the digest of its manifest.
+    pub release: Digest,
+    /// Which form of it.
+    pub variant: VariantKind,
+    /// What to do with it.
+    pub action: Action,
+    /// On whose behalf, so that reports can be counted where they belong.
+    pub rollout: RolloutId,
+    /// How to judge it.
+    pub policy: Policy,
+}
+
+/// How a device judges a release in its probation, offline if need be.
+///
+/// A bound of 0 is off, where that is said. Both `probation_s` and `probation_answers`
+/// must be reached before a release is confirmed: unknown is never healthy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Policy {
+    /// Shortest probation, seconds.
+    pub probation_s: u32,
+    /// Real answers that must have been given in probation. 0: none needed, for models
+    /// that nobody may ask for days; time alone then confirms.
+    pub probation_answers: u32,
+    /// Failed answers per thousand that are tolerated.
+    pub error_permille_max: u16,
+    /// 95th percentile of the latency that is tolerated, microseconds. 0: off.
+    pub p95_us_max: u32,
+    /// Share of the most frequent class per thousand that is tolerated. 1000: off.
+    pub collapse_permille_max: u16,
+    /// Deadline of the self-test, milliseconds.
+    pub self_test_ms_max: u32,
+    /// Address space of the self-test's process, MiB.
+    pub self_test_mib_max: u32,
+}
+
+impl Default for Policy {
+    /// Ten minutes and a hundred answers, 2 % errors, no class above 95 %.
+    fn default() -> Self {
+        Self {
+            probation_s: 600,
+            probation_answers: 100,
+            error_permille_max: 20,
+            p95_us_max: 0,
+            collapse_permille_max: 950,
+            self_test_ms_max: 30_000,
+            self_test_mib_max: 1024,
+        }
+    }
+}

@@ -1,0 +1,164 @@
+//! Reasons: numbered where they cross the wire, one sentence for a person each.
+//!
+//! The number is the position in the enum (postcard writes that); entries are only ever
+//! added at the end. `codes_are_pinned` below holds them down.
+
+use core::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// Why something was refused, undone, or has to wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum Reason {
+    /// The self-test's answers differ from the golden vectors.
+    Golden,
+    /// The validator or the engine would not take the model.
+    LoadFailed,
+    /// The self-test's process died.
+    SelfTestCrashed,
+    /// The self-test did not end by its deadline.
+    SelfTestTimeout,
+    /// The self-test asked for more memory than it may have.
+    SelfTestMemory,
+    /// Too many failed answers in probation.
+    HealthErrors,
+    /// Answers too slow in probation.
+    HealthLatency,
+    /// Answers collapsed to one class in probation.
+    HealthCollapse,
+    /// The device ended three times without warning in this release's trial.
+    Interrupted,
+    /// The stored bytes do not match what was signed, however often they were fetched.
+    Verification,
+    /// The release's counter is below the device's floor.
+    BelowFloor,
+    /// The device remembers this release as bad.
+    Poisoned,
+    /// The release does not come in the form ordered.
+    NoVariant,
+    /// A rollback names a release that is not on the device.
+    NotOnDevice,
+    /// The manifest's signature does not hold, or it is for another model.
+    Untrusted,
+    /// No bytes arrive. Waits and goes on by itself.
+    Network,
+    /// No room on the disk. Waits and goes on by itself.
+    DiskFull,
+    /// The disk failed otherwise. Waits and tries again.
+    DiskError,
+    /// The self-test could not be started (no memory, no process). Waits and tries again.
+    Environment,
+    /// A newer order took its place before it was done.
+    Superseded,
+    /// The engine would not load in the agent although the self-test passed.
+    ActivationFailed,
+    /// The slot's bytes no longer match what was signed: storage rot, found at boot.
+    Corrupt,
+    /// The order was signed for a time that has passed.
+    Expired,
+    /// The device already acted on a newer order.
+    Stale,
+}
+
+impl Reason {
+    /// Whether it says something about the release itself, so that the release is
+    /// poisoned at once. Network, disk and the environment never do.
+    pub fn is_verdict(self) -> bool {
+        matches!(
+            self,
+            Self::Golden
+                | Self::LoadFailed
+                | Self::SelfTestCrashed
+                | Self::SelfTestTimeout
+                | Self::SelfTestMemory
+                | Self::HealthErrors
+                | Self::HealthLatency
+                | Self::HealthCollapse
+                | Self::Interrupted
+                | Self::Verification
+                | Self::ActivationFailed
+        )
+    }
+
+    /// Stable upper-case name for logs, JSON and dashboards.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::Golden => "GOLDEN",
+            Self::LoadFailed => "LOAD_FAILED",
+            Self::SelfTestCrashed => "SELF_TEST_CRASHED",
+            Self::SelfTestTimeout => "SELF_TEST_TIMEOUT",
+            Self::SelfTestMemory => "SELF_TEST_MEMORY",
+            Self::HealthErrors => "HEALTH_ERRORS",
+            Self::HealthLatency => "HEALTH_LATENCY",
+            Self::HealthCollapse => "HEALTH_COLLAPSE",
+            Self::Interrupted => "INTERRUPTED",
+            Self::Verification => "VERIFICATION",
+            Self::BelowFloor => "BELOW_FLOOR",
+            Self::Poisoned => "POISONED",
+            Self::NoVariant => "NO_VARIANT",
+            Self::NotOnDevice => "NOT_ON_DEVICE",
+            Self::Untrusted => "UNTRUSTED",
+            Self::Network => "NETWORK",
+            Self::DiskFull => "DISK_FULL",
+            Self::DiskError => "DISK_ERROR",
+            Self::Environment => "ENVIRONMENT",
+            Self::Superseded => "SUPERSEDED",
+            Self::ActivationFailed => "ACTIVATION_FAILED",
+            Self::Corrupt => "CORRUPT",
+            Self::Expired => "EXPIRED",
+            Self::Stale => "STALE",
+        }
+    }
+}
+
+impl fmt::Display for Reason {
+    /// One sentence, what happened and what can be done.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Golden => "its answers differ from the golden vectors; import a corrected release",
+            Self::LoadFailed => "the engine does not take the model; check it with `fleetway model import`",
+            Self::SelfTestCrashed => "the self-test crashed on it; import a corrected release",
+            Self::SelfTestTimeout => "the self-test did not end by its deadline; a faster model or a longer deadline is needed",
+            Self::SelfTestMemory => "the self-test ran out of its memory; a smaller model or a larger bound is needed",
+            Self::HealthErrors => "too many answers failed in probation",
+            Self::HealthLatency => "answers were too slow in probation",
+            Self::HealthCollapse => "answers collapsed to one class in probation",
+            Self::Interrupted => "the device ended three times without warning while trying it",
+            Self::Verification => "the stored bytes do not match what was signed, however often they are fetched",
+            Self::BelowFloor => "it is older than the device's version floor; publish the bytes under a new counter",
+            Self::Poisoned => "the device remembers it as bad; publish the bytes under a new counter to try again",
+            Self::NoVariant => "it does not come in the form that this device runs",
+            Self::NotOnDevice => "the release to go back to is not on the device; use run, not rollback",
+            Self::Untrusted => "its manifest is not signed by this fleet's release authority, or is for another model",
+            Self::Network => "no bytes arrive; goes on by itself when the link is back",
+            Self::DiskFull => "no room on the disk; goes on by itself when there is",
+            Self::DiskError => "the disk failed; trying again",
+            Self::Environment => "the self-test could not be started; trying again",
+            Self::Superseded => "a newer order took its place",
+            Self::ActivationFailed => "the engine did not load although the self-test passed",
+            Self::Corrupt => "the stored bytes rotted; they are fetched again",
+            Self::Expired => "the order is past its time; the controller must renew it",
+            Self::Stale => "the device already acted on a newer order",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_are_pinned() {
+        let number = |reason: Reason| {
+            let mut buf = [0; 4];
+            postcard::to_slice(&reason, &mut buf).map(|b| b[0])
+        };
+        assert_eq!(number(Reason::Golden), Ok(0));
+        assert_eq!(number(Reason::HealthCollapse), Ok(7));
+        assert_eq!(number(Reason::Interrupted), Ok(8));
+        assert_eq!(number(Reason::Network), Ok(15));
+        assert_eq!(number(Reason::Superseded), Ok(19));
+        assert_eq!(number(Reason::Stale), Ok(23));
+    }
+}

@@ -1,0 +1,201 @@
+//! What a device says: presence, reported state, telemetry, acks, and chunk requests.
+//!
+//! Reports carry the boot's epoch and a rising sequence number, because brokers lose,
+//! repeat and reorder: of two reports the one with the greater `(epoch, seq)` is newer.
+
+use heapless::Vec;
+use serde::{Deserialize, Serialize};
+
+use crate::health::Answer;
+use crate::histogram::Histogram;
+use crate::ids::{Counter, Digest, Generation, ShortDigest, Version};
+use crate::limits::{CHUNK_BYTES_MAX, CHUNKS_MAX, CLASSES_MAX, WANT_PIECES_MAX};
+use crate::machine::Phase;
+use crate::reason::Reason;
+use crate::slot::Outcome;
+use crate::topics::Piece;
+
+/// When something was said: a boot, and a number that rises within it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Stamp {
+    /// Number of the boot, counted durably by the device.
+    pub epoch: u64,
+    /// Rises with every report of that boot.
+    pub seq: u64,
+}
+
+/// Whether a device is there. The last will says the same with `online: false`; one of an
+/// older epoch than the newest seen is a leftover and ignored.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Presence {
+    /// When.
+    pub stamp: Stamp,
+    /// There or not.
+    pub online: bool,
+    /// Version of the agent.
+    pub agent: Version,
+    /// Highest generation acted on: the controller must order above it.
+    pub generation: Generation,
+}
+
+/// Progress of a download.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Progress {
+    /// Chunks on disk.
+    pub have: u32,
+    /// Chunks in all.
+    pub total: u32,
+}
+
+/// Reported state of one model.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct State {
+    /// When.
+    pub stamp: Stamp,
+    /// Generation of the order that it is about.
+    pub generation: Generation,
+    /// Digest of the release that the engine has loaded.
+    pub running: Option<Digest>,
+    /// Where the update is.
+    pub phase: Phase,
+    /// The release it works on.
+    pub target: Option<Digest>,
+    /// How far the download is.
+    pub progress: Progress,
+    /// What the current step waits for.
+    pub waiting: Option<Reason>,
+    /// How the last order ended.
+    pub last: Option<Outcome>,
+    /// The version floor.
+    pub floor: Counter,
+    /// Number of releases remembered as bad.
+    pub poisoned: u8,
+    /// Bad releases forgotten because the list was full.
+    pub poison_dropped: u32,
+}
+
+/// Counters of one model since the engine loaded this release. They only rise until the
+/// epoch or the release changes; the controller takes differences.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Telemetry {
+    /// When.
+    pub stamp: Stamp,
+    /// The release that gave the answers.
+    pub release: Digest,
+    /// Requests, failed ones included.
+    pub requests: u64,
+    /// Failed requests.
+    pub errors: u64,
+    /// Latencies of the answers.
+    pub latency: Histogram,
+    /// Answers by class; the last counter takes every class from its index on.
+    pub classes: Vec<u32, CLASSES_MAX>,
+    /// Resident memory of the agent, bytes.
+    pub rss_bytes: u64,
+    /// Reports that this device could not keep until they were sent.
+    pub dropped: u64,
+}
+
+impl Telemetry {
+    /// Counters at zero.
+    pub fn new(release: Digest) -> Self {
+        Self {
+            stamp: Stamp::default(),
+            release,
+            requests: 0,
+            errors: 0,
+            latency: Histogram::new(),
+            classes: Vec::new(),
+            rss_bytes: 0,
+            dropped: 0,
+        }
+    }
+
+    /// Counts an answer.
+    pub fn record(&mut self, answer: Answer) {
+        self.requests += 1;
+        if !answer.ok {
+            self.errors += 1;
+            return;
+        }
+        self.latency.record(u64::from(answer.latency_us));
+        if let Some(class) = answer.class {
+            let at = usize::from(class).min(CLASSES_MAX - 1);
+            if self.classes.len() <= at {
+                let _ = self.classes.resize(at + 1, 0);
+            }
+            self.classes[at] = self.classes[at].saturating_add(1);
+        }
+    }
+}
+
+/// A device's answer to an order.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ack {
+    /// When.
+    pub stamp: Stamp,
+    /// The order's generation (0 if it could not be read).
+    pub generation: Generation,
+    /// Digest of the order's payload as received, so that the controller knows which.
+    pub order: Digest,
+    /// Taken, or why not.
+    pub refused: Option<Reason>,
+}
+
+/// What a device asks the controller for, when the broker does not have it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Want {
+    /// Of what.
+    pub of: ShortDigest,
+    /// Which pieces.
+    pub pieces: Vec<Piece, WANT_PIECES_MAX>,
+}
+
+impl Want {
+    /// Whether the request keeps its bounds.
+    pub fn is_sane(&self) -> bool {
+        self.pieces.iter().all(|p| match p {
+            Piece::Chunk(n) => (*n as usize) < CHUNKS_MAX,
+            Piece::Release | Piece::ChunkList => true,
+        })
+    }
+}
+
+/// A piece in reply to a [`Want`]: this header, then the bytes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Block<'a> {
+    /// Of what.
+    pub of: ShortDigest,
+    /// Which piece.
+    pub piece: Piece,
+    /// Its bytes.
+    #[serde(borrow)]
+    pub bytes: &'a [u8],
+}
+
+/// Largest encoded [`Block`], in bytes.
+pub const BLOCK_BYTES_MAX: usize = CHUNK_BYTES_MAX as usize + 64;
+
+impl<'a> Block<'a> {
+    /// Reads a block; its bytes are not checked yet.
+    ///
+    /// # Errors
+    /// As [`crate::codec::decode`].
+    pub fn decode(message: &'a [u8]) -> Result<Self, crate::codec::DecodeError> {
+        use crate::codec::{DecodeError, WIRE_VERSION};
+        if message.len() > BLOCK_BYTES_MAX {
+            return Err(DecodeError::TooLarge { got: message.len(), max: BLOCK_BYTES_MAX });
+        }
+        match message.split_first() {
+            None => Err(DecodeError::Empty),
+            Some((version, _)) if *version != WIRE_VERSION => {
+                Err(DecodeError::Version { got: *version })
+            }
+            Some((_, rest)) => match postcard::take_from_bytes(rest) {
+                Ok((block, [])) => Ok(block),
+                Ok((_, trailing)) => Err(DecodeError::Trailing(trailing.len())),
+                Err(_) => Err(DecodeError::Malformed),
+            },
+        }
+    }
+}

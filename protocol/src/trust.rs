@@ -1,0 +1,260 @@
+//! How bytes from the world become something a device acts on.
+//!
+//! A [`Verified`] value has private fields and two ways in, by name: *admission*, when
+//! it arrives (signature, freshness, meant for this device), and the *re-check* at boot
+//! (signature and digest again; expiry not, because what ran goes on running). The
+//! engine takes a [`VerifiedArtifact`] and nothing else. Both authorities must agree: a
+//! manifest is admitted only for a verified order that names its digest.
+
+use crate::codec::{self, DecodeError};
+use crate::envelope::{Authority, Context, Envelope, OpenError};
+use crate::ids::{Counter, DeviceId, Digest, Generation};
+use crate::limits::{MANIFEST_BYTES_MAX, ORDER_BYTES_MAX};
+use crate::manifest::{Artifact, Manifest, ManifestError};
+use crate::order::{ModelOrder, Order};
+use crate::reason::Reason;
+
+/// The two authorities that a device believes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Keyring {
+    /// Says what may ever run.
+    pub release: Authority,
+    /// Says what this device runs now.
+    pub director: Authority,
+}
+
+/// A value that was signed by its authority and checked. See the module page.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Verified<T> {
+    value: T,
+    digest: Digest,
+}
+
+impl<T> Verified<T> {
+    /// The checked value.
+    pub fn get(&self) -> &T {
+        &self.value
+    }
+
+    /// SHA-256 of the exact bytes that were signed.
+    pub fn digest(&self) -> Digest {
+        self.digest
+    }
+}
+
+/// Why an order is not acted on.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum OrderError {
+    /// Not signed by the director.
+    #[error("order refused: {0}")]
+    Open(#[from] OpenError),
+    /// Signed, but not an order this build can read.
+    #[error("order refused: its payload is {0}")]
+    Decode(#[from] DecodeError),
+    /// For another device.
+    #[error("order refused: it is for device {0}")]
+    Device(DeviceId),
+    /// Not newer than what the device already acted on.
+    #[error("order refused: generation {got} is not above {seen}, which was acted on")]
+    Stale {
+        /// Its generation.
+        got: Generation,
+        /// The highest seen.
+        seen: Generation,
+    },
+    /// Past its time.
+    #[error("order refused: it expired {late_s} s ago; the controller must renew it")]
+    Expired {
+        /// Seconds past its time.
+        late_s: u64,
+    },
+    /// Two entries for one model: which is meant?
+    #[error("order refused: it names a model twice")]
+    Ambiguous,
+}
+
+impl Verified<Order> {
+    /// Admission of an order that arrived: director's signature, this device, newer than
+    /// `seen`, not expired at `now_s` (Unix seconds).
+    ///
+    /// # Errors
+    /// [`OrderError`] names the check that failed; nothing is changed.
+    pub fn admit(
+        bytes: &[u8],
+        keyring: &Keyring,
+        device: &DeviceId,
+        seen: Generation,
+        now_s: u64,
+    ) -> Result<Self, OrderError> {
+        let order = Self::recheck(bytes, keyring, device)?;
+        let Order { generation, expires_s, .. } = order.value;
+        if generation <= seen {
+            return Err(OrderError::Stale { got: generation, seen });
+        }
+        if now_s >= expires_s {
+            return Err(OrderError::Expired { late_s: now_s - expires_s });
+        }
+        Ok(order)
+    }
+
+    /// Re-check at boot of an order that was admitted before: signature and device.
+    ///
+    /// # Errors
+    /// [`OrderError`] names the check that failed.
+    pub fn recheck(bytes: &[u8], keyring: &Keyring, device: &DeviceId) -> Result<Self, OrderError> {
+        let envelope = Envelope::decode(bytes).map_err(OpenError::from)?;
+        let payload = envelope.open(&keyring.director, Context::Order)?;
+        let value: Order = codec::decode(payload, ORDER_BYTES_MAX)?;
+        if value.device != *device {
+            return Err(OrderError::Device(value.device));
+        }
+        let models = &value.models;
+        let twice = |(at, m): (usize, &ModelOrder)| models[..at].iter().any(|n| n.model == m.model);
+        if models.iter().enumerate().any(twice) {
+            return Err(OrderError::Ambiguous);
+        }
+        Ok(Self { digest: Digest::of(payload), value })
+    }
+}
+
+/// Why a release is not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReleaseError {
+    /// Not signed by the release authority.
+    #[error("release refused: {0}")]
+    Open(#[from] OpenError),
+    /// Signed, but not a manifest this build can read.
+    #[error("release refused: its payload is {0}")]
+    Decode(#[from] DecodeError),
+    /// A bound is broken.
+    #[error("release refused: {0}")]
+    Manifest(#[from] ManifestError),
+    /// Another release than the one that was asked for.
+    #[error("release refused: its digest is {got:.12}, ordered was {ordered:.12}")]
+    Digest {
+        /// Digest of what arrived.
+        got: Digest,
+        /// Digest in the order.
+        ordered: Digest,
+    },
+    /// A release of another model.
+    #[error("release refused: it is a release of another model")]
+    Model,
+    /// Older than the floor.
+    #[error("release refused: counter {counter} is below this device's floor {floor}")]
+    BelowFloor {
+        /// Its counter.
+        counter: Counter,
+        /// The floor.
+        floor: Counter,
+    },
+    /// Not in the form that was ordered.
+    #[error("release refused: it does not come in the form that was ordered")]
+    NoVariant,
+}
+
+impl From<ReleaseError> for Reason {
+    fn from(error: ReleaseError) -> Self {
+        match error {
+            ReleaseError::BelowFloor { .. } => Self::BelowFloor,
+            ReleaseError::NoVariant => Self::NoVariant,
+            _ => Self::Untrusted,
+        }
+    }
+}
+
+impl Verified<Manifest> {
+    /// Admission of a release for an order: release authority's signature, exactly the
+    /// digest and model that the director ordered, in the ordered form, not below `floor`.
+    ///
+    /// # Errors
+    /// [`ReleaseError`] names the check that failed.
+    pub fn admit(
+        bytes: &[u8],
+        keyring: &Keyring,
+        order: &ModelOrder,
+        floor: Counter,
+    ) -> Result<Self, ReleaseError> {
+        let release = Self::recheck(bytes, keyring, &order.release)?;
+        let manifest = &release.value;
+        if manifest.model != order.model {
+            return Err(ReleaseError::Model);
+        }
+        if manifest.variant(order.variant).is_none() {
+            return Err(ReleaseError::NoVariant);
+        }
+        if manifest.counter < floor {
+            return Err(ReleaseError::BelowFloor { counter: manifest.counter, floor });
+        }
+        Ok(release)
+    }
+
+    /// Re-check at boot of a release that was admitted before: signature and digest.
+    ///
+    /// # Errors
+    /// [`ReleaseError`] names the check that failed.
+    pub fn recheck(bytes: &[u8], keyring: &Keyring, digest: &Digest) -> Result<Self, ReleaseError> {
+        let envelope = Envelope::decode(bytes).map_err(OpenError::from)?;
+        let payload = envelope.open(&keyring.release, Context::Manifest)?;
+        let got = Digest::of(payload);
+        if got != *digest {
+            return Err(ReleaseError::Digest { got, ordered: *digest });
+        }
+        let value: Manifest = codec::decode(payload, MANIFEST_BYTES_MAX)?;
+        value.check()?;
+        Ok(Self { value, digest: got })
+    }
+}
+
+/// Bytes that are exactly the artifact which a verified manifest names.
+#[derive(Clone, Copy, Debug)]
+pub struct VerifiedArtifact<'a> {
+    bytes: &'a [u8],
+    digest: Digest,
+}
+
+/// Bytes are not the artifact that the manifest names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{bytes} bytes with digest {got:.12}; signed were {signed_bytes} with {signed:.12}")]
+pub struct ArtifactError {
+    bytes: usize,
+    got: Digest,
+    signed_bytes: u32,
+    signed: Digest,
+}
+
+impl<'a> VerifiedArtifact<'a> {
+    /// Checks `bytes` against the artifact that `pick` finds in a verified manifest.
+    ///
+    /// # Errors
+    /// [`ArtifactError`] if length or digest differ, or `pick` finds nothing.
+    pub fn check(
+        bytes: &'a [u8],
+        manifest: &Verified<Manifest>,
+        pick: impl FnOnce(&Manifest) -> Option<Artifact>,
+    ) -> Result<Self, ArtifactError> {
+        let digest = Digest::of(bytes);
+        let signed = pick(manifest.get());
+        match signed {
+            Some(signed) if signed.digest == digest && signed.bytes as usize == bytes.len() => {
+                Ok(Self { bytes, digest })
+            }
+            _ => Err(ArtifactError {
+                bytes: bytes.len(),
+                got: digest,
+                signed_bytes: signed.map_or(0, |s| s.bytes),
+                signed: signed.map_or(Digest([0; 32]), |s| s.digest),
+            }),
+        }
+    }
+
+    /// The bytes.
+    pub fn bytes(&self) -> &'a [u8] {
+        self.bytes
+    }
+
+    /// Their digest.
+    pub fn digest(&self) -> Digest {
+        self.digest
+    }
+}
