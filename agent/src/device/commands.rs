@@ -1,0 +1,160 @@
+//! What the slot machines command, carried out: durable tables, checked bytes, jobs.
+//!
+//! Before anything is tried or served, the release's signature and every byte are checked
+//! again, from the bytes that are then handed on: there is no second read in between.
+
+use fleetway_protocol::machine::{Command, Event, Token};
+use fleetway_protocol::manifest::{Manifest, VariantKind};
+use fleetway_protocol::reason::Reason;
+use fleetway_protocol::slot::{Place, ReleaseFacts, SlotId};
+use fleetway_protocol::trust::Verified;
+
+use super::{ActivateJob, Device, Now, Output, SelfTestJob, all_parts_checked};
+use crate::fs::Fs;
+use crate::store::{Part, disk_reason};
+
+/// What the slot table keeps of a manifest.
+pub(super) fn facts(manifest: &Verified<Manifest>, variant: VariantKind) -> ReleaseFacts {
+    ReleaseFacts {
+        digest: manifest.digest(),
+        counter: manifest.get().counter,
+        min_release: manifest.get().min_release,
+        variant,
+    }
+}
+
+impl<F: Fs> Device<F> {
+    pub(super) fn execute(&mut self, at: usize, now: Now, command: Command) {
+        match command {
+            Command::Persist(token) => {
+                let model = &mut self.models[at];
+                let table = model.machine.table().clone();
+                let result = self.store.put_table(&mut model.table, table);
+                let result = result.map_err(|error| disk_reason(&error));
+                model.machine.handle(now.ms, Event::Persisted(token, result));
+            }
+            Command::Admit(token) => self.start_admission(at, now, token),
+            Command::Erase(token, slot) => {
+                let result = match self.store.files(&self.models[at].name, Place::Slot(slot)) {
+                    Some(files) => files.erase().map_err(|error| disk_reason(&error)),
+                    None => Ok(()),
+                };
+                self.models[at].machine.handle(now.ms, Event::Done(token, result));
+            }
+            Command::Fetch(token, slot) => self.start_fetch(at, now, token, slot),
+            Command::CancelFetch => self.cancel_fetch(at),
+            Command::Verify(token, slot) => {
+                let result = self.checked(at, Place::Slot(slot)).map(drop);
+                self.models[at].machine.handle(now.ms, Event::Done(token, result));
+            }
+            Command::SelfTest(token, slot) => self.start_self_test(at, now, token, slot),
+            Command::Activate(token, place) => self.start_activation(at, now, token, place),
+            Command::Unload(token) => {
+                self.out.push_back(Output::Unload(self.models[at].name.clone(), token));
+            }
+            Command::Halt => self.models[at].halted = true,
+        }
+    }
+
+    /// The release at `place` and its parts, every byte checked against the signature.
+    fn checked(
+        &self,
+        at: usize,
+        place: Place,
+    ) -> Result<(Verified<Manifest>, VariantKind, [Vec<u8>; 2]), Reason> {
+        let model = &self.models[at];
+        let release = model.machine.table().release_at(place).ok_or(Reason::Verification)?;
+        let files = self.store.files(&model.name, place).ok_or(Reason::Verification)?;
+        let envelope = files.release().ok_or(Reason::Verification)?;
+        let manifest =
+            Verified::<Manifest>::recheck(&envelope, &self.config.keyring, &release.digest)
+                .map_err(|_| Reason::Verification)?;
+        if manifest.get().model != model.name {
+            return Err(Reason::Verification);
+        }
+        let parts = all_parts_checked(&files, &manifest, release.variant)?;
+        Ok((manifest, release.variant, parts))
+    }
+
+    fn start_self_test(&mut self, at: usize, now: Now, token: Token, slot: SlotId) {
+        let model = &self.models[at];
+        let policy = model.machine.table().slot(slot).policy;
+        match self.checked(at, Place::Slot(slot)) {
+            Ok((manifest, variant, [golden_bytes, model_bytes])) => {
+                let job = SelfTestJob {
+                    model: model.name.clone(),
+                    token,
+                    manifest,
+                    variant,
+                    model_bytes,
+                    golden_bytes,
+                    policy,
+                };
+                self.out.push_back(Output::SelfTest(Box::new(job)));
+            }
+            // It was right a moment ago: the disk, not the release. Tried again later.
+            Err(_) => {
+                let event = Event::Done(token, Err(Reason::DiskError));
+                self.models[at].machine.handle(now.ms, event);
+            }
+        }
+    }
+
+    fn start_activation(&mut self, at: usize, now: Now, token: Token, place: Place) {
+        match self.checked(at, place) {
+            Ok((manifest, variant, [_, model_bytes])) => {
+                let model = self.models[at].name.clone();
+                let job = ActivateJob { model, token, place, manifest, variant, model_bytes };
+                self.out.push_back(Output::Activate(Box::new(job)));
+            }
+            Err(_) => {
+                let event = Event::Activated(token, Err(Reason::Corrupt));
+                self.models[at].machine.handle(now.ms, event);
+            }
+        }
+    }
+
+    fn start_admission(&mut self, at: usize, now: Now, token: Token) {
+        let model = &self.models[at];
+        let Some(goal) = model.machine.goal().cloned() else { return };
+        let floor = model.machine.table().version_floor;
+        // A release that is on the device already needs no link.
+        let held = SlotId::BOTH.into_iter().find_map(|slot| {
+            let release = model.machine.table().slot(slot).release?;
+            let files = self.store.files(&model.name, Place::Slot(slot))?;
+            let bytes = (release.digest == goal.release).then(|| files.release()).flatten()?;
+            let admitted = Verified::<Manifest>::admit(&bytes, &self.config.keyring, &goal, floor);
+            Some((admitted.ok()?, bytes))
+        });
+        match held {
+            Some((manifest, bytes)) => self.admitted(at, now, token, manifest, bytes),
+            None => self.fetch_release(at, now, token, goal.release.short()),
+        }
+    }
+
+    pub(super) fn admitted(
+        &mut self,
+        at: usize,
+        now: Now,
+        token: Token,
+        manifest: Verified<Manifest>,
+        bytes: Vec<u8>,
+    ) {
+        let model = &mut self.models[at];
+        let Some(goal) = model.machine.goal() else { return };
+        let facts = facts(&manifest, goal.variant);
+        model.admitted = Some((manifest, bytes));
+        model.machine.handle(now.ms, Event::Admitted(token, Ok(facts)));
+    }
+
+    /// The artifact of the admitted release that `part` names.
+    pub(super) fn artifact(
+        &self,
+        at: usize,
+        part: Part,
+    ) -> Option<fleetway_protocol::manifest::Artifact> {
+        let model = &self.models[at];
+        let (manifest, _) = model.admitted.as_ref()?;
+        part.artifact(manifest.get(), model.machine.goal()?.variant)
+    }
+}

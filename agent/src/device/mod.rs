@@ -1,0 +1,421 @@
+//! The device: one state machine per model, an order, and the link between them and the
+//! world. Synchronous and without a clock, so that the daemon ([`crate::run`]) and the
+//! simulated world of the `tests` crate run the very same code.
+//!
+//! **Contract.** Call one of the `handle_*` functions, then drain [`Device::poll`] until it
+//! gives `None`; call [`Device::handle_tick`] at [`Device::poll_timeout`]. File effects go
+//! through [`crate::fs::Fs`] at once; what takes long (self-test, loading an engine) comes
+//! out as a job and its answer goes back in.
+//!
+//! Where things are checked: an order in [`orders`], a release and every chunk in
+//! [`fetch`], all bytes once more in [`commands`] before they are tried or served. The
+//! decisions are `fleetway_protocol::machine`'s.
+
+mod commands;
+mod fetch;
+mod orders;
+mod reports;
+
+use std::collections::VecDeque;
+use std::io;
+
+use fleetway_protocol::health::{Answer, HealthWindow};
+use fleetway_protocol::ids::{DeviceId, Digest, ModelName, Version};
+use fleetway_protocol::machine::{Event, Machine, Token};
+use fleetway_protocol::manifest::{Manifest, VariantKind};
+use fleetway_protocol::order::Policy;
+use fleetway_protocol::reason::Reason;
+use fleetway_protocol::report::State;
+use fleetway_protocol::slot::{Place, ReleaseFacts, SlotTable};
+use fleetway_protocol::topics::{Piece, Topic};
+use fleetway_protocol::trust::{Keyring, Verified};
+use fleetway_protocol::{slot, transfer};
+
+use crate::fs::Fs;
+use crate::store::{Part, RecordFile, Store};
+use fetch::Fetch;
+pub use reports::{ModelStatus, ProbationStatus};
+
+/// How often a release on trial is judged when no answer comes, milliseconds.
+const PROBATION_TICK_MS: u64 = 250;
+
+/// Both clocks, read by the caller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Now {
+    /// Monotonic milliseconds.
+    pub ms: u64,
+    /// Unix seconds, as good as the system knows.
+    pub unix_s: u64,
+}
+
+/// What a device is told once.
+#[derive(Clone, Debug)]
+pub struct DeviceConfig {
+    /// Its id.
+    pub id: DeviceId,
+    /// Root of all topics, ends in `/`.
+    pub root: String,
+    /// Whom it believes.
+    pub keyring: Keyring,
+    /// How it downloads.
+    pub transfer: transfer::Config,
+    /// Version of this agent.
+    pub agent: Version,
+}
+
+/// Something to send.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Publish {
+    /// Where.
+    pub topic: String,
+    /// What.
+    pub payload: Vec<u8>,
+    /// At least once, or at most once.
+    pub at_least_once: bool,
+    /// Kept by the broker for later subscribers.
+    pub retain: bool,
+}
+
+/// Try a release in the sandbox; answer with [`Device::handle_self_test`].
+#[derive(Debug)]
+pub struct SelfTestJob {
+    /// Which model.
+    pub model: ModelName,
+    /// For the answer.
+    pub token: Token,
+    /// What is tried.
+    pub manifest: Verified<Manifest>,
+    /// Its form.
+    pub variant: VariantKind,
+    /// The model's bytes, checked against the manifest.
+    pub model_bytes: Vec<u8>,
+    /// The golden vectors, checked against the manifest.
+    pub golden_bytes: Vec<u8>,
+    /// Deadline and memory.
+    pub policy: Policy,
+}
+
+/// Load an engine and serve it; answer with [`Device::handle_activated`].
+#[derive(Debug)]
+pub struct ActivateJob {
+    /// Which model.
+    pub model: ModelName,
+    /// For the answer.
+    pub token: Token,
+    /// Where the bytes are from.
+    pub place: Place,
+    /// What is loaded; the engine checks the bytes against it once more.
+    pub manifest: Verified<Manifest>,
+    /// Its form.
+    pub variant: VariantKind,
+    /// The model's bytes.
+    pub model_bytes: Vec<u8>,
+}
+
+/// What the device wants done.
+#[derive(Debug)]
+pub enum Output {
+    /// Send this.
+    Publish(Publish),
+    /// Subscribe at most once to this exact topic.
+    Subscribe(String),
+    /// Give that subscription up.
+    Unsubscribe(String),
+    /// Try a release.
+    SelfTest(Box<SelfTestJob>),
+    /// Load and serve.
+    Activate(Box<ActivateJob>),
+    /// Serve nothing for this model; answer with [`Device::handle_unloaded`].
+    Unload(ModelName, Token),
+    /// Everything is durable: the process may end.
+    Halt,
+}
+
+struct Model {
+    name: ModelName,
+    machine: Machine,
+    table: RecordFile<SlotTable>,
+    fetch: Option<Fetch>,
+    /// The release that was admitted for the machine's goal, and its exact bytes.
+    admitted: Option<(Verified<Manifest>, Vec<u8>)>,
+    health: Option<(Token, HealthWindow)>,
+    reported: Option<State>,
+    reported_at_ms: u64,
+    halted: bool,
+}
+
+/// The device. See the module page.
+pub struct Device<F> {
+    config: DeviceConfig,
+    store: Store<F>,
+    models: Vec<Model>,
+    epoch: u64,
+    seq: u64,
+    up: bool,
+    stopping: bool,
+    halted: bool,
+    order_problem: Option<String>,
+    out: VecDeque<Output>,
+}
+
+impl<F: Fs> Device<F> {
+    /// The device after a boot: slot tables recovered, the stored order taken up again.
+    ///
+    /// # Errors
+    /// The disk's, when not even the device's own record can be read or written.
+    pub fn open(config: DeviceConfig, mut store: Store<F>, now: Now) -> io::Result<Self> {
+        let mut record = store.device();
+        record.epoch += 1;
+        store.put_device(record)?;
+        let mut device = Self {
+            config,
+            store,
+            models: Vec::new(),
+            epoch: record.epoch,
+            seq: 0,
+            up: false,
+            stopping: false,
+            halted: false,
+            order_problem: None,
+            out: VecDeque::new(),
+        };
+        for name in device.store.models() {
+            device.open_model(name)?;
+        }
+        device.drive(now);
+        device.resume_order(now);
+        device.drive(now);
+        Ok(device)
+    }
+
+    fn open_model(&mut self, name: ModelName) -> io::Result<usize> {
+        let table = self.store.table(&name)?;
+        let factory = self.factory_facts(&name);
+        let mut value = table.value().cloned().unwrap_or_else(|| SlotTable::new(factory));
+        value.factory = factory;
+        self.models.push(Model {
+            name,
+            machine: Machine::recover(value),
+            table,
+            fetch: None,
+            admitted: None,
+            health: None,
+            reported: None,
+            reported_at_ms: 0,
+            halted: false,
+        });
+        Ok(self.models.len() - 1)
+    }
+
+    /// The factory release, if its signature holds.
+    fn factory_facts(&self, name: &ModelName) -> Option<ReleaseFacts> {
+        let bytes = self.store.files(name, Place::Factory)?.release()?;
+        let digest = Digest::of(
+            fleetway_protocol::envelope::Envelope::decode(&bytes).ok()?.payload_unchecked(),
+        );
+        let manifest = Verified::<Manifest>::recheck(&bytes, &self.config.keyring, &digest).ok()?;
+        (manifest.get().model == *name).then(|| commands::facts(&manifest, VariantKind::Onnx))
+    }
+
+    /// The link came up. What the standing subscriptions give (the order, replies) comes
+    /// through [`Device::handle_message`].
+    pub fn handle_up(&mut self, now: Now) {
+        self.up = true;
+        self.publish_presence();
+        for model in &mut self.models {
+            model.reported = None;
+            if let Some(fetch) = &mut model.fetch {
+                fetch.transfer.handle(now.ms, transfer::Event::Up);
+            }
+        }
+        self.drive(now);
+    }
+
+    /// The link went down.
+    pub fn handle_down(&mut self, now: Now) {
+        self.up = false;
+        for fetch in self.models.iter_mut().filter_map(|m| m.fetch.as_mut()) {
+            fetch.transfer.handle(now.ms, transfer::Event::Down);
+        }
+        self.drive(now);
+    }
+
+    /// A message arrived. Whatever it is, it is checked before anything is believed.
+    pub fn handle_message(&mut self, now: Now, topic: &str, payload: &[u8]) {
+        match Topic::parse(&self.config.root, topic) {
+            Some(Topic::Order(id)) if id == self.config.id => self.handle_order(now, payload),
+            Some(Topic::Blob(of, piece)) => self.handle_piece(now, of, piece, payload),
+            Some(Topic::Block(id)) if id == self.config.id => self.handle_block(now, payload),
+            _ => {}
+        }
+        self.drive(now);
+    }
+
+    /// A self-test ended.
+    pub fn handle_self_test(
+        &mut self,
+        now: Now,
+        model: &ModelName,
+        token: Token,
+        result: Result<(), Reason>,
+    ) {
+        self.tell(now, model, Event::Done(token, result));
+    }
+
+    /// An engine serves, or did not load.
+    pub fn handle_activated(
+        &mut self,
+        now: Now,
+        model: &ModelName,
+        token: Token,
+        result: Result<Digest, Reason>,
+    ) {
+        self.tell(now, model, Event::Activated(token, result));
+    }
+
+    /// Nothing is served any more.
+    pub fn handle_unloaded(&mut self, now: Now, model: &ModelName, token: Token) {
+        self.tell(now, model, Event::Done(token, Ok(())));
+    }
+
+    fn tell(&mut self, now: Now, model: &ModelName, event: Event) {
+        if let Some(model) = self.models.iter_mut().find(|m| m.name == *model) {
+            model.machine.handle(now.ms, event);
+        }
+        self.drive(now);
+    }
+
+    /// An application got an answer from the release with this digest.
+    pub fn handle_answer(&mut self, now: Now, model: &ModelName, release: Digest, answer: Answer) {
+        let Some(model) = self.models.iter_mut().find(|m| m.name == *model) else { return };
+        let on_trial = model.machine.running().is_some_and(|(_, digest)| digest == release);
+        if let (true, Some((_, window))) = (on_trial, &mut model.health) {
+            window.record(answer);
+        }
+    }
+
+    /// Time passed.
+    pub fn handle_tick(&mut self, now: Now) {
+        for model in &mut self.models {
+            model.machine.handle(now.ms, Event::Tick);
+            if let Some(fetch) = &mut model.fetch {
+                fetch.transfer.handle(now.ms, transfer::Event::Tick);
+            }
+        }
+        self.drive(now);
+    }
+
+    /// The process was asked to end: [`Output::Halt`] says when.
+    pub fn handle_stop(&mut self, now: Now) {
+        self.stopping = true;
+        for model in &mut self.models {
+            model.machine.handle(now.ms, Event::Stopping);
+        }
+        self.drive(now);
+    }
+
+    /// The next thing to do, `None` when there is nothing more for now.
+    pub fn poll(&mut self) -> Option<Output> {
+        self.out.pop_front()
+    }
+
+    /// When to call [`Device::handle_tick`], monotonic milliseconds.
+    pub fn poll_timeout(&self, now: Now) -> Option<u64> {
+        self.models
+            .iter()
+            .flat_map(|m| {
+                let probation = m.health.as_ref().map(|_| now.ms + PROBATION_TICK_MS);
+                let fetch = m.fetch.as_ref().and_then(|f| f.transfer.poll_timeout());
+                [m.machine.poll_timeout(), fetch, probation, self.report_due_ms(m)]
+            })
+            .flatten()
+            .min()
+    }
+
+    /// Number of this boot.
+    pub fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// The time by which orders are judged, Unix seconds: never behind what was signed.
+    pub fn time_floor_s(&self) -> u64 {
+        self.store.device().time_floor_s
+    }
+
+    /// Does everything that is due: machines, transfers, judgements, reports.
+    fn drive(&mut self, now: Now) {
+        for at in 0..self.models.len() {
+            self.judge(at, now);
+            while let Some(command) = self.models[at].machine.poll() {
+                self.execute(at, now, command);
+            }
+            self.drive_fetch(at, now);
+            self.watch_probation(at, now);
+            self.report(at, now);
+        }
+        let all_halted = self.models.iter().all(|m| m.halted);
+        if self.stopping && all_halted && !self.halted {
+            self.halted = true;
+            self.out.push_back(Output::Halt);
+        }
+    }
+
+    /// Begins the window of a probation that just started, ends one that is over.
+    fn watch_probation(&mut self, at: usize, now: Now) {
+        let model = &mut self.models[at];
+        let token = model.machine.probation().map(|(token, ..)| token);
+        if token != model.health.as_ref().map(|(token, _)| *token) {
+            model.health = token.map(|token| (token, HealthWindow::new(now.ms)));
+        }
+    }
+
+    fn judge(&mut self, at: usize, now: Now) {
+        let model = &mut self.models[at];
+        let Some((token, _, policy)) = model.machine.probation() else { return };
+        let Some((of, window)) = &model.health else { return };
+        if *of != token {
+            return;
+        }
+        if let Some(verdict) = window.judge(now.ms, &policy) {
+            model.machine.handle(now.ms, Event::Health(token, verdict));
+        }
+    }
+
+    fn publish(&mut self, topic: Topic, payload: Vec<u8>, at_least_once: bool, retain: bool) {
+        let topic = topic.text(&self.config.root).as_str().to_owned();
+        self.out.push_back(Output::Publish(Publish { topic, payload, at_least_once, retain }));
+    }
+
+    fn blob_topic(&self, of: fleetway_protocol::ids::ShortDigest, piece: Piece) -> String {
+        Topic::Blob(of, piece).text(&self.config.root).as_str().to_owned()
+    }
+}
+
+/// The slot's letter, or `factory`.
+pub fn place_name(place: Place) -> &'static str {
+    match place {
+        Place::Slot(slot::SlotId::A) => "a",
+        Place::Slot(slot::SlotId::B) => "b",
+        Place::Factory => "factory",
+    }
+}
+
+fn all_parts_checked(
+    files: &crate::store::SlotFiles<'_, impl Fs>,
+    manifest: &Verified<Manifest>,
+    variant: VariantKind,
+) -> Result<[Vec<u8>; 2], Reason> {
+    let read = |part: Part| {
+        let bytes = files.read(part).map_err(|error| match error.kind() {
+            // Gone is as wrong as altered: both are fetched again.
+            io::ErrorKind::NotFound | io::ErrorKind::InvalidData => Reason::Verification,
+            _ => Reason::DiskError,
+        })?;
+        let pick = |m: &Manifest| part.artifact(m, variant);
+        match fleetway_protocol::trust::VerifiedArtifact::check(&bytes, manifest, pick) {
+            Ok(_) => Ok(bytes),
+            Err(_) => Err(Reason::Verification),
+        }
+    };
+    Ok([read(Part::Golden)?, read(Part::Model)?])
+}

@@ -1,0 +1,119 @@
+//! Where a device checks an order, and what is durable before it acts on one.
+//!
+//! In this order: the director's signature, this device, a generation above the highest
+//! seen, not expired ([`Verified::admit`]); then the order and its generation are made
+//! durable; only then the slot machines hear of it. Power lost between the two writes
+//! leaves a stored order above the recorded generation: the next boot raises the record
+//! first. An order that was refused changes nothing and is answered with the reason.
+
+use fleetway_protocol::ids::Digest;
+use fleetway_protocol::machine::Event;
+use fleetway_protocol::order::Order;
+use fleetway_protocol::reason::Reason;
+use fleetway_protocol::report::Ack;
+use fleetway_protocol::topics::Topic;
+use fleetway_protocol::trust::{OrderError, Verified};
+
+use super::{Device, Now};
+use crate::fs::Fs;
+use crate::store::disk_reason;
+
+impl<F: Fs> Device<F> {
+    pub(super) fn handle_order(&mut self, now: Now, bytes: &[u8]) {
+        if bytes.is_empty() || self.stopping {
+            return; // a cleared retained message; or the next boot gets it again
+        }
+        let record = self.store.device();
+        let now_s = now.unix_s.max(record.time_floor_s);
+        let (config, seen) = (&self.config, record.generation);
+        let admitted = Verified::<Order>::admit(bytes, &config.keyring, &config.id, seen, now_s);
+        match admitted {
+            Ok(order) => match self.keep_order(bytes, &order) {
+                Ok(()) => {
+                    self.order_problem = None;
+                    self.acknowledge(order.get().generation, order.digest(), None);
+                    self.hand_out(now, &order);
+                }
+                // Not durable, not acted on. The retained order comes again.
+                Err(reason) => {
+                    self.order_problem = Some(format!("the order could not be stored: {reason}"));
+                    self.acknowledge(order.get().generation, order.digest(), Some(reason));
+                }
+            },
+            Err(OrderError::Stale { got, seen }) if got == seen => {
+                // The order it already has, repeated by the broker: say so again.
+                self.acknowledge(got, digest_of(bytes), None);
+            }
+            Err(error) => {
+                let (generation, reason) = match &error {
+                    OrderError::Stale { got, .. } => (*got, Reason::Stale),
+                    OrderError::Expired { .. } => (0, Reason::Expired),
+                    _ => (0, Reason::Untrusted),
+                };
+                self.order_problem = Some(error.to_string());
+                self.acknowledge(generation, digest_of(bytes), Some(reason));
+            }
+        }
+    }
+
+    fn keep_order(&mut self, bytes: &[u8], order: &Verified<Order>) -> Result<(), Reason> {
+        self.store.put_order(bytes).map_err(|error| disk_reason(&error))?;
+        self.raise_record(order.get())
+    }
+
+    fn raise_record(&mut self, order: &Order) -> Result<(), Reason> {
+        let mut record = self.store.device();
+        record.generation = record.generation.max(order.generation);
+        record.time_floor_s = record.time_floor_s.max(order.issued_s);
+        if record == self.store.device() {
+            return Ok(());
+        }
+        self.store.put_device(record).map_err(|error| disk_reason(&error))
+    }
+
+    /// After a boot: the stored order again, its signature checked again. An expired one
+    /// starts nothing new; a trial goes on by its slot table.
+    pub(super) fn resume_order(&mut self, now: Now) {
+        let Some(bytes) = self.store.order() else { return };
+        let config = &self.config;
+        match Verified::<Order>::recheck(&bytes, &config.keyring, &config.id) {
+            Ok(order) => {
+                if self.raise_record(order.get()).is_err() {
+                    return;
+                }
+                let now_s = now.unix_s.max(self.store.device().time_floor_s);
+                if now_s < order.get().expires_s {
+                    self.hand_out(now, &order);
+                }
+            }
+            Err(error) => self.order_problem = Some(format!("the stored order: {error}")),
+        }
+    }
+
+    fn hand_out(&mut self, now: Now, order: &Verified<Order>) {
+        for wish in &order.get().models {
+            let known = self.models.iter().position(|m| m.name == wish.model);
+            let at = match known.map_or_else(|| self.open_model(wish.model.clone()), Ok) {
+                Ok(at) => at,
+                Err(error) => {
+                    self.order_problem = Some(format!("model {}: {error}", wish.model));
+                    continue;
+                }
+            };
+            self.models[at].machine.handle(now.ms, Event::Order(wish.clone()));
+        }
+    }
+
+    fn acknowledge(&mut self, generation: u64, order: Digest, refused: Option<Reason>) {
+        let ack = Ack { stamp: self.stamp(), generation, order, refused };
+        self.publish(Topic::Ack(self.config.id.clone()), super::reports::encode(&ack), true, false);
+    }
+}
+
+/// The digest of what an envelope carries, for an answer about it.
+fn digest_of(bytes: &[u8]) -> Digest {
+    match fleetway_protocol::envelope::Envelope::decode(bytes) {
+        Ok(envelope) => Digest::of(envelope.payload_unchecked()),
+        Err(_) => Digest::of(bytes),
+    }
+}

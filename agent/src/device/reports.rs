@@ -1,0 +1,172 @@
+//! What the device says about itself: presence, state, telemetry, and the status for a
+//! person standing at the box.
+
+use fleetway_protocol::codec;
+use fleetway_protocol::ids::{Digest, ModelName};
+use fleetway_protocol::limits::REPORT_BYTES_MAX;
+use fleetway_protocol::machine::Phase;
+use fleetway_protocol::reason::Reason;
+use fleetway_protocol::report::{Presence, Progress, Stamp, State, Telemetry};
+use fleetway_protocol::slot::{Outcome, Place, SlotTable};
+use fleetway_protocol::topics::Topic;
+use serde::Serialize;
+
+use super::{Device, Model, Now};
+use crate::fs::Fs;
+
+/// Shortest time between two reports that differ in progress alone, milliseconds.
+const PROGRESS_REPORT_MS: u64 = 250;
+
+/// A report as bytes. Reports are bounded by their types, so that they always fit.
+pub(super) fn encode<T: Serialize>(report: &T) -> Vec<u8> {
+    let mut buf = [0; REPORT_BYTES_MAX];
+    let bytes = codec::encode(report, &mut buf);
+    bytes.expect("a report of bounded parts fits REPORT_BYTES_MAX").to_vec()
+}
+
+/// A probation under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProbationStatus {
+    /// Milliseconds since it began.
+    pub age_ms: u64,
+    /// Milliseconds that it lasts at least.
+    pub needed_ms: u64,
+    /// Real answers since it began.
+    pub answers: u64,
+    /// Answers that are needed.
+    pub answers_needed: u32,
+}
+
+/// One model, for a person.
+#[derive(Clone, Debug)]
+pub struct ModelStatus {
+    /// Its name.
+    pub model: ModelName,
+    /// What the engine has loaded, and from where.
+    pub running: Option<(Place, Digest)>,
+    /// Where an update is.
+    pub phase: Phase,
+    /// What it works on.
+    pub target: Option<Digest>,
+    /// How far the download is.
+    pub progress: Progress,
+    /// What the step waits for.
+    pub waiting: Option<Reason>,
+    /// How the last order ended.
+    pub last: Option<Outcome>,
+    /// All that is durable.
+    pub table: SlotTable,
+    /// The probation under way.
+    pub probation: Option<ProbationStatus>,
+}
+
+impl<F: Fs> Device<F> {
+    pub(super) fn stamp(&mut self) -> Stamp {
+        self.seq += 1;
+        Stamp { epoch: self.epoch, seq: self.seq }
+    }
+
+    pub(super) fn publish_presence(&mut self) {
+        let payload = self.presence(true);
+        self.publish(Topic::Presence(self.config.id.clone()), payload, true, true);
+    }
+
+    /// Presence as bytes; with `online: false` it is the last will.
+    pub fn presence(&mut self, online: bool) -> Vec<u8> {
+        let stamp = self.stamp();
+        let generation = self.store.device().generation;
+        let agent = self.config.agent.clone();
+        encode(&Presence { stamp, online, agent, generation })
+    }
+
+    /// Counters of a model, to be sent to the controller.
+    pub fn handle_telemetry(&mut self, model: &ModelName, mut telemetry: Telemetry) {
+        if !self.up {
+            return; // the next snapshot has all of it: counters only rise
+        }
+        telemetry.stamp = self.stamp();
+        let topic = Topic::Telemetry(self.config.id.clone(), model.clone());
+        self.publish(topic, encode(&telemetry), false, false);
+    }
+
+    fn state(&self, model: &Model) -> State {
+        let machine = &model.machine;
+        let table = machine.table();
+        State {
+            stamp: Stamp::default(),
+            generation: self.store.device().generation,
+            running: machine.running().map(|(_, digest)| digest),
+            phase: machine.phase(),
+            target: machine.goal().map(|goal| goal.release),
+            progress: model.fetch.as_ref().map(|f| f.progress()).unwrap_or_default(),
+            waiting: machine.waiting(),
+            last: table.last,
+            floor: table.version_floor,
+            poisoned: table.poison.len() as u8,
+            poison_dropped: table.poison_dropped,
+        }
+    }
+
+    /// When a held-back report of progress is due.
+    pub(super) fn report_due_ms(&self, model: &Model) -> Option<u64> {
+        let reported = model.reported.as_ref()?;
+        let progress = model.fetch.as_ref().map(|f| f.progress()).unwrap_or_default();
+        (self.up && reported.progress != progress).then(|| model.reported_at_ms + PROGRESS_REPORT_MS)
+    }
+
+    /// Reports a model whose state changed. What is not durable yet is not said.
+    pub(super) fn report(&mut self, at: usize, now: Now) {
+        if !self.up {
+            return;
+        }
+        let mut state = self.state(&self.models[at]);
+        let model = &self.models[at];
+        if let Some(reported) = &model.reported {
+            let seen = State { stamp: state.stamp, ..reported.clone() };
+            if seen == state {
+                return;
+            }
+            let only_progress = State { progress: state.progress, ..seen } == state;
+            if only_progress && now.ms < model.reported_at_ms + PROGRESS_REPORT_MS {
+                return;
+            }
+        }
+        state.stamp = self.stamp();
+        let model = &mut self.models[at];
+        model.reported_at_ms = now.ms;
+        model.reported = Some(state.clone());
+        let topic = Topic::State(self.config.id.clone(), model.name.clone());
+        self.publish(topic, encode(&state), true, true);
+    }
+
+    /// All models, for a person.
+    pub fn status(&self, now: Now) -> Vec<ModelStatus> {
+        let probation = |model: &Model| {
+            let (_, _, policy) = model.machine.probation()?;
+            let (_, window) = model.health.as_ref()?;
+            Some(ProbationStatus {
+                age_ms: window.age_ms(now.ms),
+                needed_ms: u64::from(policy.probation_s) * 1000,
+                answers: window.total(),
+                answers_needed: policy.probation_answers,
+            })
+        };
+        let status = |model: &Model| ModelStatus {
+            model: model.name.clone(),
+            running: model.machine.running(),
+            phase: model.machine.phase(),
+            target: model.machine.goal().map(|goal| goal.release),
+            progress: model.fetch.as_ref().map(|f| f.progress()).unwrap_or_default(),
+            waiting: model.machine.waiting(),
+            last: model.machine.table().last,
+            table: model.machine.table().clone(),
+            probation: probation(model),
+        };
+        self.models.iter().map(status).collect()
+    }
+
+    /// Why the last order was not taken, if so.
+    pub fn order_problem(&self) -> Option<&str> {
+        self.order_problem.as_deref()
+    }
+}

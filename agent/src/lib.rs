@@ -1,0 +1,13 @@
+//! The device side of Fleetway: takes signed orders, fetches and proves models, serves
+//! them, keeps them or goes back by itself.
+//!
+//! Read in this order:
+//! 1. [`device`]: the synchronous core that the daemon and the simulated world share;
+//! 2. [`fs`], [`store`]: what is durable, and how;
+//! 3. [`serving`]: how an application gets its answers;
+//! 4. [`config`], [`clock`], [`run`], [`status`]: the thin shell around them.
+#![warn(missing_docs)]
+
+pub mod device;
+pub mod fs;
+pub mod store;

@@ -1,0 +1,69 @@
+//! Bounds of serving, with their unit and their reason. One struct, so that tests can make time
+//! short; the agent runs with [`Limits::default`].
+
+use std::time::Duration;
+
+/// Largest request body. A 3 x 640 x 640 float image, the largest input that is usual at the
+/// edge, is 1.2 million numbers of about 12 characters: 15 MB of JSON.
+pub const BODY_BYTES_MAX: usize = 16 << 20;
+
+/// All request bodies in memory together: two of the largest. The answer to more is 429.
+pub const BODIES_BYTES_MAX: usize = 2 * BODY_BYTES_MAX;
+
+/// What is read and thrown away of a body that is too large, so that an ordinary client gets to
+/// read the answer instead of a broken pipe.
+pub const DISCARD_BYTES_MAX: usize = 4 * BODY_BYTES_MAX;
+
+/// Connections of one listener. Each may buffer [`READ_BUFFER_BYTES_MAX`]; more wait in the
+/// kernel's queue. Per listener, so that nobody on TCP keeps the unix socket busy.
+pub const CONNECTIONS_MAX: usize = 64;
+
+/// Read buffer of one connection, which is also the largest request head.
+pub const READ_BUFFER_BYTES_MAX: usize = 32 << 10;
+
+/// Header lines of one request.
+pub const HEADERS_MAX: usize = 64;
+
+/// Requests that may wait for their turn to run, for each one that may run. A queue that is
+/// longer than what is served in [`Limits::queue_wait`] only makes answers old.
+pub const QUEUE_PER_RUNNER: usize = 8;
+
+/// Answers kept for the judge of a probation until it fetches them. At 10 000 answers a second
+/// and ten fetches a second a thousand are waiting; the health window itself holds 512.
+pub const ANSWERS_QUEUED_MAX: usize = 2_048;
+
+/// Runs past their deadline on one engine, after which it gets no new ones: every such run burns
+/// a processor, and a small box has two. Requests then fail at once, which the judge sees.
+pub const HUNG_RUNS_MAX: usize = 2;
+
+/// Times that guard a server. See the fields.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// From the end of one request to the complete head of the next: a slow client, or an idle
+    /// one, holds its connection for so long. A minute, because applications ask once a minute.
+    pub head: Duration,
+    /// For a complete body.
+    pub body: Duration,
+    /// Without a single byte of an answer being taken by the client.
+    pub write_stall: Duration,
+    /// For a turn to run. A second: an answer that starts later is not wanted any more.
+    pub queue_wait: Duration,
+    /// For an answer. Ten seconds is ten times the slowest model that makes sense at the edge.
+    /// What takes longer counts as failed.
+    pub answer: Duration,
+    /// For what is under way when the server stops.
+    pub grace: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            head: Duration::from_secs(60),
+            body: Duration::from_secs(20),
+            write_stall: Duration::from_secs(20),
+            queue_wait: Duration::from_secs(1),
+            answer: Duration::from_secs(10),
+            grace: Duration::from_secs(5),
+        }
+    }
+}
