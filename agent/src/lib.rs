@@ -8,6 +8,11 @@
 //! 4. [`config`], [`clock`], [`run`], [`status`]: the thin shell around them.
 #![warn(missing_docs)]
 
+pub mod clock;
+pub mod config;
 pub mod device;
 pub mod fs;
+pub mod run;
+pub mod serving;
+pub mod status;
 pub mod store;

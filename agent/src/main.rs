@@ -1,1 +1,115 @@
-fn main(){}
+//! `fleetway-agent`: the daemon on a device, and what a person at the device asks it.
+
+use std::io::IsTerminal as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::{Parser, Subcommand, ValueEnum};
+use fleetway_agent::config::Config;
+use fleetway_agent::{run, status};
+use fleetway_engine::selftest;
+
+/// Runs signed models on this device and keeps them healthy.
+///
+/// The agent takes signed orders over MQTT, fetches and proves models, serves them to
+/// applications over the Open Inference Protocol, and goes back by itself when one fails.
+#[derive(Parser)]
+#[command(name = "fleetway-agent", version, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Run the agent until it is asked to stop (SIGTERM or Ctrl-C).
+    Run(At),
+    /// Tell what runs on this device, why, and what is wrong.
+    Status {
+        #[command(flatten)]
+        at: At,
+        /// How to print it.
+        #[arg(short, long, value_enum, default_value = "text")]
+        output: Format,
+    },
+    /// Check the configuration and say what it means; changes nothing.
+    Check(At),
+}
+
+#[derive(clap::Args)]
+struct At {
+    /// The configuration that `fleetway device add` wrote.
+    #[arg(long, env = "FLEETWAY_AGENT_CONFIG", default_value = "/etc/fleetway/agent.toml")]
+    config: PathBuf,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Format {
+    /// For people.
+    Text,
+    /// For programs.
+    Json,
+}
+
+fn main() -> ExitCode {
+    // The self-test's child is this executable again; it does nothing else first.
+    if selftest::child_requested() {
+        return selftest::child_main();
+    }
+    match act(Cli::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn act(cli: Cli) -> anyhow::Result<()> {
+    match cli.verb {
+        Verb::Run(at) => {
+            let config = Config::load(&at.config)?;
+            log_to_stderr();
+            runtime()?.block_on(run::run(config))?;
+        }
+        Verb::Status { at, output } => {
+            let config = Config::load(&at.config)?;
+            let socket = config.serve.endpoints.unix.context("the agent has no unix socket")?;
+            let status = runtime()?.block_on(status::fetch::fetch(&socket))?;
+            match output {
+                Format::Text => print!("{}", status::render::render(&status)),
+                Format::Json => println!("{}", serde_json::to_string_pretty(&status)?),
+            }
+        }
+        Verb::Check(at) => {
+            let config = Config::load(&at.config)?;
+            println!(
+                "{} is a good configuration: device {}, broker {}",
+                at.config.display(),
+                config.device,
+                config.broker.url
+            );
+        }
+    }
+    Ok(())
+}
+
+/// Two workers: one for the loop, one for applications; a small box has no more.
+fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .context("cannot start threads")
+}
+
+fn log_to_stderr() {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("FLEETWAY_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none())
+        .init();
+}

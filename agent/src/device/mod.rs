@@ -286,7 +286,7 @@ impl<F: Fs> Device<F> {
     }
 
     /// An application got an answer from the release with this digest.
-    pub fn handle_answer(&mut self, now: Now, model: &ModelName, release: Digest, answer: Answer) {
+    pub fn handle_answer(&mut self, model: &ModelName, release: Digest, answer: Answer) {
         let Some(model) = self.models.iter_mut().find(|m| m.name == *model) else { return };
         let on_trial = model.machine.running().is_some_and(|(_, digest)| digest == release);
         if let (true, Some((_, window))) = (on_trial, &mut model.health) {

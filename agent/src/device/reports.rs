@@ -17,6 +17,10 @@ use crate::fs::Fs;
 /// Shortest time between two reports that differ in progress alone, milliseconds.
 const PROGRESS_REPORT_MS: u64 = 250;
 
+/// A state is said again after this long, milliseconds, changed or not: brokers lose what
+/// they acknowledged, and the controller must learn the truth all the same.
+const STATE_REFRESH_MS: u64 = 60_000;
+
 /// A report as bytes. Reports are bounded by their types, so that they always fit.
 pub(super) fn encode<T: Serialize>(report: &T) -> Vec<u8> {
     let mut buf = [0; REPORT_BYTES_MAX];
@@ -107,11 +111,13 @@ impl<F: Fs> Device<F> {
         }
     }
 
-    /// When a held-back report of progress is due.
+    /// When the next report is due: one of progress that was held back, or the refresh.
     pub(super) fn report_due_ms(&self, model: &Model) -> Option<u64> {
-        let reported = model.reported.as_ref()?;
+        let reported = model.reported.as_ref().filter(|_| self.up)?;
         let progress = model.fetch.as_ref().map(|f| f.progress()).unwrap_or_default();
-        (self.up && reported.progress != progress).then(|| model.reported_at_ms + PROGRESS_REPORT_MS)
+        let held_back = reported.progress != progress;
+        let pause_ms = if held_back { PROGRESS_REPORT_MS } else { STATE_REFRESH_MS };
+        Some(model.reported_at_ms + pause_ms)
     }
 
     /// Reports a model whose state changed. What is not durable yet is not said.
@@ -121,7 +127,9 @@ impl<F: Fs> Device<F> {
         }
         let mut state = self.state(&self.models[at]);
         let model = &self.models[at];
-        if let Some(reported) = &model.reported {
+        if let Some(reported) = &model.reported
+            && now.ms < model.reported_at_ms + STATE_REFRESH_MS
+        {
             let seen = State { stamp: state.stamp, ..reported.clone() };
             if seen == state {
                 return;

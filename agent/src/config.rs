@@ -1,0 +1,287 @@
+//! The agent's configuration: read once, checked once, typed from there on.
+//!
+//! A person wrote the file, so every error names file, line and column, and the mend. An unknown
+//! key is an error: a misspelt one that is silently ignored is found on a roof, a year later.
+//! Relative paths are relative to the file.
+
+mod file;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::num::NonZeroU32;
+use std::ops::{Range, RangeInclusive};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use fleetway_link::BrokerUrl;
+use fleetway_link::TlsFiles;
+use fleetway_protocol::envelope::{Authority, PublicKey};
+use fleetway_protocol::ids::{DeviceId, Digest};
+use fleetway_protocol::limits::WINDOW_CHUNKS_MAX;
+use fleetway_protocol::topics::{ROOT_DEFAULT, check_root};
+use fleetway_protocol::trust::Keyring;
+use toml::Spanned;
+
+use crate::serving::listen::Endpoints;
+
+/// Largest configuration file: it is a page of text.
+const FILE_BYTES_MAX: u64 = 256 << 10;
+/// Where applications find the model unless configured otherwise.
+const TCP_DEFAULT: &str = "127.0.0.1:8800";
+/// Most inferences at once: more threads than this only wait for each other on an edge box.
+const CONCURRENT_MAX: usize = 64;
+/// What MQTT and rumqttc take, seconds.
+const KEEP_ALIVE_S: RangeInclusive<u64> = 5..=65_535;
+/// Below a second reports would cost more than what they report; after an hour nobody looks.
+const TELEMETRY_S: RangeInclusive<u64> = 1..=3_600;
+
+/// Everything an agent is told by its file.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Who this device is.
+    pub device: DeviceId,
+    /// What the agent keeps lives here.
+    pub data_dir: PathBuf,
+    /// Read-only factory models, if the device carries some.
+    pub factory_dir: Option<PathBuf>,
+    /// Where orders come from.
+    pub broker: Broker,
+    /// Whom the device believes.
+    pub keyring: Keyring,
+    /// Where applications ask.
+    pub serve: Serve,
+    /// How the link behaves.
+    pub link: Link,
+}
+
+/// Where orders come from.
+#[derive(Clone, Debug)]
+pub struct Broker {
+    /// Its address.
+    pub url: BrokerUrl,
+    /// Certificates; always there for `mqtts://`.
+    pub tls: Option<TlsFiles>,
+    /// Root of all topics, ends in `/`.
+    pub root: String,
+}
+
+/// Where applications ask.
+#[derive(Clone, Debug)]
+pub struct Serve {
+    /// Sockets.
+    pub endpoints: Endpoints,
+    /// Inferences at once.
+    pub concurrent_max: usize,
+}
+
+/// How the link behaves.
+#[derive(Clone, Debug)]
+pub struct Link {
+    /// Chunks in flight at once.
+    pub window_chunks: usize,
+    /// Most bytes of artifacts per second; `None`: as fast as it goes.
+    pub bytes_per_s: Option<NonZeroU32>,
+    /// Silence after which the broker is pinged.
+    pub keep_alive: Duration,
+    /// Time between two telemetry reports.
+    pub telemetry: Duration,
+}
+
+/// Why there is no configuration. Shown as `file:line:column: what is wrong; what to do`.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("{path}: cannot be read; check --config, or make one with `fleetway device add`")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// The file is no text, or far too long.
+    #[error("{path}: is no configuration; it must be TOML of at most {FILE_BYTES_MAX} bytes")]
+    NoText {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Something in it is wrong.
+    #[error("{path}:{line}:{column}: {text}")]
+    Value {
+        /// The file.
+        path: PathBuf,
+        /// Counted from 1.
+        line: usize,
+        /// Counted from 1, in characters.
+        column: usize,
+        /// What is wrong and how to mend it.
+        text: String,
+    },
+}
+
+impl Config {
+    /// Reads and checks a file.
+    ///
+    /// # Errors
+    /// [`ConfigError`] for the first thing that is wrong.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        use std::io::Read as _;
+        let read = |source| ConfigError::Read { path: path.into(), source };
+        let mut bytes = Vec::new();
+        let file = std::fs::File::open(path).map_err(read)?;
+        file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(read)?;
+        let text = String::from_utf8(bytes).ok().filter(|t| t.len() as u64 <= FILE_BYTES_MAX);
+        let text = text.ok_or_else(|| ConfigError::NoText { path: path.into() })?;
+        let absolute = std::path::absolute(path).map_err(read)?;
+        Self::parse(&text, absolute.parent().unwrap_or(Path::new("/"))).map_err(|fault| {
+            let (line, column) = position(&text, fault.at.start);
+            ConfigError::Value { path: path.into(), line, column, text: fault.text }
+        })
+    }
+
+    /// Checks a file's text; relative paths are relative to `dir`.
+    fn parse(text: &str, dir: &Path) -> Result<Self, Fault> {
+        let file: file::File = toml::from_str(text).map_err(|error| Fault {
+            at: error.span().unwrap_or_default(),
+            text: error.message().to_owned(),
+        })?;
+        let device = DeviceId::new(file.device.get_ref())
+            .map_err(|error| Fault::at(&file.device, format!("device id {error}")))?;
+        if file.data_dir.get_ref().as_os_str().is_empty() {
+            return Err(Fault::at(&file.data_dir, "data_dir is empty; name a directory"));
+        }
+        let data_dir = dir.join(file.data_dir.get_ref());
+        Ok(Self {
+            device,
+            factory_dir: file.factory_dir.map(|path| dir.join(path)),
+            broker: check_broker(&file.broker, dir)?,
+            keyring: check_trust(&file.trust)?,
+            serve: check_serve(file.serve, dir, &data_dir)?,
+            link: check_link(&file.link)?,
+            data_dir,
+        })
+    }
+}
+
+/// What is wrong, and where in the text.
+#[derive(Debug)]
+struct Fault {
+    at: Range<usize>,
+    text: String,
+}
+
+impl Fault {
+    fn at<T>(value: &Spanned<T>, text: impl fmt::Display) -> Self {
+        Self { at: value.span(), text: text.to_string() }
+    }
+}
+
+fn position(text: &str, at: usize) -> (usize, usize) {
+    let before = text.get(..at).unwrap_or(text);
+    let start = before.rfind('\n').map_or(0, |newline| newline + 1);
+    (before.matches('\n').count() + 1, before[start..].chars().count() + 1)
+}
+
+fn check_broker(broker: &Spanned<file::Broker>, dir: &Path) -> Result<Broker, Fault> {
+    let file::Broker { url, ca, cert, key, root } = broker.get_ref();
+    let place = url;
+    let url: BrokerUrl = url.get_ref().parse().map_err(|error| Fault::at(place, error))?;
+    let tls = match (ca, cert, key) {
+        (Some(ca), Some(cert), Some(key)) => {
+            Some(TlsFiles { ca: dir.join(ca), cert: dir.join(cert), key: dir.join(key) })
+        }
+        (None, None, None) if !url.is_tls() => None,
+        _ => {
+            let text = "ca, cert and key belong together, and mqtts:// needs them; \
+                        `fleetway device add` writes all three";
+            return Err(Fault::at(place, text));
+        }
+    };
+    if let Some(root) = root {
+        check_root(root.get_ref()).map_err(|error| Fault::at(root, error))?;
+    }
+    let root = root.as_ref().map_or(ROOT_DEFAULT, |root| root.get_ref());
+    Ok(Broker { url, tls, root: root.to_owned() })
+}
+
+fn check_trust(trust: &file::Trust) -> Result<Keyring, Fault> {
+    Ok(Keyring {
+        release: check_authority(&trust.release_keys, trust.release_threshold.as_ref())?,
+        director: check_authority(&trust.director_keys, trust.director_threshold.as_ref())?,
+    })
+}
+
+fn check_authority(
+    keys: &Spanned<Vec<Spanned<String>>>,
+    threshold: Option<&Spanned<u8>>,
+) -> Result<Authority, Fault> {
+    let key = |text: &Spanned<String>| {
+        // A digest and a public key are both 32 bytes in hexadecimal.
+        let Digest(bytes) = text
+            .get_ref()
+            .parse()
+            .map_err(|error| Fault::at(text, format!("key {error}; copy it from `fleetway init`")))?;
+        PublicKey::new(bytes).map_err(|error| Fault::at(text, error))
+    };
+    let parsed = keys.get_ref().iter().map(key).collect::<Result<Vec<_>, _>>()?;
+    Authority::new(&parsed, threshold.map_or(1, |t| *t.get_ref())).map_err(|error| {
+        let at = threshold.map_or(keys.span(), Spanned::span);
+        Fault { at, text: error.to_string() }
+    })
+}
+
+fn check_serve(serve: file::Serve, dir: &Path, data_dir: &Path) -> Result<Serve, Fault> {
+    let file::Serve { tcp, unix, allow_remote, concurrent_max } = serve;
+    let tcp = match &tcp {
+        Some(text) if text.get_ref() == "off" => None,
+        Some(text) => Some(check_tcp(text, allow_remote)?),
+        None => TCP_DEFAULT.parse().ok(),
+    };
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    let concurrent_max = match &concurrent_max {
+        Some(n) => check_range(n, "concurrent_max", 1..=CONCURRENT_MAX)?,
+        None => processors.min(CONCURRENT_MAX),
+    };
+    let unix = Some(unix.map_or_else(|| data_dir.join("serve.sock"), |path| dir.join(path)));
+    Ok(Serve { endpoints: Endpoints { tcp, unix, allow_remote }, concurrent_max })
+}
+
+fn check_tcp(text: &Spanned<String>, allow_remote: bool) -> Result<SocketAddr, Fault> {
+    let form = "serve.tcp must be an address and a port such as 127.0.0.1:8800, or \"off\"";
+    let addr: SocketAddr = text.get_ref().parse().map_err(|_| Fault::at(text, form))?;
+    if !allow_remote && !addr.ip().is_loopback() {
+        let remote = crate::serving::listen::ServeError::Remote(addr);
+        return Err(Fault::at(text, remote));
+    }
+    Ok(addr)
+}
+
+fn check_link(link: &file::Link) -> Result<Link, Fault> {
+    let seconds = |value: &Option<Spanned<u64>>, default, key, range| match value {
+        Some(value) => check_range(value, key, range).map(Duration::from_secs),
+        None => Ok(Duration::from_secs(default)),
+    };
+    Ok(Link {
+        window_chunks: match &link.window_chunks {
+            Some(n) => check_range(n, "window_chunks", 1..=WINDOW_CHUNKS_MAX)?,
+            None => 4,
+        },
+        bytes_per_s: link.bytes_per_s.and_then(NonZeroU32::new),
+        keep_alive: seconds(&link.keep_alive_s, 60, "keep_alive_s", KEEP_ALIVE_S)?,
+        telemetry: seconds(&link.telemetry_s, 10, "telemetry_s", TELEMETRY_S)?,
+    })
+}
+
+fn check_range<T: Copy + PartialOrd + fmt::Display>(
+    value: &Spanned<T>,
+    key: &str,
+    range: RangeInclusive<T>,
+) -> Result<T, Fault> {
+    let got = *value.get_ref();
+    if range.contains(&got) {
+        return Ok(got);
+    }
+    let (low, high) = range.into_inner();
+    Err(Fault::at(value, format_args!("{key} is {got}; use {low} to {high}")))
+}

@@ -1,0 +1,60 @@
+//! The configuration file as it is written: keys, defaults, nothing checked beyond TOML's types.
+//!
+//! Every value that is checked later keeps its place in the file, so that the error can name it.
+
+use std::path::PathBuf;
+
+use serde::Deserialize;
+use toml::Spanned;
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct File {
+    pub(super) device: Spanned<String>,
+    pub(super) data_dir: Spanned<PathBuf>,
+    pub(super) factory_dir: Option<PathBuf>,
+    pub(super) broker: Spanned<Broker>,
+    pub(super) trust: Trust,
+    #[serde(default)]
+    pub(super) serve: Serve,
+    #[serde(default)]
+    pub(super) link: Link,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Broker {
+    pub(super) url: Spanned<String>,
+    pub(super) ca: Option<PathBuf>,
+    pub(super) cert: Option<PathBuf>,
+    pub(super) key: Option<PathBuf>,
+    pub(super) root: Option<Spanned<String>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Trust {
+    pub(super) release_keys: Spanned<Vec<Spanned<String>>>,
+    pub(super) release_threshold: Option<Spanned<u8>>,
+    pub(super) director_keys: Spanned<Vec<Spanned<String>>>,
+    pub(super) director_threshold: Option<Spanned<u8>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Serve {
+    pub(super) tcp: Option<Spanned<String>>,
+    pub(super) unix: Option<PathBuf>,
+    #[serde(default)]
+    pub(super) allow_remote: bool,
+    pub(super) concurrent_max: Option<Spanned<usize>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Link {
+    pub(super) window_chunks: Option<Spanned<usize>>,
+    pub(super) bytes_per_s: Option<u32>,
+    pub(super) keep_alive_s: Option<Spanned<u64>>,
+    pub(super) telemetry_s: Option<Spanned<u64>>,
+}

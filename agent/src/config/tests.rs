@@ -1,0 +1,121 @@
+use super::*;
+
+/// Public keys of the seeds 1 and 2.
+const KEY_1: &str = "8a88e3dd7409f195fd52db2d3cba5d72ca6709bf1d94121bf3748801b40f6f5c";
+const KEY_2: &str = "8139770ea87d175f56a35466c34c7ecccb8d8a91b4ee37a25df60f5b8fc9b394";
+
+fn sample() -> String {
+    format!(
+        r#"device = "cam-01"
+data_dir = "data"
+
+[broker]
+url = "mqtts://broker.example"
+ca = "ca.pem"
+cert = "device.pem"
+key = "/etc/fleetway/device.key"
+
+[trust]
+release_keys = ["{KEY_1}"]
+director_keys = ["{KEY_2}"]
+"#
+    )
+}
+
+fn parse(text: &str) -> Result<Config, Fault> {
+    Config::parse(text, Path::new("/etc/fleetway"))
+}
+
+#[test]
+fn the_shortest_file_has_the_defaults() {
+    let config = parse(&sample()).unwrap();
+    assert_eq!(config.device.as_str(), "cam-01");
+    assert_eq!(config.data_dir, Path::new("/etc/fleetway/data"));
+    assert_eq!(config.broker.url.to_string(), "mqtts://broker.example:8883");
+    let tls = config.broker.tls.unwrap();
+    assert_eq!(tls.ca, Path::new("/etc/fleetway/ca.pem"));
+    assert_eq!(tls.key, Path::new("/etc/fleetway/device.key"));
+    assert_eq!(config.broker.root, "fleetway/v1/");
+    assert_eq!(config.serve.endpoints.tcp, "127.0.0.1:8800".parse().ok());
+    let unix = config.serve.endpoints.unix.unwrap();
+    assert_eq!(unix, Path::new("/etc/fleetway/data/serve.sock"));
+    assert!(config.serve.concurrent_max >= 1);
+    let Link { window_chunks, bytes_per_s, keep_alive, telemetry } = config.link;
+    assert_eq!((window_chunks, bytes_per_s), (4, None));
+    assert_eq!((keep_alive.as_secs(), telemetry.as_secs()), (60, 10));
+}
+
+#[test]
+fn every_key_can_be_set() {
+    let text = sample().replace("[trust]", "root = \"acme/\"\n[trust]\nrelease_threshold = 1")
+        + "director_threshold = 1\n[serve]\ntcp = \"off\"\nunix = \"/run/f.sock\"\n\
+           allow_remote = true\nconcurrent_max = 3\n[link]\nwindow_chunks = 8\n\
+           bytes_per_s = 4000\nkeep_alive_s = 30\ntelemetry_s = 1\n";
+    let config = parse(&("factory_dir = \"/usr/share/models\"\n".to_owned() + &text)).unwrap();
+    assert_eq!(config.factory_dir.unwrap(), Path::new("/usr/share/models"));
+    assert_eq!(config.broker.root, "acme/");
+    assert_eq!(config.serve.endpoints.tcp, None);
+    assert_eq!(config.serve.concurrent_max, 3);
+    assert_eq!(config.link.bytes_per_s.unwrap().get(), 4000);
+}
+
+/// One change to the sample, the place of the error, and what it says.
+#[test]
+fn a_mistake_is_named_with_its_place_and_mend() {
+    let check = |from: &str, to: &str, place: (usize, usize), said: &str| {
+        let text = sample().replace(from, to);
+        let fault = parse(&text).expect_err(to);
+        let at = position(&text, fault.at.start);
+        assert!(fault.text.contains(said), "{to}: {:?} without {said:?}", fault.text);
+        assert_eq!(at, place, "{to}: {}", fault.text);
+    };
+    check("data_dir", "datadir", (2, 1), "unknown field `datadir`, expected one of");
+    check("[trust]", "urll = 1\n[trust]", (10, 1), "unknown field `urll`");
+    check("cam-01", "cam/01", (1, 10), "device id contains '/'; allowed are a-z, 0-9 and -");
+    check("cam-01", "a+", (1, 10), "device id contains '+'");
+    check("cam-01", "#", (1, 10), "device id contains '#'");
+    check("cam-01", "", (1, 10), "device id is empty");
+    check("cam-01", &"x".repeat(65), (1, 10), "at most 64");
+    check("cam-01", "controller", (1, 10), "reserved");
+    check("\"cam-01\"", "7", (1, 10), "expected a string");
+    check("\"cam-01\"", "\"cam-01", (1, 17), "");
+    check("\"data\"", "\"\"", (2, 12), "data_dir is empty");
+    check("mqtts://broker.example", "broker:1", (5, 7), "write mqtts://host:port");
+    check("ca = \"ca.pem\"\n", "", (5, 7), "ca, cert and key belong together");
+    check("[trust]", "root = \"a+/\"\n[trust]", (10, 8), "a topic root ends in '/'");
+    check(KEY_1, "ab", (11, 17), "not 32 bytes in lower-case hexadecimal; copy it");
+    check(KEY_1, &"0".repeat(64), (11, 17), "not an Ed25519 public key");
+    check("[trust]", "[trust]\nrelease_threshold = 2", (11, 21), "threshold 2 of 1");
+    check(&format!("[\"{KEY_1}\"]"), "[]", (11, 16), "use 1 to the number of keys");
+    check("director_keys", "x", (13, 1), "");
+    let serve = |line: &str| format!("[serve]\n{line}\n[trust]");
+    check("[trust]", &serve("tcp = \"0.0.0.0:1\""), (11, 7), "reachable from outside");
+    check("[trust]", &serve("tcp = \"localhost\""), (11, 7), "such as 127.0.0.1:8800");
+    check("[trust]", &serve("concurrent_max = 0"), (11, 18), "use 1 to 64");
+    let link = |line: &str| format!("[link]\n{line}\n[trust]");
+    check("[trust]", &link("window_chunks = 9"), (11, 17), "window_chunks is 9; use 1 to 8");
+    check("[trust]", &link("keep_alive_s = 4"), (11, 16), "use 5 to 65535");
+    check("[trust]", &link("telemetry_s = 0"), (11, 15), "use 1 to 3600");
+    check("[trust]", &link("bytes_per_s = -1"), (11, 15), "");
+}
+
+#[test]
+fn columns_count_characters() {
+    assert_eq!(position("a\nüx = 1", 5), (2, 4));
+    assert_eq!(position("", 9), (1, 1));
+}
+
+#[test]
+fn a_file_that_is_none_is_told_from_one_that_is_wrong() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("agent.toml");
+    assert!(matches!(Config::load(&path), Err(ConfigError::Read { .. })));
+    std::fs::write(&path, [0xff, 0xfe]).unwrap();
+    assert!(matches!(Config::load(&path), Err(ConfigError::NoText { .. })));
+    std::fs::write(&path, sample().replace("cam-01", "Cam")).unwrap();
+    let said = Config::load(&path).expect_err("Cam").to_string();
+    let expected = "agent.toml:1:10: device id contains 'C'; allowed are a-z, 0-9 and -";
+    assert!(said.ends_with(expected), "{said}");
+    std::fs::write(&path, sample()).unwrap();
+    assert_eq!(Config::load(&path).unwrap().data_dir, dir.path().join("data"));
+}

@@ -1,0 +1,382 @@
+//! The daemon: one event loop that carries facts to the device core and its commands out.
+//!
+//! Nothing is decided here. What takes long (a self-test, loading an engine) runs on the
+//! blocking pool and comes back as a fact; file effects run inside the core, on the loop.
+//! If the process dies at any line, the next start takes everything up from the slot tables
+//! and the stored order ([`crate::device`]).
+
+mod jobs;
+mod lock;
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use fleetway_engine::tract::TractEngine;
+use fleetway_link::{
+    Link as _, LinkConfig, LinkEvent, LinkHandle, Outgoing, Qos, Session, Subscription, Will,
+};
+use fleetway_protocol::ids::{ModelName, Version};
+use fleetway_protocol::topics::Topic;
+use fleetway_protocol::transfer;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::device::{Device, DeviceConfig, Now, Output, Publish};
+use crate::fs::RealFs;
+use crate::serving::http::Api;
+use crate::serving::listen::{ServeError, Server};
+use crate::serving::live::Models;
+use crate::status::Board;
+use crate::store::Store;
+use jobs::{Answer, Jobs};
+pub use lock::LockError;
+
+/// How long a broker remembers what it owes us.
+const SESSION: Duration = Duration::from_secs(24 * 3600);
+/// How long a broker waits for us before it says that we are gone: a flap is no news.
+const WILL_DELAY: Duration = Duration::from_secs(10);
+/// How long the end may take until what is under way is cut: a service manager waits longer.
+const STOP_MAX: Duration = Duration::from_secs(8);
+/// How long the last messages may take.
+const DRAIN_MAX: Duration = Duration::from_secs(2);
+/// Answers taken from the recorder at once.
+const ANSWERS_MAX: usize = 1024;
+/// Longest sleep of the loop: the status shows a download's progress by the second.
+const LOOK_MS: u64 = 1_000;
+
+/// Why the agent cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// Another agent has this directory.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// The data directory cannot be used.
+    #[error("{path}: cannot be used; check that it exists on a writable disk and belongs to this user")]
+    Data {
+        /// The directory.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// Applications cannot be served.
+    #[error(transparent)]
+    Serve(#[from] ServeError),
+    /// The certificates cannot be used.
+    #[error(transparent)]
+    Tls(#[from] fleetway_link::TlsError),
+    /// The link cannot even be tried.
+    #[error(transparent)]
+    Link(#[from] fleetway_link::StartError),
+    /// Signals cannot be had.
+    #[error("cannot listen for signals")]
+    Signals(#[source] io::Error),
+}
+
+struct Agent {
+    device: Device<RealFs>,
+    clock: Clock,
+    models: Arc<Models>,
+    board: Arc<Board>,
+    jobs: Jobs,
+    link: LinkHandle,
+    halted: bool,
+    link_problem: Option<String>,
+}
+
+/// Runs the agent until it is asked to stop.
+///
+/// # Errors
+/// [`RunError`], before anything was served. Once it runs, nothing ends it but a signal.
+pub async fn run(config: Config) -> Result<(), RunError> {
+    let _lock = lock::take(&config.data_dir)?;
+    let data = |source| RunError::Data { path: config.data_dir.clone(), source };
+    let store = Store::open(RealFs, &config.data_dir, config.factory_dir.as_deref()).map_err(data)?;
+    let clock = Clock::new(store.device().time_floor_s);
+    let mut device = Device::open(device_config(&config), store, now(&clock)).map_err(data)?;
+    let models = Arc::new(Models::new());
+    let broker = config.broker.url.to_string();
+    let board = Board::new(config.device.clone(), broker, clock.clone(), Arc::clone(&models));
+    let board = Arc::new(board);
+    let status = Arc::clone(&board);
+    let api = Api::new(
+        Arc::clone(&models),
+        Arc::new(move || status.status()),
+        config.serve.concurrent_max,
+    );
+    let (jobs, answers) = Jobs::new();
+    let (link, events) = start_link(&config, &mut device, &clock)?;
+    let halted = false;
+    let link_problem = None;
+    let mut agent = Agent { device, clock, models, board, jobs, link, halted, link_problem };
+    // What was confirmed serves before anything else is done; then the doors open.
+    let server = Server::start(&config.serve.endpoints, api).await?;
+    agent.board.set_serving(
+        server.tcp().map(|addr| addr.to_string()),
+        server.unix().map(|path| path.display().to_string()),
+    );
+    tracing::info!(
+        device = %config.device,
+        tcp = server.tcp().map(|a| a.to_string()).unwrap_or_default(),
+        unix = server.unix().map(|p| p.display().to_string()).unwrap_or_default(),
+        "fleetway-agent runs"
+    );
+    agent.event_loop(events, answers, config.link.telemetry).await.map_err(RunError::Signals)?;
+    agent.say_goodbye(&config).await;
+    server.shutdown().await;
+    Ok(())
+}
+
+fn device_config(config: &Config) -> DeviceConfig {
+    // Two devices with one id would also share this; they have a worse problem.
+    let seed = fleetway_protocol::record::crc32c(config.device.as_str().as_bytes());
+    DeviceConfig {
+        id: config.device.clone(),
+        root: config.broker.root.clone(),
+        keyring: config.keyring.clone(),
+        transfer: transfer::Config {
+            window_chunks: u8::try_from(config.link.window_chunks).unwrap_or(1),
+            bytes_per_s: config.link.bytes_per_s.map_or(0, u32::from),
+            seed,
+        },
+        agent: Version::new(env!("CARGO_PKG_VERSION")).expect("the crate's version is a version"),
+    }
+}
+
+fn start_link(
+    config: &Config,
+    device: &mut Device<RealFs>,
+    clock: &Clock,
+) -> Result<(LinkHandle, mpsc::Receiver<LinkEvent>), RunError> {
+    let topic = |topic: Topic| topic.text(&config.broker.root).as_str().to_owned();
+    let mut link = LinkConfig::new(config.broker.url.clone(), config.device.as_str());
+    if let Some(files) = &config.broker.tls {
+        link.tls = Some(files.read()?.client_config(Some(Arc::new(clock.clone())))?);
+    }
+    link.session = Session::Persistent(SESSION);
+    link.keep_alive = config.link.keep_alive;
+    link.standing = vec![
+        Subscription::new(topic(Topic::Order(config.device.clone())), Qos::AtLeastOnce),
+        Subscription::new(topic(Topic::Block(config.device.clone())), Qos::AtMostOnce),
+    ];
+    link.will = Some(Will {
+        topic: topic(Topic::Presence(config.device.clone())),
+        payload: device.presence(false).into(),
+        qos: Qos::AtLeastOnce,
+        retain: true,
+        delay: WILL_DELAY,
+    });
+    Ok(fleetway_link::start(link)?)
+}
+
+fn now(clock: &Clock) -> Now {
+    Now { ms: clock.monotonic_ms(), unix_s: clock.unix_s() }
+}
+
+impl Agent {
+    async fn event_loop(
+        &mut self,
+        mut events: mpsc::Receiver<LinkEvent>,
+        mut answers: mpsc::Receiver<Answer>,
+        telemetry: Duration,
+    ) -> io::Result<()> {
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut report = tokio::time::interval(telemetry);
+        let mut stop_by: Option<Instant> = None;
+        self.drain();
+        while !self.halted {
+            let wake = self.sleep();
+            tokio::select! {
+                Some(event) = events.recv() => {
+                    self.link_event(event);
+                    // What else has come is taken in one go, before the disk is synced again.
+                    while let Ok(event) = events.try_recv() {
+                        self.link_event(event);
+                    }
+                }
+                Some(answer) = answers.recv() => self.job_ended(answer),
+                _ = report.tick() => self.send_telemetry(),
+                _ = tokio::time::sleep(wake) => self.tick(),
+                _ = terminate.recv() => self.stop(&mut stop_by),
+                _ = interrupt.recv() => self.stop(&mut stop_by),
+            }
+            self.drain();
+            if stop_by.is_some_and(|by| Instant::now() >= by) {
+                tracing::warn!("stopping without waiting any longer for the disk or a job");
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn stop(&mut self, stop_by: &mut Option<Instant>) {
+        if stop_by.is_some() {
+            tracing::warn!("asked twice: stopping now");
+            self.halted = true;
+            return;
+        }
+        tracing::info!("stopping: ends what is under way, at most {} s", STOP_MAX.as_secs());
+        *stop_by = Some(Instant::now() + STOP_MAX);
+        self.device.handle_stop(now(&self.clock));
+    }
+
+    fn sleep(&self) -> Duration {
+        let now = now(&self.clock);
+        let wake_ms = self.device.poll_timeout(now).unwrap_or(u64::MAX);
+        Duration::from_millis(wake_ms.saturating_sub(now.ms).clamp(1, LOOK_MS))
+    }
+
+    fn tick(&mut self) {
+        self.take_answers();
+        self.device.handle_tick(now(&self.clock));
+    }
+
+    /// Real answers, for the judgement of a probation.
+    fn take_answers(&mut self) {
+        for live in self.models.list() {
+            for (release, answer) in live.recorder().drain(ANSWERS_MAX) {
+                self.device.handle_answer(live.model(), release, answer);
+            }
+        }
+    }
+
+    fn link_event(&mut self, event: LinkEvent) {
+        let now = now(&self.clock);
+        match event {
+            LinkEvent::Up { version, .. } => {
+                tracing::info!(%version, "connected");
+                self.board.link_up();
+                self.device.handle_up(now);
+            }
+            LinkEvent::Down { reason, retry_in } => {
+                tracing::warn!(%reason, retry_s = retry_in.as_secs_f32(), "not connected");
+                self.board.link_down(reason);
+                self.device.handle_down(now);
+            }
+            LinkEvent::Message { topic, payload, .. } => {
+                self.device.handle_message(now, &topic, &payload);
+                self.clock.raise_floor(self.device.time_floor_s());
+            }
+            LinkEvent::Refused { topic, code, .. } => {
+                let text = format!(
+                    "the broker refused {topic} with code {code:#04x}; check that its rules know this device's certificate"
+                );
+                tracing::warn!("{text}");
+                self.link_problem = Some(text);
+            }
+        }
+    }
+
+    fn job_ended(&mut self, answer: Answer) {
+        let now = now(&self.clock);
+        match answer {
+            Answer::SelfTested { model, token, result } => {
+                self.device.handle_self_test(now, &model, token, result);
+            }
+            Answer::Loaded { model, token, result } => {
+                let result = result.and_then(|loaded| {
+                    let release = loaded.release;
+                    let live = self.models.add(&model).map_err(|error| {
+                        tracing::error!("{error}");
+                        fleetway_protocol::reason::Reason::ActivationFailed
+                    })?;
+                    // The one moment of the swap: requests under way end on the old engine.
+                    live.swap(Some(loaded));
+                    Ok(release)
+                });
+                self.device.handle_activated(now, &model, token, result);
+            }
+        }
+    }
+
+    fn drain(&mut self) {
+        while let Some(output) = self.device.poll() {
+            match output {
+                Output::Publish(publish) => self.publish(publish),
+                Output::Subscribe(topic) => {
+                    let subscription = Subscription::new(topic, Qos::AtMostOnce);
+                    if let Err(error) = self.link.subscribe(subscription) {
+                        // The transfer asks again, elsewhere, when nothing comes.
+                        tracing::warn!("{error}");
+                    }
+                }
+                Output::Unsubscribe(topic) => self.link.unsubscribe(&topic),
+                Output::SelfTest(job) => self.jobs.self_test(*job),
+                Output::Activate(job) => self.jobs.activate(*job, self.clock.monotonic_ms()),
+                Output::Unload(model, token) => {
+                    self.unload(&model);
+                    self.device.handle_unloaded(now(&self.clock), &model, token);
+                }
+                Output::Halt => self.halted = true,
+            }
+        }
+        let problems = self.device.order_problem().map(str::to_owned);
+        let problems = problems.into_iter().chain(self.link_problem.clone()).collect();
+        self.board.set_models(self.device.status(now(&self.clock)), problems);
+    }
+
+    fn unload(&self, model: &ModelName) {
+        if let Some(live) = self.models.get(model.as_str()) {
+            live.swap(None);
+        }
+    }
+
+    fn publish(&self, publish: Publish) {
+        let Publish { topic, payload, at_least_once, retain } = publish;
+        let mut message = Outgoing::new(topic, payload);
+        if !at_least_once {
+            message = message.at_most_once();
+        }
+        if retain {
+            message = message.retained();
+        }
+        if let Err(error) = self.link.publish(message) {
+            // Counted by the link; states are said again by themselves.
+            tracing::debug!("{error}");
+        }
+    }
+
+    fn send_telemetry(&mut self) {
+        let rss_bytes = resident_bytes();
+        let stats = self.link.stats();
+        let dropped = stats.overflowed + stats.expired;
+        for live in self.models.list() {
+            if let Some(mut telemetry) = live.recorder().snapshot() {
+                telemetry.rss_bytes = rss_bytes;
+                telemetry.dropped = dropped;
+                self.device.handle_telemetry(live.model(), telemetry);
+            }
+        }
+    }
+
+    /// Says that the device goes, so that nobody has to wait for the will.
+    async fn say_goodbye(&mut self, config: &Config) {
+        let topic = Topic::Presence(config.device.clone()).text(&config.broker.root);
+        let payload = self.device.presence(false);
+        let message = Outgoing::new(topic.as_str(), payload).retained();
+        if let Err(error) = self.link.publish(message) {
+            tracing::debug!("{error}");
+        }
+        let unsent = self.link.shutdown(DRAIN_MAX).await;
+        tracing::info!(unsent, "stopped");
+    }
+}
+
+/// Resident memory of this process, bytes; 0 where the system does not say.
+fn resident_bytes() -> u64 {
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    let pages: u64 = statm.split(' ').nth(1).and_then(|n| n.parse().ok()).unwrap_or(0);
+    pages * rustix::param::page_size() as u64
+}
+
+/// The engine of a verified artifact; here so that the shell names the one engine there is.
+fn load(
+    artifact: &fleetway_protocol::trust::VerifiedArtifact<'_>,
+) -> Result<TractEngine, fleetway_engine::LoadError> {
+    TractEngine::load(artifact)
+}

@@ -1,0 +1,292 @@
+//! A device of the world: the real device core on a simulated disk, with made-up engines.
+
+use fleetway_agent::device::{Device, DeviceConfig, Output};
+use fleetway_agent::store::Store;
+use fleetway_protocol::health::Answer;
+use fleetway_protocol::ids::{DeviceId, Digest, Version};
+use fleetway_protocol::machine::Phase;
+use fleetway_protocol::reason::Reason;
+use fleetway_protocol::slot::Place;
+use fleetway_protocol::topics::{ROOT_DEFAULT, Topic};
+use fleetway_protocol::transfer;
+
+use super::disk::{Mood, SimFs};
+use super::releases::Nature;
+use super::{Happening, World};
+
+/// Answers that an application gets between two looks at a probation.
+const ANSWERS_PER_WAKE: u32 = 8;
+
+/// One device.
+pub struct SimDevice {
+    /// Its id.
+    pub id: DeviceId,
+    /// What survives its power cuts.
+    pub fs: SimFs,
+    /// The running agent; `None` while it is off.
+    pub core: Option<Device<SimFs>>,
+    /// Number of its start, in this world.
+    pub boot: u64,
+    /// Number of its connection; messages of older ones never arrive.
+    pub connection: u64,
+    /// Connected.
+    pub up: bool,
+    /// What its engine has loaded.
+    pub serving: Option<Digest>,
+    answers: u32,
+}
+
+impl SimDevice {
+    /// A new device, off.
+    pub fn new(id: DeviceId, fs: SimFs) -> Self {
+        Self { id, fs, core: None, boot: 0, connection: 0, up: false, serving: None, answers: 0 }
+    }
+}
+
+impl World {
+    pub(super) fn device_happens(&mut self, happening: Happening) {
+        let now = self.now();
+        let device = match happening {
+            Happening::Boot { device } => return self.device_boots(device),
+            Happening::DiskWell { device } => return self.devices[device].fs.set_mood(Mood::Well),
+            Happening::LinkUp { device, boot } => return self.link_up(device, boot),
+            Happening::Dies { device, boot, release } => {
+                let d = &self.devices[device];
+                if d.boot == boot && d.serving == Some(release) {
+                    self.checker.died_of(&d.id, release);
+                    self.power_cut(device);
+                }
+                return;
+            }
+            Happening::ToDevice { device, connection, topic, payload } => {
+                let d = &mut self.devices[device];
+                if d.connection != connection || !d.up {
+                    return;
+                }
+                let Some(core) = &mut d.core else { return };
+                core.handle_message(now, &topic, &payload);
+                device
+            }
+            Happening::Wake { device, boot } => {
+                if self.devices[device].boot != boot {
+                    return;
+                }
+                self.application_asks(device);
+                if let Some(core) = &mut self.devices[device].core {
+                    core.handle_tick(now);
+                }
+                device
+            }
+            Happening::SelfTested { device, boot, model, token, result } => {
+                let Some(core) = self.alive(device, boot) else { return };
+                core.handle_self_test(now, &model, token, result);
+                device
+            }
+            Happening::Activated { device, boot, model, token, result } => {
+                if self.devices[device].boot != boot {
+                    return;
+                }
+                if let Ok(digest) = result {
+                    self.serve(device, digest);
+                }
+                let Some(core) = self.alive(device, boot) else { return };
+                core.handle_activated(now, &model, token, result);
+                device
+            }
+            Happening::Unloaded { device, boot, model, token } => {
+                self.devices[device].serving = None;
+                let Some(core) = self.alive(device, boot) else { return };
+                core.handle_unloaded(now, &model, token);
+                device
+            }
+            _ => return,
+        };
+        self.drain(device);
+    }
+
+    fn alive(
+        &mut self,
+        device: usize,
+        boot: u64,
+    ) -> Option<&mut Device<SimFs>> {
+        let device = &mut self.devices[device];
+        device.core.as_mut().filter(|_| device.boot == boot)
+    }
+
+    fn serve(&mut self, device: usize, digest: Digest) {
+        let boot = self.devices[device].boot;
+        self.devices[device].serving = Some(digest);
+        let nature = self.releases.get(&digest).map(|r| r.nature);
+        self.checker.serves(&self.devices[device].id, digest, nature);
+        if nature == Some(Nature::Crash) {
+            let delay = self.rng.u64(1..1_500);
+            self.after(delay, Happening::Dies { device, boot, release: digest });
+        }
+    }
+
+    fn application_asks(&mut self, device: usize) {
+        let d = &mut self.devices[device];
+        let (Some(core), Some(release)) = (&mut d.core, d.serving) else { return };
+        let collapsed = self.releases.get(&release).is_some_and(|r| r.nature == Nature::Collapse);
+        for _ in 0..ANSWERS_PER_WAKE {
+            d.answers += 1;
+            let class = if collapsed { 0 } else { (d.answers % 10) as u16 };
+            let answer = Answer { latency_us: 100, ok: true, class: Some(class) };
+            core.handle_answer(&self.model, release, answer);
+        }
+    }
+
+    fn device_boots(&mut self, device: usize) {
+        let now = self.now();
+        let d = &mut self.devices[device];
+        if d.core.is_some() {
+            return;
+        }
+        d.boot += 1;
+        d.serving = None;
+        let config = DeviceConfig {
+            id: d.id.clone(),
+            root: ROOT_DEFAULT.to_owned(),
+            keyring: self.keys.keyring(),
+            transfer: transfer::Config { window_chunks: 4, bytes_per_s: 0, seed: device as u32 },
+            agent: Version::new("0.1.0").expect("a version"),
+        };
+        let store = Store::open(d.fs.clone(), "data".as_ref(), None);
+        match store.and_then(|store| Device::open(config, store, now)) {
+            Ok(core) => d.core = Some(core),
+            // A disk that takes not even the boot's number: tried again later.
+            Err(_) => return self.after(5_000, Happening::Boot { device }),
+        }
+        let boot = d.boot;
+        let delay = self.rng.u64(10..3_000);
+        self.after(delay, Happening::LinkUp { device, boot });
+        self.drain(device);
+    }
+
+    fn link_up(&mut self, device: usize, boot: u64) {
+        let now = self.now();
+        let d = &mut self.devices[device];
+        let Some(core) = d.core.as_mut().filter(|_| d.boot == boot && !d.up) else { return };
+        (d.up, d.connection) = (true, d.connection + 1);
+        core.handle_up(now);
+        let id = d.id.clone();
+        for topic in [Topic::Order(id.clone()), Topic::Block(id)] {
+            self.subscribe(device, topic.text(ROOT_DEFAULT).as_str());
+        }
+        self.drain(device);
+    }
+
+    pub(super) fn link_down(&mut self, device: usize) {
+        let now = self.now();
+        let d = &mut self.devices[device];
+        if !d.up {
+            return;
+        }
+        d.up = false;
+        d.connection += 1;
+        let boot = d.boot;
+        self.broker.disconnect(device);
+        if let Some(core) = &mut self.devices[device].core {
+            core.handle_down(now);
+        }
+        let delay = self.rng.u64(100..30_000);
+        self.after(delay, Happening::LinkUp { device, boot });
+        self.drain(device);
+    }
+
+    /// `kill -9`: what was written is there.
+    pub(super) fn kill(&mut self, device: usize) {
+        let d = &mut self.devices[device];
+        if d.core.take().is_none() {
+            return;
+        }
+        d.boot += 1;
+        d.up = false;
+        d.connection += 1;
+        d.serving = None;
+        self.broker.disconnect(device);
+        let delay = self.rng.u64(500..10_000);
+        self.after(delay, Happening::Boot { device });
+    }
+
+    /// Power is lost: what was not synced may not be there.
+    pub(super) fn power_cut(&mut self, device: usize) {
+        self.kill(device);
+        self.devices[device].fs.cut(&mut self.rng);
+    }
+
+    fn subscribe(&mut self, device: usize, topic: &str) {
+        self.broker.subscribe(device, topic);
+        if let Some(kept) = self.broker.kept(topic) {
+            self.deliver(device, topic, &kept, false);
+        }
+    }
+
+    /// Carries out what a device wants, and sets its timer.
+    pub(super) fn drain(&mut self, device: usize) {
+        while let Some(output) = self.devices[device].core.as_mut().and_then(Device::poll) {
+            self.carry_out_for(device, output);
+        }
+        self.look_at(device);
+        let now = self.now();
+        let d = &self.devices[device];
+        let timeout = d.core.as_ref().and_then(|core| core.poll_timeout(now));
+        if let Some(at) = timeout {
+            let boot = d.boot;
+            self.after(at.saturating_sub(self.now_ms).max(1), Happening::Wake { device, boot });
+        }
+    }
+
+    fn carry_out_for(&mut self, device: usize, output: Output) {
+        let boot = self.devices[device].boot;
+        match output {
+            Output::Publish(publish) if self.devices[device].up => self.device_publishes(publish),
+            Output::Publish(_) => {}
+            Output::Subscribe(topic) if self.devices[device].up => self.subscribe(device, &topic),
+            Output::Subscribe(_) => {}
+            Output::Unsubscribe(topic) => self.broker.unsubscribe(device, &topic),
+            Output::SelfTest(job) => {
+                let nature = self.releases.get(&job.manifest.digest()).map(|r| r.nature);
+                let result = match nature {
+                    Some(Nature::Golden) => Err(Reason::Golden),
+                    _ if self.stormy && self.rng.u8(0..20) == 0 => Err(Reason::Environment),
+                    _ => Ok(()),
+                };
+                let (model, token) = (job.model, job.token);
+                let delay = self.rng.u64(20..200);
+                self.after(delay, Happening::SelfTested { device, boot, model, token, result });
+            }
+            Output::Activate(job) => {
+                let digest = job.manifest.digest();
+                let nature = self.releases.get(&digest).map(|r| r.nature);
+                let refused = nature == Some(Nature::NoLoad);
+                let result = if refused { Err(Reason::LoadFailed) } else { Ok(digest) };
+                let (model, token) = (job.model, job.token);
+                let from = match job.place {
+                    Place::Slot(_) => 5..50,
+                    Place::Factory => 1..5,
+                };
+                let delay = self.rng.u64(from);
+                self.after(delay, Happening::Activated { device, boot, model, token, result });
+            }
+            Output::Unload(model, token) => {
+                self.after(1, Happening::Unloaded { device, boot, model, token });
+            }
+            Output::Halt => self.kill(device),
+        }
+    }
+
+    /// What must be true of a device after every event.
+    fn look_at(&mut self, device: usize) {
+        let now = self.now();
+        let d = &self.devices[device];
+        let Some(core) = &d.core else { return };
+        for model in core.status(now) {
+            let settled = matches!(
+                model.phase,
+                Phase::Idle | Phase::Eligibility | Phase::Download | Phase::Verification | Phase::SelfTest
+            );
+            self.checker.device_seen(&d.id, &model, settled);
+        }
+    }
+}
