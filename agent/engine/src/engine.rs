@@ -1,0 +1,90 @@
+//! What callers see of an inference engine, whichever it is: serving, shadow runs, the self-test
+//! and golden vectors go through [`Engine`] alone.
+
+use crate::tensor::{DType, Tensor, TensorSpec};
+
+/// A loaded model that can be run.
+///
+/// `run` takes `&self` and may be called from several threads at once. An engine keeps no state
+/// from one call to the next: the same inputs give the same outputs, whatever ran before.
+pub trait Engine: Send + Sync {
+    /// Inputs in the order that [`Engine::run`] takes them.
+    fn inputs(&self) -> &[TensorSpec];
+
+    /// Outputs in the order that [`Engine::run`] gives them.
+    fn outputs(&self) -> &[TensorSpec];
+
+    /// Runs the model once.
+    ///
+    /// Inputs must match [`Engine::inputs`] in number, type and exact shape (batch axis included);
+    /// that is checked before the engine sees them. The outputs match [`Engine::outputs`].
+    fn run(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>, RunError>;
+
+    /// Short name of the engine for reports: `tract`.
+    fn kind(&self) -> &'static str;
+}
+
+/// Why one inference gave no answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RunError {
+    /// Wrong number of inputs: the caller's mistake.
+    #[error("the model takes {want} inputs, got {have}")]
+    InputCount {
+        /// Inputs of the model.
+        want: usize,
+        /// Inputs that came.
+        have: usize,
+    },
+    /// Wrong type or shape: the caller's mistake.
+    #[error("input `{name}` must be {want_dtype}{want_shape:?}, got {have_dtype}{have_shape:?}")]
+    Input {
+        /// Name of the input.
+        name: String,
+        /// Type that the model takes.
+        want_dtype: DType,
+        /// Shape that the model takes.
+        want_shape: Vec<usize>,
+        /// Type that came.
+        have_dtype: DType,
+        /// Shape that came.
+        have_shape: Vec<usize>,
+    },
+    /// The engine reported an error while computing.
+    #[error("the engine failed: {0}")]
+    Failed(String),
+    /// The engine panicked while computing. The next run starts from fresh state.
+    #[error("the engine panicked: {0}")]
+    Panicked(String),
+    /// An output is not what the loaded model declares.
+    #[error("output {index} does not match its specification: {detail}")]
+    Output {
+        /// Position of the output.
+        index: usize,
+        /// What is wrong.
+        detail: String,
+    },
+}
+
+impl RunError {
+    /// Whether the caller's input is at fault, not the model.
+    pub fn is_callers(&self) -> bool {
+        matches!(self, Self::InputCount { .. } | Self::Input { .. })
+    }
+}
+
+/// Checks `inputs` against `specs` in number, type and shape.
+pub fn check_inputs(specs: &[TensorSpec], inputs: &[Tensor]) -> Result<(), RunError> {
+    if specs.len() != inputs.len() {
+        return Err(RunError::InputCount { want: specs.len(), have: inputs.len() });
+    }
+    match specs.iter().zip(inputs).find(|(spec, tensor)| !spec.matches(tensor)) {
+        None => Ok(()),
+        Some((spec, tensor)) => Err(RunError::Input {
+            name: spec.name.clone(),
+            want_dtype: spec.dtype,
+            want_shape: spec.shape.clone(),
+            have_dtype: tensor.dtype(),
+            have_shape: tensor.shape().to_vec(),
+        }),
+    }
+}

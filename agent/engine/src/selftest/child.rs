@@ -1,0 +1,136 @@
+//! The child's side. The only code of a shipped program that parses a model without a proof of its
+//! origin: the parent holds the proof, and the bytes came through a pipe from it.
+
+use super::fences::{Fenced, status_bytes};
+use super::report::{Job, Outcome, READY, SelfTestReport};
+use super::{SUBCOMMAND, fences};
+use crate::clock::Stopwatch;
+use crate::engine::Engine;
+use crate::golden::{BoundGolden, GoldenError, GoldenRule, GoldenSet, Tally};
+use crate::limits::bounded;
+use crate::tract::{LoadError, TractEngine};
+use std::io::{self, Write};
+use std::process::ExitCode;
+use std::time::Duration;
+
+/// Inferences are repeated for the median until one of the two is reached.
+const RUNS_ENOUGH: usize = 101;
+const RUNNING_ENOUGH: Duration = Duration::from_millis(200);
+
+/// Whether this process was started as the child of a self-test. Ask first thing in `main`, before
+/// arguments are parsed or a runtime is started.
+pub fn child_requested() -> bool {
+    std::env::args_os().nth(1).is_some_and(|arg| arg == SUBCOMMAND)
+}
+
+/// The child: fences, then the job from stdin, then the report on stdout.
+///
+/// Succeeds whenever it could write a report, whatever the report says.
+pub fn child_main() -> ExitCode {
+    match work() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn work() -> io::Result<()> {
+    let fenced = fences::put_up().map_err(io::Error::other)?;
+    let mut answer = io::stdout().lock();
+    answer.write_all(&[READY])?;
+    answer.flush()?;
+    let (job, model, golden) = Job::read(io::stdin().lock())?;
+    let outcome = test(&model, &golden, job.rule, fenced);
+    let bytes = postcard::to_allocvec(&outcome).map_err(io::Error::other)?;
+    answer.write_all(&bytes)?;
+    answer.flush()
+}
+
+fn test(model: &[u8], golden: &[u8], rule: GoldenRule, fenced: Fenced) -> Outcome {
+    let golden = match GoldenSet::decode(golden) {
+        Ok(golden) => golden,
+        Err(error) => return Outcome::Environment(bounded(error.to_string())),
+    };
+    let since = Stopwatch::start();
+    let engine = match TractEngine::parse(model) {
+        Ok(engine) => engine,
+        Err(LoadError::Refused(refused)) => {
+            return Outcome::Refused {
+                number: refused.number(),
+                text: bounded(refused.to_string()),
+            };
+        }
+        Err(error) => return Outcome::Load(bounded(error.to_string())),
+    };
+    let load_us = micros(since.elapsed());
+    let report = |tally: Tally, times: Vec<Duration>| SelfTestReport {
+        engine: engine.kind().to_owned(),
+        inputs: engine.inputs().to_vec(),
+        outputs: engine.outputs().to_vec(),
+        golden: tally.verdict(),
+        load_us,
+        run_us_p50: median_us(&times),
+        runs: u32::try_from(times.len()).unwrap_or(u32::MAX),
+        peak_rss_bytes: status_bytes("VmHWM:"),
+        address_space_bytes: status_bytes("VmPeak:").saturating_sub(fenced.own_bytes),
+        missing_fences: fenced.missing,
+    };
+    match run(&engine, &golden, rule) {
+        Err(error) => Outcome::Run(bounded(error.to_string())),
+        Ok((tally, times)) => {
+            let report = report(tally, times);
+            if report.golden.passed {
+                Outcome::Passed(report)
+            } else {
+                Outcome::Golden(report.golden)
+            }
+        }
+    }
+}
+
+/// Every vector once for the verdict, then again and again for the median.
+fn run(
+    engine: &dyn Engine,
+    golden: &GoldenSet,
+    rule: GoldenRule,
+) -> Result<(Tally, Vec<Duration>), GoldenError> {
+    let bound = golden.bind(engine)?;
+    let mut tally = Tally::new(rule);
+    let mut times = Vec::new();
+    let since = Stopwatch::start();
+    for vector in 0..golden.vectors().len() {
+        let (outputs, time) = run_one(engine, &bound, vector)?;
+        tally.add(&bound, vector, &outputs);
+        times.push(time);
+    }
+    for vector in (0..golden.vectors().len()).cycle() {
+        if times.len() >= RUNS_ENOUGH || since.elapsed() >= RUNNING_ENOUGH {
+            break;
+        }
+        times.push(run_one(engine, &bound, vector)?.1);
+    }
+    Ok((tally, times))
+}
+
+fn run_one(
+    engine: &dyn Engine,
+    bound: &BoundGolden<'_>,
+    vector: usize,
+) -> Result<(Vec<crate::tensor::Tensor>, Duration), GoldenError> {
+    let inputs = bound.inputs(vector);
+    let since = Stopwatch::start();
+    let outputs = engine.run(&inputs).map_err(|error| GoldenError::Run { vector, error })?;
+    Ok((outputs, since.elapsed()))
+}
+
+fn median_us(times: &[Duration]) -> u64 {
+    let mut sorted = times.to_vec();
+    sorted.sort_unstable();
+    sorted.get(sorted.len() / 2).copied().map_or(0, micros)
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}

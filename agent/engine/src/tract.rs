@@ -1,0 +1,273 @@
+//! The tract engine: any ONNX graph that tract takes, behind our validator.
+//!
+//! Four fences stand between a file and an answer. [`validate`](crate::validate) refuses what is
+//! known to make tract panic, abort, hang or answer nonsense. Shapes are checked once more when
+//! tract has derived them. `catch_unwind` turns what still panics into an error (build with
+//! `panic=unwind`). And what none of these can stop, an abort or a hang, happens first in the
+//! child of [`selftest`](crate::selftest).
+
+use crate::engine::{Engine, RunError, check_inputs};
+use crate::limits::{TENSOR_ELEMENTS_MAX, bounded};
+use crate::softmax;
+use crate::tensor::{DType, Tensor, TensorData, TensorSpec};
+use crate::validate::{Refused, ValidModel, validate};
+use fleetway_protocol::ids::Digest;
+use fleetway_protocol::trust::VerifiedArtifact;
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use tract_onnx::Onnx;
+use tract_onnx::prelude::{
+    DatumType, Framework, InferenceModelExt, IntoRunnable, IntoTValue, TValue, TypedModel,
+    TypedRunnableModel,
+};
+use tract_onnx::tract_core::internal as tract;
+
+/// Why a model could not be loaded.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum LoadError {
+    /// The validator refused it.
+    #[error(transparent)]
+    Refused(#[from] Refused),
+    /// tract refused it: an unsupported form of an operator, shapes that do not fit.
+    #[error("tract cannot load the model: {0}")]
+    Tract(String),
+    /// tract panicked.
+    #[error("tract panicked while loading the model: {0}")]
+    Panicked(String),
+    /// An activation is larger than [`TENSOR_ELEMENTS_MAX`].
+    #[error(
+        "node `{node}` makes a tensor of {shape}, more than {TENSOR_ELEMENTS_MAX} elements: use smaller inputs or pads"
+    )]
+    TooLarge {
+        /// Name of the node.
+        node: String,
+        /// Shape that it makes.
+        shape: String,
+    },
+    /// An input or output whose shape depends on data, or whose type this engine does not carry.
+    #[error(
+        "`{name}` is {detail}; inputs and outputs need a fixed shape and a plain type: export with fixed sizes"
+    )]
+    Interface {
+        /// Name of the input or output.
+        name: String,
+        /// What is wrong.
+        detail: String,
+    },
+}
+
+/// A model loaded into tract.
+pub struct TractEngine {
+    digest: Digest,
+    plan: Arc<TypedRunnableModel>,
+    inputs: Vec<TensorSpec>,
+    outputs: Vec<TensorSpec>,
+}
+
+impl std::fmt::Debug for TractEngine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TractEngine")
+            .field("digest", &self.digest)
+            .field("inputs", &self.inputs)
+            .field("outputs", &self.outputs)
+            .finish()
+    }
+}
+
+impl TractEngine {
+    /// Loads a model that was signed, ordered for this device, and arrived whole. There is no other
+    /// way in: only the self-test's child parses bytes without this proof.
+    pub fn load(artifact: &VerifiedArtifact<'_>) -> Result<Self, LoadError> {
+        let engine = Self::parse(artifact.bytes())?;
+        Ok(Self { digest: artifact.digest(), ..engine })
+    }
+
+    /// Digest of the bytes that are loaded: what a device reports as running.
+    pub fn digest(&self) -> Digest {
+        self.digest
+    }
+
+    /// Parses bytes that carry no proof of where they come from. Only the self-test's child may
+    /// call this in a shipped program: there the proof was checked by the parent, and the bytes
+    /// came through a pipe from it.
+    pub(crate) fn parse(bytes: &[u8]) -> Result<Self, LoadError> {
+        let mut onnx = tract_onnx::onnx();
+        softmax::register(&mut onnx.op_register);
+        Self::parse_with(onnx, bytes)
+    }
+
+    /// As [`TractEngine::parse`], with a given table of operators (the tests show what tract's
+    /// own does).
+    pub(crate) fn parse_with(onnx: Onnx, bytes: &[u8]) -> Result<Self, LoadError> {
+        let model = validate(bytes)?;
+        // Shapes noted beside the graph are hints that nothing checks; tract derives its own.
+        let onnx = onnx.with_ignore_value_info(true);
+        let typed = guarded(|| optimize(&onnx, &model)).map_err(LoadError::Panicked)??;
+        let outputs = output_specs(&typed, &model)?;
+        let inputs = model.inputs().to_vec();
+        let plan =
+            guarded(|| typed.into_runnable()).map_err(LoadError::Panicked)?.map_err(tract_error)?;
+        Ok(Self { digest: Digest::of(bytes), plan, inputs, outputs })
+    }
+}
+
+impl Engine for TractEngine {
+    fn inputs(&self) -> &[TensorSpec] {
+        &self.inputs
+    }
+
+    fn outputs(&self) -> &[TensorSpec] {
+        &self.outputs
+    }
+
+    /// Every call runs on state of its own. That costs a few small allocations, lets threads run
+    /// side by side without a lock, keeps recurrent state from leaking between requests, and
+    /// leaves nothing behind that a panic could have broken.
+    fn run(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>, RunError> {
+        check_inputs(&self.inputs, inputs)?;
+        let values = inputs.iter().map(to_tract).collect::<Result<_, _>>().map_err(run_error)?;
+        let values =
+            guarded(|| self.plan.run(values)).map_err(RunError::Panicked)?.map_err(run_error)?;
+        let specs = self.outputs.iter().enumerate();
+        specs.zip(&values).map(|((index, spec), value)| from_tract(index, spec, value)).collect()
+    }
+
+    fn kind(&self) -> &'static str {
+        "tract"
+    }
+}
+
+fn optimize(onnx: &Onnx, model: &ValidModel) -> Result<TypedModel, LoadError> {
+    let typed = onnx
+        .model_for_proto_model(model.proto())
+        .and_then(InferenceModelExt::into_typed)
+        .map_err(tract_error)?;
+    check_sizes(&typed)?;
+    if typed.inputs.len() != model.inputs().len() {
+        return Err(LoadError::Tract(format!(
+            "it sees {} inputs instead of {}",
+            typed.inputs.len(),
+            model.inputs().len()
+        )));
+    }
+    typed.into_optimized().map_err(tract_error)
+}
+
+/// No activation may pass the bound: checked when shapes are known and before anything is computed.
+fn check_sizes(model: &TypedModel) -> Result<(), LoadError> {
+    for node in model.nodes() {
+        for output in &node.outputs {
+            let dims = output.fact.shape.iter().map(|dim| dim.as_i64());
+            let count =
+                dims.flatten().try_fold(1i64, |product, dim| product.checked_mul(dim.max(0)));
+            if count.is_none_or(|count| count > TENSOR_ELEMENTS_MAX as i64) {
+                let shape = format!("{:?}", output.fact.shape);
+                return Err(LoadError::TooLarge {
+                    node: bounded(node.name.clone()),
+                    shape: bounded(shape),
+                });
+            }
+        }
+    }
+    Ok(())
+}
+
+fn output_specs(typed: &TypedModel, model: &ValidModel) -> Result<Vec<TensorSpec>, LoadError> {
+    let names = model.outputs();
+    let spec = |(at, name): (usize, &String)| {
+        let interface =
+            |detail: String| LoadError::Interface { name: name.clone(), detail: bounded(detail) };
+        let fact = typed.output_fact(at).map_err(tract_error)?;
+        let dtype = dtype_of(fact.datum_type)
+            .ok_or_else(|| interface(format!("of type {:?}", fact.datum_type)))?;
+        let shape = fact
+            .shape
+            .as_concrete()
+            .ok_or_else(|| interface(format!("of shape {:?}", fact.shape)))?;
+        Ok(TensorSpec { name: name.clone(), dtype, shape: shape.to_vec() })
+    };
+    names.iter().enumerate().map(spec).collect()
+}
+
+fn dtype_of(datum: DatumType) -> Option<DType> {
+    Some(match datum {
+        DatumType::F32 => DType::F32,
+        DatumType::F64 => DType::F64,
+        DatumType::I8 => DType::I8,
+        DatumType::U8 => DType::U8,
+        DatumType::I16 => DType::I16,
+        DatumType::U16 => DType::U16,
+        DatumType::I32 => DType::I32,
+        // `Shape` gives tract's symbolic integers; with fixed sizes they are plain numbers.
+        DatumType::I64 | DatumType::TDim => DType::I64,
+        DatumType::Bool => DType::Bool,
+        _ => return None,
+    })
+}
+
+fn to_tract(tensor: &Tensor) -> tract::TractResult<TValue> {
+    let shape = tensor.shape();
+    let made = match tensor.data() {
+        TensorData::F32(v) => tract::Tensor::from_shape(shape, v),
+        TensorData::F64(v) => tract::Tensor::from_shape(shape, v),
+        TensorData::I8(v) => tract::Tensor::from_shape(shape, v),
+        TensorData::U8(v) => tract::Tensor::from_shape(shape, v),
+        TensorData::I16(v) => tract::Tensor::from_shape(shape, v),
+        TensorData::U16(v) => tract::Tensor::from_shape(shape, v),
+        TensorData::I32(v) => tract::Tensor::from_shape(shape, v),
+        TensorData::I64(v) => tract::Tensor::from_shape(shape, v),
+        TensorData::Bool(v) => tract::Tensor::from_shape(shape, v),
+    };
+    Ok(made?.into_tvalue())
+}
+
+fn from_tract(index: usize, spec: &TensorSpec, value: &TValue) -> Result<Tensor, RunError> {
+    let bad = |detail: String| RunError::Output { index, detail: bounded(detail) };
+    if value.shape() != spec.shape.as_slice() || dtype_of(value.datum_type()) != Some(spec.dtype) {
+        return Err(bad(format!("{spec} came out as {:?}{:?}", value.datum_type(), value.shape())));
+    }
+    macro_rules! elements {
+        ($t:ty, $wrap:expr) => {{
+            let value = value.cast_to::<$t>().map_err(|e| bad(format!("{e:#}")))?;
+            let view = value.to_plain_array_view::<$t>().map_err(|e| bad(format!("{e:#}")))?;
+            $wrap(view.iter().copied().collect())
+        }};
+    }
+    let data = match spec.dtype {
+        DType::F32 => elements!(f32, TensorData::F32),
+        DType::F64 => elements!(f64, TensorData::F64),
+        DType::I8 => elements!(i8, TensorData::I8),
+        DType::U8 => elements!(u8, TensorData::U8),
+        DType::I16 => elements!(i16, TensorData::I16),
+        DType::U16 => elements!(u16, TensorData::U16),
+        DType::I32 => elements!(i32, TensorData::I32),
+        DType::I64 => elements!(i64, TensorData::I64),
+        DType::Bool => elements!(bool, TensorData::Bool),
+    };
+    Tensor::new(value.shape().to_vec(), data).map_err(|e| bad(e.to_string()))
+}
+
+/// Runs `work` and turns a panic into its message. tract holds no state of ours across the call:
+/// a model that panicked while loading is dropped, and every run starts from fresh state.
+fn guarded<T>(work: impl FnOnce() -> T) -> Result<T, String> {
+    catch_unwind(AssertUnwindSafe(work)).map_err(|payload| panic_text(payload.as_ref()))
+}
+
+fn panic_text(payload: &(dyn Any + Send)) -> String {
+    let text = payload.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    let text = text.or_else(|| payload.downcast_ref::<String>().cloned());
+    bounded(text.unwrap_or_else(|| "a panic without a message".to_owned()))
+}
+
+fn tract_error(error: tract::TractError) -> LoadError {
+    LoadError::Tract(bounded(format!("{error:#}")))
+}
+
+fn run_error(error: tract::TractError) -> RunError {
+    RunError::Failed(bounded(format!("{error:#}")))
+}
+
+#[cfg(test)]
+#[path = "tract_tests.rs"]
+mod tests;
