@@ -218,10 +218,9 @@ fn check_authority(
 ) -> Result<Authority, Fault> {
     let key = |text: &Spanned<String>| {
         // A digest and a public key are both 32 bytes in hexadecimal.
-        let Digest(bytes) = text
-            .get_ref()
-            .parse()
-            .map_err(|error| Fault::at(text, format!("key {error}; copy it from `fleetway init`")))?;
+        let Digest(bytes) = text.get_ref().parse().map_err(|error| {
+            Fault::at(text, format!("key {error}; copy it from `fleetway init`"))
+        })?;
         PublicKey::new(bytes).map_err(|error| Fault::at(text, error))
     };
     let parsed = keys.get_ref().iter().map(key).collect::<Result<Vec<_>, _>>()?;

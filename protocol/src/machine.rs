@@ -19,7 +19,9 @@
 //! graceful stop costs one try, and the last one poisons the release as `Interrupted`.
 //!
 //! **Faults that are nobody's verdict.** No network, no room, no process: the step waits
-//! and tries again with a growing pause, and the status says what it waits for.
+//! and tries again with a growing pause, and the status says what it waits for. A newer
+//! order or a stop does not wait with it, and while a trial waits for the disk after a boot
+//! the confirmed slot serves.
 //!
 //! Held down by `tests/machine_table.rs` (every state, every event) and by the cut-at-every-
 //! step sweep and the seeded world in the `tests` crate.
@@ -53,7 +55,7 @@ pub enum Command {
     /// Run the golden vectors in a sandbox. Answer: [`Event::Done`].
     SelfTest(Token, SlotId),
     /// Load what is at `Place`, check it once more, and serve it instead of what is served
-    /// now. Answer: [`Event::Activated`].
+    /// now; what is served now stays if that fails. Answer: [`Event::Activated`].
     Activate(Token, Place),
     /// Serve nothing. Answer: [`Event::Done`].
     Unload(Token),
@@ -142,8 +144,25 @@ enum Purpose {
     Trial,
     /// What served before: at boot, after a verdict, on an order to go back.
     Back,
+    /// The operator goes back to the factory model: the slots are given up for it only
+    /// when it is seen to serve.
+    Factory,
     /// The operator removed the model.
     Remove,
+}
+
+/// Times that a disk may fail to read a confirmed slot before its bytes count as rotten
+/// and the device goes on to the next best: six seconds of serving nothing.
+const READ_RETRIES_MAX: u32 = 2;
+
+/// Times that an engine may fail to start with what served before, until a newer order goes
+/// ahead of that: half a minute of serving nothing.
+const BACK_RETRIES_MAX: u32 = 4;
+
+/// Whether `facts` are about what `order` names. A rollback takes the form that is there.
+fn is_it(facts: &ReleaseFacts, order: &ModelOrder) -> bool {
+    facts.digest == order.release
+        && (order.action == Action::Rollback || facts.variant == order.variant)
 }
 
 /// The update machine of one model. See the module page.
@@ -165,6 +184,8 @@ pub struct Machine {
     waiting: Option<Reason>,
     verify_retries: u8,
     running: Option<(Place, Digest)>,
+    /// The factory model did not load in this boot; asking again and again will not help.
+    factory_failed: bool,
 }
 
 impl Machine {
@@ -186,6 +207,7 @@ impl Machine {
             waiting: None,
             verify_retries: 0,
             running: None,
+            factory_failed: false,
         };
         machine.boot();
         machine
@@ -243,7 +265,7 @@ impl Machine {
             | Step::Persist(Next::Activate(_, Purpose::Trial)) => Phase::Activation,
             Step::Probation(_) => Phase::Probation,
             Step::Activate(..)
-            | Step::Unload(Purpose::Trial | Purpose::Back)
+            | Step::Unload(Purpose::Trial | Purpose::Back | Purpose::Factory)
             | Step::Persist(Next::Rollback | Next::Activate(..)) => Phase::Rollback,
             Step::Unload(Purpose::Remove) | Step::EraseRemoved(_) | Step::Persist(Next::Remove) => {
                 Phase::Removal
@@ -281,7 +303,7 @@ impl Machine {
                 self.handle_done(now_ms, result);
             }
             Event::Activated(token, result) if self.is_current(token) => {
-                self.handle_activated(result);
+                self.handle_activated(now_ms, result);
             }
             Event::Health(token, verdict) if self.is_current(token) => self.handle_health(verdict),
             Event::Persisted(..)
@@ -340,9 +362,9 @@ impl Machine {
     /// The step failed for want of something: the same command again, later.
     fn wait_and_retry(&mut self, now_ms: u64, reason: Reason) {
         let pause_ms = (STEP_RETRY_MS << self.retries.min(16)).min(STEP_RETRY_MS_MAX);
-        self.retries += 1;
+        self.retries = self.retries.saturating_add(1);
         self.token = self.token.wrapping_add(1);
-        self.retry_at_ms = Some(now_ms + pause_ms);
+        self.retry_at_ms = Some(now_ms.saturating_add(pause_ms));
         self.waiting = Some(reason);
     }
 
@@ -353,8 +375,14 @@ impl Machine {
             self.enter(Step::Persist(Next::Halt));
         } else if let Some(order) = self.queued.take() {
             self.begin(order);
+        } else if let Some((slot, _)) = self.table.trial() {
+            // Put off at boot: the disk did not take its start, or the engine could not.
+            self.enter(Step::Persist(Next::Activate(Place::Slot(slot), Purpose::Trial)));
         } else if self.dirty {
             self.enter(Step::Persist(Next::Idle));
+        } else if self.running.is_none() && self.place_to_serve().is_some() {
+            // An order took the place of a way back that had to wait.
+            self.go_back();
         } else {
             return false;
         }
@@ -372,17 +400,21 @@ impl Machine {
             Step::Admit | Step::Verify(_) | Step::SelfTest(_) | Step::Probation(_) => {
                 self.enter(Step::Idle);
             }
+            // Nor does it wait for what waits itself: the last table says it all.
+            Step::Persist(Next::Halt) => {}
+            _ if self.retry_at_ms.is_some() => self.enter(Step::Idle),
             _ => {}
         }
     }
 
     fn handle_order(&mut self, order: ModelOrder) {
         if self.step != Step::Idle && self.queued.is_none() && self.is_under_way(&order) {
-            // The same wish again, maybe by another rollout: carry on, report to that one.
+            // The same wish again, maybe by another rollout: carry on, judge by the newest
+            // policy, report to the newest rollout.
             for slot in SlotId::BOTH {
                 let entry = self.table.slot_mut(slot);
-                if entry.release.is_some_and(|r| r.digest == order.release) {
-                    entry.rollout = order.rollout;
+                if entry.release.is_some_and(|r| is_it(&r, &order)) {
+                    (entry.rollout, entry.policy) = (order.rollout, order.policy);
                 }
             }
             self.goal = Some(order);
@@ -396,28 +428,52 @@ impl Machine {
             }
             Step::Admit | Step::Verify(_) | Step::SelfTest(_) => self.enter(Step::Idle),
             Step::Probation(slot) => self.supersede_trial(slot),
-            // A disk that fails must not keep a newer order waiting: it may be the way back.
-            Step::Erase(..) if self.retry_at_ms.is_some() => self.enter(Step::Idle),
-            Step::Persist(Next::Erase(..) | Next::Fetch(_) | Next::SelfTest(_) | Next::Idle)
-                if self.retry_at_ms.is_some() =>
-            {
+            _ if self.retry_at_ms.is_some() => self.give_way(),
+            _ => {}
+        }
+    }
+
+    /// A fault must not keep a newer order waiting: it may be the way back.
+    fn give_way(&mut self) {
+        match self.step {
+            Step::Erase(..) | Step::EraseRemoved(_) => self.enter(Step::Idle),
+            Step::Persist(Next::Erase(..) | Next::Fetch(_) | Next::SelfTest(_) | Next::Idle) => {
                 self.dirty = true;
                 self.enter(Step::Idle);
+            }
+            Step::Persist(Next::Activate(Place::Slot(slot), Purpose::Trial))
+            | Step::Activate(Place::Slot(slot), Purpose::Trial) => self.supersede_trial(slot),
+            Step::Activate(_, Purpose::Factory) => self.go_back(),
+            // Serving comes first, but not for ever: the order may be the only way out.
+            Step::Activate(_, Purpose::Back) if self.retries >= BACK_RETRIES_MAX => {
+                // What still runs must not keep the only slot that there is to fill.
+                let elsewhere = self.running.is_some_and(|r| Some(r.0) != self.table.fallback());
+                self.enter(if elsewhere { Step::Unload(Purpose::Back) } else { Step::Idle });
             }
             _ => {}
         }
     }
 
-    /// Whether `order` is what is being done already. After a boot the goal is not known
-    /// until the stored order comes, but the slot on trial is.
+    /// Whether `order` is what is being done already, with its end still open. After a boot
+    /// the goal is not known until the stored order comes, but the slot on trial is.
     fn is_under_way(&self, order: &ModelOrder) -> bool {
         let wish = |o: &ModelOrder| (o.release, o.action, o.variant);
+        let is_goal = self.goal.as_ref().is_some_and(|goal| wish(goal) == wish(order));
         let on_trial = self.table.trial().and_then(|(slot, _)| self.table.slot(slot).release);
-        match &self.goal {
-            Some(goal) => wish(goal) == wish(order),
-            None => {
-                order.action == Action::Run && on_trial.is_some_and(|r| r.digest == order.release)
-            }
+        let before_trial = matches!(
+            self.step,
+            Step::Admit
+                | Step::Erase(..)
+                | Step::Fetch(_)
+                | Step::Verify(_)
+                | Step::SelfTest(_)
+                | Step::Persist(Next::Erase(..) | Next::Fetch(_) | Next::SelfTest(_))
+        );
+        match order.action {
+            Action::Run => on_trial.is_some_and(|r| is_it(&r, order)) || is_goal && before_trial,
+            Action::Remove => is_goal && self.phase() == Phase::Removal,
+            // Quickly done again, and then it is known how it ended.
+            Action::Rollback => false,
         }
     }
 
@@ -450,8 +506,20 @@ impl Machine {
     fn begin(&mut self, order: ModelOrder) {
         let (release, rollout) = (order.release, order.rollout);
         let action = order.action;
+        let wanted = |facts: &ReleaseFacts| is_it(facts, &order);
+        let running = self.running.filter(|(place, digest)| {
+            *digest == release && self.table.release_at(*place).as_ref().is_some_and(wanted)
+        });
+        let to_serve = self.place_to_serve();
+        let serves = to_serve.and_then(|p| self.table.release_at(p)).as_ref().is_some_and(wanted);
         self.goal = Some(order);
         self.verify_retries = 0;
+        if let Some((slot, _)) = self.table.trial() {
+            // It was put off, and now there is something newer.
+            self.table.slot_mut(slot).state = SlotState::Verified;
+            self.set_last(slot, Ending::Failed(Reason::Superseded));
+            self.dirty = true;
+        }
         if action == Action::Remove {
             return self.begin_removal();
         }
@@ -466,13 +534,12 @@ impl Machine {
             }
             return self.finish(release, rollout, Ending::Failed(Reason::Poisoned));
         }
-        let running = self.running.map(|(place, digest)| (place, digest == release));
         match running {
-            Some((Place::Factory, true)) => {
+            Some((Place::Factory, _)) => {
                 self.set_removed(false);
                 return self.finish(release, rollout, Ending::Confirmed);
             }
-            Some((Place::Slot(slot), true))
+            Some((Place::Slot(slot), _))
                 if self.table.slot(slot).state == SlotState::Confirmed =>
             {
                 self.table.slot_mut(slot).rollout = rollout;
@@ -483,6 +550,8 @@ impl Machine {
         }
         match action {
             Action::Rollback => self.begin_rollback(release, rollout),
+            // Confirmed long ago, only not loaded: not a thing to put on trial.
+            Action::Run if serves => self.go_back(),
             Action::Run | Action::Remove => self.enter(Step::Admit),
         }
     }
@@ -518,29 +587,35 @@ impl Machine {
         if counter < self.table.version_floor {
             return self.finish(release, rollout, Ending::Failed(Reason::BelowFloor));
         }
-        match confirmed {
-            Some(slot) => {
-                self.table.slot_mut(slot).rollout = rollout;
-                self.table.serving = Some(slot);
-            }
-            None => {
-                // Back to the factory model: no slot may come before it.
-                for slot in SlotId::BOTH {
-                    if self.table.slot(slot).state == SlotState::Confirmed {
-                        self.table.slot_mut(slot).state = SlotState::Verified;
-                    }
-                }
-                self.table.serving = None;
+        let Some(slot) = confirmed else {
+            return self.enter(Step::Activate(Place::Factory, Purpose::Factory));
+        };
+        self.table.slot_mut(slot).rollout = rollout;
+        self.table.serving = Some(slot);
+        self.table.removed = false;
+        self.enter(Step::Persist(Next::Rollback));
+    }
+
+    /// The factory model serves because the operator said so: no slot may come before it.
+    fn give_up_slots(&mut self) {
+        for slot in SlotId::BOTH {
+            if self.table.slot(slot).state == SlotState::Confirmed {
+                self.table.slot_mut(slot).state = SlotState::Verified;
             }
         }
+        self.table.serving = None;
         self.table.removed = false;
-        self.table.last = Some(Outcome { release, rollout, result: Ending::Confirmed });
-        self.enter(Step::Persist(Next::Rollback));
+        self.dirty = true;
+    }
+
+    /// What [`SlotTable::fallback`] names, unless it is known not to load.
+    fn place_to_serve(&self) -> Option<Place> {
+        self.table.fallback().filter(|place| *place != Place::Factory || !self.factory_failed)
     }
 
     /// Serves what was confirmed last, or nothing if there is nothing.
     fn go_back(&mut self) {
-        match self.table.fallback() {
+        match self.place_to_serve() {
             Some(place) => self.enter(Step::Activate(place, Purpose::Back)),
             None if self.running.is_some() => self.enter(Step::Unload(Purpose::Back)),
             None => self.enter(Step::Idle),
@@ -556,7 +631,8 @@ impl Machine {
         if let (true, Some(release)) = (reason.is_verdict(), self.table.slot(slot).release) {
             self.table.add_poison(release.digest, reason);
         }
-        let next = if was_on_trial { Next::Rollback } else { Next::Idle };
+        let runs = self.running.is_some_and(|(place, _)| place == Place::Slot(slot));
+        let next = if was_on_trial || runs { Next::Rollback } else { Next::Idle };
         self.enter(Step::Persist(next));
     }
 
@@ -566,12 +642,28 @@ impl Machine {
             (Ok(()), _) => {}
             // Serving the good model again does not wait for a disk; the table follows.
             (Err(_), Next::Rollback) => self.dirty = true,
+            // Nor does serving anything at all after a boot; the trial follows.
+            (Err(_), Next::Activate(_, Purpose::Trial))
+                if self.running.is_none() && self.place_to_serve().is_some() =>
+            {
+                return self.go_back();
+            }
             (Err(reason), _) => return self.wait_and_retry(now_ms, reason),
         }
         match next {
             Next::Halt => self.enter(Step::Halted),
             // The next boot takes it up from the table.
             _ if self.stopping => self.enter(Step::Idle),
+            // A newer order came meanwhile.
+            Next::Erase(..) | Next::Fetch(_) | Next::SelfTest(_) if self.queued.is_some() => {
+                self.enter(Step::Idle);
+            }
+            Next::Activate(Place::Slot(slot), Purpose::Trial)
+                if self.is_superseded()
+                    && (self.running.is_some() || self.place_to_serve().is_some()) =>
+            {
+                self.supersede_trial(slot);
+            }
             Next::Erase(slot, release) => self.enter(Step::Erase(slot, release)),
             Next::Fetch(slot) => self.enter(Step::Fetch(slot)),
             Next::SelfTest(slot) => self.enter(Step::SelfTest(slot)),
@@ -582,26 +674,32 @@ impl Machine {
         }
     }
 
+    fn is_superseded(&self) -> bool {
+        self.queued.as_ref().is_some_and(|order| !self.is_under_way(order))
+    }
+
     fn handle_admitted(&mut self, now_ms: u64, result: Result<ReleaseFacts, Reason>) {
         let (Step::Admit, Some(goal)) = (self.step, self.goal.clone()) else { return };
         let facts = match result {
+            Ok(facts) if !is_it(&facts, &goal) => {
+                let result = Ending::Failed(Reason::Untrusted);
+                return self.finish(goal.release, goal.rollout, result);
+            }
             Ok(facts) if facts.counter < self.table.version_floor => {
                 let result = Ending::Failed(Reason::BelowFloor);
                 return self.finish(goal.release, goal.rollout, result);
             }
             Ok(facts) => facts,
-            Err(
-                reason @ (Reason::Network
-                | Reason::DiskFull
-                | Reason::DiskError
-                | Reason::Environment),
-            ) => return self.wait_and_retry(now_ms, reason),
+            Err(reason) if reason.is_transient() => return self.wait_and_retry(now_ms, reason),
             Err(reason) => {
                 return self.finish(goal.release, goal.rollout, Ending::Failed(reason));
             }
         };
         let spare = self.spare();
-        let held = SlotId::BOTH.into_iter().find(|id| self.table.slot(*id).holds(&facts.digest));
+        let held = SlotId::BOTH.into_iter().find(|id| {
+            let slot = self.table.slot(*id);
+            slot.holds(&facts.digest) && slot.release == Some(facts)
+        });
         if let Some(slot) = held {
             // Its bytes are here: check and try them again, fetch nothing.
             let entry = self.table.slot_mut(slot);
@@ -639,11 +737,17 @@ impl Machine {
     }
 
     fn handle_done(&mut self, now_ms: u64, result: Result<(), Reason>) {
-        if let Err(
-            reason @ (Reason::Network | Reason::DiskFull | Reason::DiskError | Reason::Environment),
-        ) = result
-        {
-            return self.wait_and_retry(now_ms, reason);
+        match (self.step, result) {
+            // To have erased or unloaded nothing is no verdict, whatever the reason says.
+            (Step::Erase(..) | Step::Unload(_) | Step::EraseRemoved(_), Err(reason)) => {
+                return self.wait_and_retry(now_ms, reason);
+            }
+            (Step::Fetch(_) | Step::Verify(_) | Step::SelfTest(_), Err(reason))
+                if reason.is_transient() =>
+            {
+                return self.wait_and_retry(now_ms, reason);
+            }
+            _ => {}
         }
         match (self.step, result) {
             (Step::Erase(slot, release), _) => {
@@ -696,45 +800,131 @@ impl Machine {
         match release {
             Some(release) if self.verify_retries < VERIFY_RETRIES_MAX => {
                 self.verify_retries += 1;
-                if self.table.serving == Some(slot) {
-                    self.table.serving = None;
-                }
-                self.refill(slot, release);
+                self.mark_corrupt(slot);
+                // Not always the same slot: it may be the one that runs.
+                self.refill(self.spare(), release);
             }
             _ => self.reject(slot, reason),
         }
     }
 
-    fn handle_activated(&mut self, result: Result<Digest, Reason>) {
+    fn mark_corrupt(&mut self, slot: SlotId) {
+        self.table.slot_mut(slot).state = SlotState::Bad(Reason::Corrupt);
+        if self.table.serving == Some(slot) {
+            self.table.serving = None;
+        }
+    }
+
+    fn handle_activated(&mut self, now_ms: u64, result: Result<Digest, Reason>) {
         let Step::Activate(place, purpose) = self.step else { return };
-        match (result, purpose, place) {
-            (Ok(digest), Purpose::Trial, Place::Slot(slot)) => {
+        let named = self.table.release_at(place).map(|r| r.digest);
+        match result {
+            Ok(digest) if named == Some(digest) => {
                 self.running = Some((place, digest));
-                self.enter(Step::Probation(slot));
-                if self.stopping {
-                    self.enter(Step::Idle);
-                } else if let Some(order) = self.queued.take() {
-                    // It came while the trial was being activated.
-                    self.handle_order(order);
+                self.activated(place, purpose, digest);
+            }
+            // What the engine says it loaded is not what the table names.
+            Ok(_) => self.not_activated(place, purpose, Reason::ActivationFailed),
+            // No process, no memory: says nothing about the bytes. A disk that cannot read
+            // them does, after a while.
+            Err(reason) if reason.is_transient() => {
+                let rotten = reason == Reason::DiskError && self.retries >= READ_RETRIES_MAX;
+                if rotten && purpose == Purpose::Back {
+                    self.not_activated(place, purpose, Reason::Corrupt);
+                } else {
+                    self.activate_later(now_ms, purpose, reason);
                 }
             }
-            (Ok(digest), ..) => {
-                self.running = Some((place, digest));
+            Err(reason) => self.not_activated(place, purpose, reason),
+        }
+    }
+
+    fn activated(&mut self, place: Place, purpose: Purpose, digest: Digest) {
+        if let (Purpose::Trial, Place::Slot(slot)) = (purpose, place) {
+            self.enter(Step::Probation(slot));
+            if self.stopping {
                 self.enter(Step::Idle);
+            } else if let Some(order) = self.queued.take() {
+                // It came while the trial was being activated.
+                self.handle_order(order);
             }
-            (Err(_), Purpose::Trial, Place::Slot(slot)) => {
-                self.reject(slot, Reason::ActivationFailed);
+            return;
+        }
+        if place == Place::Factory {
+            self.factory_failed = false;
+        }
+        if purpose == Purpose::Factory {
+            self.give_up_slots();
+        }
+        let facts = self.table.release_at(place);
+        match self.goal.as_ref().map(|g| (facts.is_some_and(|f| is_it(&f, g)), g.action, g.rollout))
+        {
+            // What was ordered serves again.
+            Some((true, Action::Run | Action::Rollback, rollout)) => {
+                self.finish(digest, rollout, Ending::Confirmed);
             }
-            (Err(_), _, Place::Slot(slot)) => {
+            _ => self.enter(Step::Idle),
+        }
+    }
+
+    /// What is at `place` cannot be loaded, and trying again will not help.
+    fn not_activated(&mut self, place: Place, purpose: Purpose, reason: Reason) {
+        match (purpose, place) {
+            (Purpose::Trial, Place::Slot(slot)) => {
+                // Bytes that rotted since the self-test are not the release's fault.
+                let rotten = reason == Reason::Corrupt;
+                self.reject(slot, if rotten { reason } else { Reason::ActivationFailed });
+            }
+            (_, Place::Slot(slot)) => {
                 // What was confirmed does not load any more: the bytes rotted. Not the
                 // release's fault; the order, given again, fetches them anew.
-                self.table.slot_mut(slot).state = SlotState::Bad(Reason::Corrupt);
-                if self.table.serving == Some(slot) {
-                    self.table.serving = None;
-                }
+                self.mark_corrupt(slot);
+                self.fail_order(place);
                 self.enter(Step::Persist(Next::Rollback));
             }
-            (Err(_), _, Place::Factory) => self.enter(Step::Unload(Purpose::Back)),
+            (Purpose::Factory, Place::Factory) => {
+                self.factory_failed = true;
+                self.fail_order(place);
+                self.enter(Step::Persist(Next::Rollback));
+            }
+            (_, Place::Factory) => {
+                self.factory_failed = true;
+                self.fail_order(place);
+                self.enter(Step::Unload(Purpose::Back));
+            }
+        }
+    }
+
+    /// What was ordered is at `place` and does not load. An order to go back has failed; one
+    /// to run it is begun anew, and this time fetches it.
+    fn fail_order(&mut self, place: Place) {
+        let (Some(goal), Some(facts)) = (&self.goal, self.table.release_at(place)) else { return };
+        match goal.action {
+            _ if !is_it(&facts, goal) => {}
+            Action::Rollback => {
+                let result = Ending::Failed(Reason::Corrupt);
+                let (release, rollout) = (goal.release, goal.rollout);
+                self.table.last = Some(Outcome { release, rollout, result });
+            }
+            Action::Run if self.queued.is_none() => self.queued = self.goal.clone(),
+            Action::Run | Action::Remove => {}
+        }
+    }
+
+    /// The engine could not be started for want of something.
+    fn activate_later(&mut self, now_ms: u64, purpose: Purpose, reason: Reason) {
+        let serves_nothing = self.running.is_none() && self.place_to_serve().is_some();
+        if self.stopping {
+            self.enter(Step::Idle);
+        } else if self.queued.is_some()
+            && (purpose != Purpose::Back || self.retries >= BACK_RETRIES_MAX)
+        {
+            self.give_way();
+        } else if purpose == Purpose::Trial && serves_nothing {
+            // After a boot: what is confirmed serves meanwhile.
+            self.go_back();
+        } else {
+            self.wait_and_retry(now_ms, reason);
         }
     }
 

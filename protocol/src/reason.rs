@@ -81,6 +81,11 @@ impl Reason {
         )
     }
 
+    /// Whether it passes by itself: the step waits and is tried again, and nobody is blamed.
+    pub fn is_transient(self) -> bool {
+        matches!(self, Self::Network | Self::DiskFull | Self::DiskError | Self::Environment)
+    }
+
     /// Stable upper-case name for logs, JSON and dashboards.
     pub fn code(self) -> &'static str {
         match self {

@@ -109,6 +109,8 @@ impl Topic {
                 let piece = match levels.next()? {
                     "r" => Piece::Release,
                     "l" => Piece::ChunkList,
+                    // One text per piece: `+7` and `007` are none of ours.
+                    n if n.starts_with('+') || n.len() > 1 && n.starts_with('0') => return None,
                     n => Piece::Chunk(n.parse().ok()?),
                 };
                 Self::Blob(digest.parse().ok()?, piece)
@@ -173,6 +175,8 @@ mod tests {
             "fleetway/v1/d/A/up/on",
             "fleetway/v1/b/00/1",
             "fleetway/v1/d/a/dn/zz",
+            "fleetway/v1/b/00000000000000000000000000000000/+1",
+            "fleetway/v1/b/00000000000000000000000000000000/01",
         ] {
             assert_eq!(Topic::parse(ROOT_DEFAULT, text), None, "{text}");
         }

@@ -98,6 +98,9 @@ struct Flight {
     /// Asked: when it is late. Not asked: when to ask.
     at_ms: u64,
     asked: bool,
+    /// Whoever carries out [`Ask::Subscribe`] keeps the topic over a lost link, so it is
+    /// remembered here too until it is given up.
+    subscribed: bool,
 }
 
 /// What to do for the transfer.
@@ -142,8 +145,9 @@ pub struct Transfer {
     up: bool,
     prefer: Source,
     misses: u32,
-    /// Bytes that may be asked for now; may go below zero by one chunk.
-    credit_bytes: i64,
+    /// Thousandths of bytes that may be asked for now, so that whoever polls every
+    /// millisecond loses no part of a byte; may go below zero by one chunk.
+    credit_millibytes: i64,
     credit_at_ms: u64,
 }
 
@@ -178,7 +182,7 @@ impl Transfer {
             up,
             prefer: Source::Retained,
             misses: 0,
-            credit_bytes: i64::from(config.bytes_per_s),
+            credit_millibytes: 1000 * i64::from(config.bytes_per_s),
             credit_at_ms: now_ms,
         }
     }
@@ -205,7 +209,7 @@ impl Transfer {
 
     /// Chunks that are subscribed to now, for a caller that gives the transfer up.
     pub fn subscribed(&self) -> impl Iterator<Item = u32> + '_ {
-        let flying = self.flights.iter().filter(|f| f.asked && f.source == Source::Retained);
+        let flying = self.flights.iter().filter(|f| f.subscribed);
         flying.map(|f| f.chunk).chain(self.leave.iter().copied())
     }
 
@@ -216,7 +220,6 @@ impl Transfer {
             Event::Up => self.up = true,
             Event::Down => {
                 self.up = false;
-                self.leave.clear();
                 for flight in &mut self.flights {
                     flight.asked = false;
                     flight.at_ms = now_ms;
@@ -249,17 +252,18 @@ impl Transfer {
         self.have.set(n);
         self.have_count += 1;
         if let Some(at) = self.flights.iter().position(|f| f.chunk == n) {
+            self.give_up(at);
             let flight = self.flights.swap_remove(at);
             if flight.source == self.prefer {
                 self.misses = 0;
             }
-            self.give_up(flight);
         }
     }
 
     /// Leaves the subscription of a flight that has one.
-    fn give_up(&mut self, flight: Flight) {
-        if flight.asked && flight.source == Source::Retained {
+    fn give_up(&mut self, at: usize) {
+        let flight = &mut self.flights[at];
+        if core::mem::take(&mut flight.subscribed) {
             // Drained by every poll, and at most one per flight in between.
             let _ = self.leave.push(flight.chunk);
         }
@@ -277,13 +281,13 @@ impl Transfer {
     }
 
     fn retry(&mut self, at: usize, now_ms: u64) {
-        self.give_up(self.flights[at]);
+        self.give_up(at);
         let pause_ms = self.pause_ms(self.flights[at].chunk, self.flights[at].attempts);
         let flight = &mut self.flights[at];
         flight.source = flight.source.other();
         flight.attempts = flight.attempts.saturating_add(1);
         flight.asked = false;
-        flight.at_ms = now_ms + pause_ms;
+        flight.at_ms = now_ms.saturating_add(pause_ms);
     }
 
     /// Doubles with every attempt up to its bound, and adds up to a quarter by a hash of
@@ -299,17 +303,15 @@ impl Transfer {
 
     fn refill_credit(&mut self, now_ms: u64) {
         let rate = i64::from(self.config.bytes_per_s);
-        let passed_ms = now_ms.saturating_sub(self.credit_at_ms).min(60_000) as i64;
-        let earned = rate * passed_ms / 1000;
-        if earned > 0 {
-            self.credit_at_ms = now_ms;
-            self.credit_bytes =
-                (self.credit_bytes + earned).min(rate.max(i64::from(self.chunk_bytes)));
-        }
+        let passed_ms = now_ms.saturating_sub(self.credit_at_ms).min(i64::MAX as u64) as i64;
+        let most = 1000 * rate.max(i64::from(self.chunk_bytes));
+        self.credit_at_ms = self.credit_at_ms.max(now_ms);
+        self.credit_millibytes =
+            self.credit_millibytes.saturating_add(rate.saturating_mul(passed_ms)).min(most);
     }
 
     fn has_credit(&self) -> bool {
-        self.config.bytes_per_s == 0 || self.credit_bytes > 0
+        self.config.bytes_per_s == 0 || self.credit_millibytes > 0
     }
 
     /// The next thing to do, `None` when there is nothing more for now.
@@ -327,9 +329,10 @@ impl Transfer {
         }
         let at = self.flights.iter().position(|f| !f.asked && now_ms >= f.at_ms)?;
         let Flight { chunk, attempts, source, .. } = self.flights[at];
-        self.flights[at].at_ms = now_ms + self.pause_ms(chunk, attempts);
+        self.flights[at].at_ms = now_ms.saturating_add(self.pause_ms(chunk, attempts));
         self.flights[at].asked = true;
-        self.credit_bytes -= i64::from(self.chunk_bytes);
+        self.flights[at].subscribed |= source == Source::Retained;
+        self.credit_millibytes -= 1000 * i64::from(self.chunk_bytes);
         Some(match source {
             Source::Retained => Ask::Subscribe(chunk),
             Source::Reply => Ask::Want(chunk),
@@ -345,7 +348,14 @@ impl Transfer {
                 continue;
             }
             let source = self.prefer;
-            let flight = Flight { chunk, source, attempts: 0, at_ms: now_ms, asked: false };
+            let flight = Flight {
+                chunk,
+                source,
+                attempts: 0,
+                at_ms: now_ms,
+                asked: false,
+                subscribed: false,
+            };
             // The window is at most the capacity.
             let _ = self.flights.push(flight);
         }
@@ -360,8 +370,8 @@ impl Transfer {
         let credit_at_ms = if self.has_credit() {
             0
         } else {
-            let debt = self.credit_bytes.unsigned_abs() + 1;
-            self.credit_at_ms + (debt * 1000).div_ceil(rate.max(1))
+            let debt = self.credit_millibytes.unsigned_abs() + 1;
+            self.credit_at_ms.saturating_add(debt.div_ceil(rate.max(1)))
         };
         let due = |f: &Flight| if f.asked { f.at_ms } else { f.at_ms.max(credit_at_ms) };
         self.flights.iter().map(due).min()

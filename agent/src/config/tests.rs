@@ -87,7 +87,7 @@ fn a_mistake_is_named_with_its_place_and_mend() {
     check(KEY_1, &"0".repeat(64), (11, 17), "not an Ed25519 public key");
     check("[trust]", "[trust]\nrelease_threshold = 2", (11, 21), "threshold 2 of 1");
     check(&format!("[\"{KEY_1}\"]"), "[]", (11, 16), "use 1 to the number of keys");
-    check("director_keys", "x", (13, 1), "");
+    check("director_keys", "x", (12, 1), "unknown field `x`");
     let serve = |line: &str| format!("[serve]\n{line}\n[trust]");
     check("[trust]", &serve("tcp = \"0.0.0.0:1\""), (11, 7), "reachable from outside");
     check("[trust]", &serve("tcp = \"localhost\""), (11, 7), "such as 127.0.0.1:8800");
@@ -101,7 +101,7 @@ fn a_mistake_is_named_with_its_place_and_mend() {
 
 #[test]
 fn columns_count_characters() {
-    assert_eq!(position("a\nüx = 1", 5), (2, 4));
+    assert_eq!(position("a\nüx = 1", 5), (2, 3));
     assert_eq!(position("", 9), (1, 1));
 }
 

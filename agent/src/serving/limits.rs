@@ -10,8 +10,8 @@ pub const BODY_BYTES_MAX: usize = 16 << 20;
 /// All request bodies in memory together: two of the largest. The answer to more is 429.
 pub const BODIES_BYTES_MAX: usize = 2 * BODY_BYTES_MAX;
 
-/// What is read and thrown away of a body that is too large, so that an ordinary client gets to
-/// read the answer instead of a broken pipe.
+/// What is read and thrown away of a body that nobody wants (too large, or sent to a resource that
+/// takes none), so that an ordinary client gets to read the answer instead of a broken pipe.
 pub const DISCARD_BYTES_MAX: usize = 4 * BODY_BYTES_MAX;
 
 /// Connections of one listener. Each may buffer [`READ_BUFFER_BYTES_MAX`]; more wait in the

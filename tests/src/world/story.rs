@@ -52,7 +52,10 @@ pub fn run(seed: u64, setting: Setting) -> Checker {
     world.calm(&[first], CALM_MS);
     world.expect(first, good, good);
 
-    let nature = *world.rng.choice([Nature::Good].iter().chain(&Nature::BAD)).unwrap_or(&Nature::Good);
+    let nature = match world.rng.usize(0..=Nature::BAD.len()) {
+        0 => Nature::Good,
+        n => Nature::BAD[n - 1],
+    };
     let next = world.publish(2, nature);
     let second = world.start(next, CANARIES);
     let aborts = world.rng.u8(0..5) == 0;

@@ -76,7 +76,9 @@ impl<'de, T: Deserialize<'de>, const N: usize> Deserialize<'de> for Few<T, N> {
 #[derive(Debug, thiserror::Error)]
 pub enum RequestError {
     /// Not JSON, or JSON of another form.
-    #[error("not an inference request: {0}; send {{\"inputs\": [{{\"name\", \"datatype\", \"shape\", \"data\"}}]}}")]
+    #[error(
+        "not an inference request: {0}; send {{\"inputs\": [{{\"name\", \"datatype\", \"shape\", \"data\"}}]}}"
+    )]
     Json(#[from] serde_json::Error),
     /// A name that no input of the model has.
     #[error("no input {name:?}; the model takes {takes}")]

@@ -1,0 +1,356 @@
+//! The status: what runs on this device, why, and what is wrong, for a person standing at the box.
+//!
+//! The event loop publishes facts on the [`Board`] whenever they change; whoever asks gets them
+//! with what only the moment knows (uptime, counters). So a loop that is busy with a disk delays
+//! nobody who wants to know why. The answer travels as JSON over the agent's own socket and is
+//! shown by [`render`]; an agent that does not run has no status, and nothing is guessed from the
+//! disk ([`fetch`]).
+
+pub mod fetch;
+mod problems;
+pub mod render;
+#[cfg(test)]
+mod tests;
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use fleetway_protocol::ids::{DeviceId, Digest};
+use fleetway_protocol::machine::Phase;
+use fleetway_protocol::reason::Reason;
+use fleetway_protocol::slot::{Ending, Outcome};
+use serde::{Deserialize, Serialize};
+
+use crate::clock::Clock;
+use crate::device;
+use crate::serving::live::{Live, Models};
+use crate::serving::oip::place_name;
+
+/// What a person at the box wants to know.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// Which device.
+    pub device: String,
+    /// Version of the agent.
+    pub agent: String,
+    /// Seconds since the agent started.
+    pub uptime_s: u64,
+    /// The link to the broker.
+    pub link: Link,
+    /// Where applications ask.
+    pub serving: Serving,
+    /// The models.
+    pub models: Vec<Model>,
+    /// What is wrong: a sentence each.
+    pub problems: Vec<String>,
+}
+
+/// The link to the broker.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Link {
+    /// Its address.
+    pub broker: String,
+    /// Whether it is there.
+    pub connected: bool,
+    /// For how long it has been so, seconds.
+    pub for_s: u64,
+    /// The last error, which may be over.
+    pub last_error: Option<String>,
+}
+
+/// Where applications ask.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Serving {
+    /// TCP address.
+    pub tcp: Option<String>,
+    /// Path of the unix socket.
+    pub unix: Option<String>,
+}
+
+/// One model.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Model {
+    /// Its name.
+    pub name: String,
+    /// What answers, if anything does.
+    pub running: Option<Running>,
+    /// Where an update is.
+    pub phase: String,
+    /// The release that the order wants.
+    pub target: Option<String>,
+    /// Chunks of a download.
+    pub progress: Option<Progress>,
+    /// What the current step waits for.
+    pub waiting: Option<Why>,
+    /// How the last order ended.
+    pub last: Option<Last>,
+    /// The probation under way.
+    pub probation: Option<Probation>,
+    /// Releases below this counter are refused.
+    pub floor: u64,
+    /// Releases remembered as bad.
+    pub poisoned: Vec<Poisoned>,
+    /// Bad releases forgotten because the list was full.
+    pub poison_dropped: u32,
+    /// What it answered since this release was loaded.
+    pub answers: Answers,
+}
+
+/// What answers.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Running {
+    /// Digest of the release, hexadecimal.
+    pub release: String,
+    /// What people call it.
+    pub version: String,
+    /// `a`, `b` or `factory`.
+    pub slot: String,
+}
+
+/// Chunks of a download.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Progress {
+    /// On disk.
+    pub have: u32,
+    /// In all.
+    pub total: u32,
+}
+
+/// A reason: for programs and for people.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Why {
+    /// Stable name.
+    pub code: String,
+    /// What happened, and what can be done.
+    pub sentence: String,
+}
+
+impl From<Reason> for Why {
+    fn from(reason: Reason) -> Self {
+        Self { code: reason.code().to_owned(), sentence: reason.to_string() }
+    }
+}
+
+/// How an order ended.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Last {
+    /// The release ordered.
+    pub release: String,
+    /// `confirmed`, `failed`, `rolled-back` or `removed`.
+    pub result: String,
+    /// Why, where it did not go well.
+    pub why: Option<Why>,
+}
+
+impl From<Outcome> for Last {
+    fn from(outcome: Outcome) -> Self {
+        let (result, why) = match outcome.result {
+            Ending::Confirmed => ("confirmed", None),
+            Ending::Failed(reason) => ("failed", Some(reason.into())),
+            Ending::RolledBack(reason) => ("rolled-back", Some(reason.into())),
+            Ending::Removed => ("removed", None),
+        };
+        Self { release: outcome.release.to_string(), result: result.to_owned(), why }
+    }
+}
+
+/// A probation under way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Probation {
+    /// Seconds since it began.
+    pub age_s: u64,
+    /// Seconds that it lasts at least.
+    pub needed_s: u64,
+    /// Real answers since it began.
+    pub answers: u64,
+    /// Answers that are needed.
+    pub answers_needed: u32,
+}
+
+/// A release remembered as bad.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Poisoned {
+    /// Which.
+    pub release: String,
+    /// Why.
+    pub why: Why,
+}
+
+/// What a model answered since this release was loaded.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Answers {
+    /// Requests, failed ones included.
+    pub requests: u64,
+    /// Failed ones.
+    pub errors: u64,
+    /// Half of the answers took no longer, microseconds.
+    pub p50_us: Option<u64>,
+    /// 95 of 100 took no longer, microseconds.
+    pub p95_us: Option<u64>,
+    /// Answers by class.
+    pub classes: Vec<u32>,
+    /// Runs past their deadline that still go on.
+    pub hung_runs: usize,
+}
+
+impl Answers {
+    fn of(live: &Live) -> Self {
+        let hung_runs = live.current().map_or(0, |loaded| loaded.hung_runs());
+        let Some(telemetry) = live.recorder().snapshot() else {
+            return Self { hung_runs, ..Self::default() };
+        };
+        Self {
+            requests: telemetry.requests,
+            errors: telemetry.errors,
+            p50_us: telemetry.latency.quantile_us(500),
+            p95_us: telemetry.latency.quantile_us(950),
+            classes: telemetry.classes.to_vec(),
+            hung_runs,
+        }
+    }
+}
+
+impl Model {
+    /// The machine's facts in words. `version` is what people call the running release.
+    pub fn of(facts: &device::ModelStatus, version: &str) -> Self {
+        let poisoned = |poison: &fleetway_protocol::slot::Poison| Poisoned {
+            release: poison.release.to_string(),
+            why: poison.reason.into(),
+        };
+        let progress = facts.progress;
+        Self {
+            name: facts.model.to_string(),
+            running: facts.running.map(|(place, release)| Running {
+                release: release.to_string(),
+                version: version.to_owned(),
+                slot: place_name(place).to_owned(),
+            }),
+            phase: phase_name(facts.phase).to_owned(),
+            target: facts.target.as_ref().map(Digest::to_string),
+            progress: (facts.phase == Phase::Download && progress.total > 0)
+                .then_some(Progress { have: progress.have, total: progress.total }),
+            waiting: facts.waiting.map(Why::from),
+            last: facts.last.map(Last::from),
+            probation: facts.probation.map(|probation| Probation {
+                age_s: probation.age_ms / 1000,
+                needed_s: probation.needed_ms / 1000,
+                answers: probation.answers,
+                answers_needed: probation.answers_needed,
+            }),
+            floor: facts.table.version_floor,
+            poisoned: facts.table.poison.iter().map(poisoned).collect(),
+            poison_dropped: facts.table.poison_dropped,
+            answers: Answers::default(),
+        }
+    }
+}
+
+/// The phase's name in reports and on the terminal.
+pub fn phase_name(phase: Phase) -> &'static str {
+    match phase {
+        Phase::Idle => "idle",
+        Phase::Eligibility => "eligibility",
+        Phase::Download => "download",
+        Phase::Verification => "verification",
+        Phase::SelfTest => "self-test",
+        Phase::Activation => "activation",
+        Phase::Probation => "probation",
+        Phase::Rollback => "rollback",
+        Phase::Removal => "removal",
+    }
+}
+
+/// What the event loop last said, and where the rest of a status comes from.
+pub struct Board {
+    device: DeviceId,
+    clock: Clock,
+    models: Arc<Models>,
+    facts: Mutex<Facts>,
+}
+
+#[derive(Default)]
+struct Facts {
+    link: Link,
+    link_since_ms: u64,
+    serving: Serving,
+    models: Vec<device::ModelStatus>,
+    problems: Vec<String>,
+}
+
+impl Board {
+    /// A board on which nothing is said yet.
+    pub fn new(device: DeviceId, broker: String, clock: Clock, models: Arc<Models>) -> Self {
+        let link = Link { broker, ..Link::default() };
+        Self { device, clock, models, facts: Mutex::new(Facts { link, ..Facts::default() }) }
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Facts)) {
+        change(&mut self.facts.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// The link came up.
+    pub fn link_up(&self) {
+        let now_ms = self.clock.monotonic_ms();
+        self.change(|facts| {
+            facts.link.connected = true;
+            facts.link_since_ms = now_ms;
+        });
+    }
+
+    /// The link is down. Said again with every failed attempt, it keeps its first time.
+    pub fn link_down(&self, error: String) {
+        let now_ms = self.clock.monotonic_ms();
+        self.change(|facts| {
+            if std::mem::take(&mut facts.link.connected) {
+                facts.link_since_ms = now_ms;
+            }
+            facts.link.last_error = Some(error);
+        });
+    }
+
+    /// Where applications ask.
+    pub fn set_serving(&self, tcp: Option<String>, unix: Option<String>) {
+        self.change(|facts| facts.serving = Serving { tcp, unix });
+    }
+
+    /// What the machines say, and what else is wrong (an order that was refused, a weak sandbox).
+    pub fn set_models(&self, models: Vec<device::ModelStatus>, problems: Vec<String>) {
+        self.change(|facts| {
+            facts.models = models;
+            facts.problems = problems;
+        });
+    }
+
+    /// The status of this moment.
+    pub fn status(&self) -> Status {
+        let facts = self.facts.lock().unwrap_or_else(PoisonError::into_inner);
+        let now_ms = self.clock.monotonic_ms();
+        let for_s = now_ms.saturating_sub(facts.link_since_ms) / 1000;
+        let mut status = Status {
+            device: self.device.to_string(),
+            agent: env!("CARGO_PKG_VERSION").to_owned(),
+            uptime_s: now_ms / 1000,
+            link: Link { for_s, ..facts.link.clone() },
+            serving: facts.serving.clone(),
+            models: facts.models.iter().map(|facts| self.model(facts)).collect(),
+            problems: facts.problems.clone(),
+        };
+        drop(facts);
+        let mut found = problems::find(&status, self.clock.is_behind());
+        status.problems.append(&mut found);
+        status
+    }
+
+    fn model(&self, facts: &device::ModelStatus) -> Model {
+        let live = self.models.get(facts.model.as_str());
+        let loaded = live.as_ref().and_then(|live| live.current());
+        let mut model = Model::of(facts, loaded.as_ref().map_or("", |l| l.version.as_str()));
+        // What answers, not what the loop last said about it.
+        model.running = loaded.map(|loaded| Running {
+            release: loaded.release.to_string(),
+            version: loaded.version.clone(),
+            slot: place_name(loaded.place).to_owned(),
+        });
+        model.answers = live.map(|live| Answers::of(&live)).unwrap_or_default();
+        model
+    }
+}

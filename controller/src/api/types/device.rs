@@ -1,0 +1,127 @@
+//! Devices as the API shows them.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::{ReasonView, ReleaseRef};
+
+/// `POST /v1/devices`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct DeviceAdd {
+    /// Its id.
+    pub(crate) id: String,
+    /// Labels to begin with.
+    #[serde(default)]
+    pub(crate) labels: BTreeMap<String, String>,
+}
+
+/// `POST /v1/devices/{id}/labels`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct LabelEdits {
+    /// To set.
+    #[serde(default)]
+    pub(crate) set: BTreeMap<String, String>,
+    /// To take away.
+    #[serde(default)]
+    pub(crate) unset: Vec<String>,
+}
+
+/// `GET /v1/devices/{id}`; `GET /v1/devices` is a list of these.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct DeviceView {
+    /// Its id.
+    pub(crate) id: String,
+    /// Whether it is there.
+    pub(crate) online: bool,
+    /// When it was last heard, Unix seconds.
+    pub(crate) last_seen_s: Option<u64>,
+    /// Version of its agent.
+    pub(crate) agent: Option<String>,
+    /// Its labels.
+    pub(crate) labels: BTreeMap<String, String>,
+    /// Generation of its last order.
+    pub(crate) generation: u64,
+    /// Whether it took that order.
+    pub(crate) taken: bool,
+    /// Why it refused its last order, if it did.
+    pub(crate) refused: Option<ReasonView>,
+    /// Its models.
+    pub(crate) models: Vec<DeviceModelView>,
+}
+
+/// One model on a device.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct DeviceModelView {
+    /// Which model.
+    pub(crate) model: String,
+    /// The release that it is told to run.
+    pub(crate) desired: Option<ReleaseRef>,
+    /// The release that its engine has loaded.
+    pub(crate) running: Option<ReleaseRef>,
+    /// The release that it works on.
+    pub(crate) target: Option<ReleaseRef>,
+    /// Where the update is.
+    pub(crate) phase: String,
+    /// Chunks on disk.
+    pub(crate) have: u32,
+    /// Chunks in all.
+    pub(crate) total: u32,
+    /// What the current step waits for.
+    pub(crate) waiting: Option<ReasonView>,
+    /// How the last order ended.
+    pub(crate) last: Option<EndingView>,
+    /// Releases below this counter are refused.
+    pub(crate) floor: u64,
+    /// Releases remembered as bad.
+    pub(crate) poisoned: u32,
+    /// How the model does.
+    pub(crate) telemetry: Option<TelemetryView>,
+}
+
+/// How an order ended on a device.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct EndingView {
+    /// The release ordered.
+    pub(crate) release: ReleaseRef,
+    /// On behalf of which rollout.
+    pub(crate) rollout: u64,
+    /// `confirmed`, `failed`, `rolled_back` or `removed`.
+    pub(crate) result: String,
+    /// Why it failed.
+    pub(crate) reason: Option<ReasonView>,
+}
+
+/// How a model does on a device since its engine loaded the release.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct TelemetryView {
+    /// The release that gave the answers.
+    pub(crate) release: ReleaseRef,
+    /// Requests, failed ones included.
+    pub(crate) requests: u64,
+    /// Failed requests.
+    pub(crate) errors: u64,
+    /// Median of the latency, microseconds.
+    pub(crate) p50_us: Option<u64>,
+    /// 95th percentile of the latency, microseconds.
+    pub(crate) p95_us: Option<u64>,
+    /// Answers by class.
+    pub(crate) classes: Vec<u32>,
+    /// The most frequent class.
+    pub(crate) top_class: Option<TopClass>,
+    /// Resident memory of the agent, bytes.
+    pub(crate) rss_bytes: u64,
+    /// Reports that the device could not keep until they were sent.
+    pub(crate) dropped: u64,
+}
+
+/// The most frequent class.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct TopClass {
+    /// Its index.
+    pub(crate) class: u32,
+    /// Its share of the answers, per thousand.
+    pub(crate) permille: u32,
+}

@@ -1,0 +1,131 @@
+//! What travels over the API, and what `-o json` prints. Names are an interface: fields
+//! are added, never renamed. Digests are hexadecimal, times are Unix seconds, reasons are
+//! a code for programs and a sentence for people.
+
+mod device;
+mod release;
+mod rollout;
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+pub(crate) use device::*;
+pub(crate) use release::*;
+pub(crate) use rollout::*;
+
+/// Why something was refused, undone or waits.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ReasonView {
+    /// Stable, upper case.
+    pub(crate) code: String,
+    /// One sentence.
+    pub(crate) text: String,
+}
+
+/// `GET /v1/status`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct StatusView {
+    /// Version of the controller.
+    pub(crate) version: String,
+    /// Its process.
+    pub(crate) pid: u32,
+    /// Since when, Unix seconds.
+    pub(crate) started_s: u64,
+    /// Its data directory.
+    pub(crate) data: String,
+    /// The broker.
+    pub(crate) broker: BrokerView,
+    /// The controller's own connection to it.
+    pub(crate) link: LinkView,
+    /// Model bytes on their way.
+    pub(crate) blobs: BlobsView,
+    /// Devices.
+    pub(crate) devices: DeviceCounts,
+    /// Rollouts that are not over.
+    pub(crate) rollouts: Vec<RolloutSummary>,
+    /// Messages that could not be read, by device.
+    pub(crate) bad_messages: BTreeMap<String, u64>,
+}
+
+/// The broker.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct BrokerView {
+    /// `embedded` or `external`.
+    pub(crate) kind: String,
+    /// `mqtts://host:port`, the port as it is.
+    pub(crate) url: String,
+    /// Live sessions, if it is the embedded one.
+    pub(crate) sessions: Option<u64>,
+}
+
+/// A connection to the broker.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct LinkView {
+    /// Whether it is up.
+    pub(crate) up: bool,
+    /// Version of MQTT spoken.
+    pub(crate) protocol: Option<String>,
+    /// Why it is down.
+    pub(crate) down_because: Option<String>,
+    /// Since when it is as it is, Unix seconds.
+    pub(crate) since_s: u64,
+    /// Connections made.
+    pub(crate) connects: u64,
+    /// Messages that wait to be sent.
+    pub(crate) outbox_messages: u64,
+    /// Messages received.
+    pub(crate) messages_in: u64,
+    /// Messages sent.
+    pub(crate) messages_out: u64,
+    /// Payload bytes received.
+    pub(crate) bytes_in: u64,
+    /// Payload bytes sent.
+    pub(crate) bytes_out: u64,
+}
+
+/// Model bytes on their way to the broker and to devices.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct BlobsView {
+    /// Releases whose pieces the broker shall hold.
+    pub(crate) seeded_releases: u64,
+    /// Pieces that still have to be given to the broker.
+    pub(crate) pieces_waiting: u64,
+    /// Pieces given to the broker.
+    pub(crate) pieces_sent: u64,
+    /// Pieces sent to single devices that asked.
+    pub(crate) wants_answered: u64,
+    /// Pieces that a device asked for and that we do not have, or that it asked too many of.
+    pub(crate) wants_refused: u64,
+    /// Payload bytes sent.
+    pub(crate) bytes_out: u64,
+}
+
+/// Numbers of devices.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct DeviceCounts {
+    /// Known.
+    pub(crate) total: u64,
+    /// Online.
+    pub(crate) online: u64,
+}
+
+/// What a command did.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Done {
+    /// One sentence.
+    pub(crate) done: String,
+}
+
+/// `run.json` in the data directory: where a running controller is.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct RunFile {
+    /// Its process.
+    pub(crate) pid: u32,
+    /// The broker's URL, the port as it is.
+    pub(crate) broker: String,
+    /// The API's socket.
+    pub(crate) api: String,
+    /// Since when, Unix seconds.
+    pub(crate) started_s: u64,
+}

@@ -1,0 +1,78 @@
+//! Releases as the API shows them.
+
+use serde::{Deserialize, Serialize};
+
+/// A release as it appears beside other things.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ReleaseRef {
+    /// Digest of its manifest.
+    pub(crate) digest: String,
+    /// What people call it, if the controller knows it.
+    pub(crate) version: Option<String>,
+}
+
+impl ReleaseRef {
+    /// Short text for a table.
+    pub(crate) fn text(&self) -> String {
+        match &self.version {
+            Some(version) => version.clone(),
+            None => self.digest.chars().take(12).collect(),
+        }
+    }
+}
+
+/// A release; `GET /v1/models` is a list of these.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct ReleaseView {
+    /// Which model.
+    pub(crate) model: String,
+    /// What people call it.
+    pub(crate) version: String,
+    /// Its place in the order of releases.
+    pub(crate) counter: u64,
+    /// The floor that it brings once confirmed.
+    pub(crate) min_release: u64,
+    /// Digest of its manifest.
+    pub(crate) digest: String,
+    /// `draft`, `signed` or `published`.
+    pub(crate) state: String,
+    /// Ids of the keys that signed it.
+    pub(crate) signers: Vec<String>,
+    /// Why it was imported although its golden vectors did not match, if so.
+    pub(crate) golden_mismatch_accepted: Option<String>,
+    /// Largest difference to a golden output that is tolerated.
+    pub(crate) golden_abs_err_max: f32,
+    /// Its forms.
+    pub(crate) variants: Vec<VariantView>,
+}
+
+/// One form of a release.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct VariantView {
+    /// `onnx` or `qnn`.
+    pub(crate) kind: String,
+    /// The model file.
+    pub(crate) artifact: ArtifactView,
+    /// Its golden vectors.
+    pub(crate) golden: ArtifactView,
+}
+
+/// Some bytes.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct ArtifactView {
+    /// SHA-256.
+    pub(crate) digest: String,
+    /// How many.
+    pub(crate) bytes: u32,
+    /// Pieces that travel.
+    pub(crate) chunks: u32,
+    /// Size of a piece.
+    pub(crate) chunk_bytes: u32,
+}
+
+/// Answer to `PUT /v1/blobs/{digest}`.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(crate) struct BlobView {
+    /// How many bytes were stored.
+    pub(crate) bytes: u64,
+}

@@ -1,0 +1,169 @@
+//! Rollouts: what is asked for, what would happen, what happens.
+
+use serde::{Deserialize, Serialize};
+
+use super::{DeviceModelView, ReasonView, ReleaseRef};
+
+/// `POST /v1/rollouts` and `POST /v1/rollouts/plan`. What is absent takes its default.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct RolloutRequest {
+    /// Which model.
+    pub(crate) model: String,
+    /// Which version of it.
+    pub(crate) version: String,
+    /// Only devices with these labels.
+    pub(crate) selector: Option<String>,
+    /// Phases as `3` or `25%`, counted from the beginning.
+    pub(crate) phases: Vec<String>,
+    /// Time that a finished phase is watched.
+    pub(crate) soak_s: Option<u32>,
+    /// Failed devices that are tolerated.
+    pub(crate) failures_max: Option<u32>,
+    /// Percentage of the offered devices that must have confirmed before the next phase.
+    pub(crate) success_percent_min: Option<u8>,
+    /// Devices on the move or silent at once, as `3` or `25%`.
+    pub(crate) max_unavailable: Option<String>,
+    /// Time after which a device that is not done counts as failed.
+    pub(crate) device_timeout_s: Option<u32>,
+    /// Shortest probation.
+    pub(crate) probation_s: Option<u32>,
+    /// Real answers needed in probation.
+    pub(crate) probation_answers: Option<u32>,
+    /// Failed answers that are tolerated.
+    pub(crate) error_permille_max: Option<u16>,
+    /// 95th percentile of the latency that is tolerated; 0 is off.
+    pub(crate) p95_us_max: Option<u32>,
+    /// Share of the most frequent class that is tolerated; 1000 is off.
+    pub(crate) collapse_permille_max: Option<u16>,
+}
+
+/// What a rollout would do: `POST /v1/rollouts/plan`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct PlanView {
+    /// The release.
+    pub(crate) model: String,
+    /// The release.
+    pub(crate) release: ReleaseRef,
+    /// Why it was imported although its golden vectors did not match, if so.
+    pub(crate) golden_mismatch_accepted: Option<String>,
+    /// Its phases.
+    pub(crate) phases: Vec<PhaseView>,
+    /// Each device of the selection.
+    pub(crate) devices: Vec<PlannedDevice>,
+    /// Bytes that each device fetches.
+    pub(crate) bytes_per_device: u64,
+    /// Anything else worth a thought before the start.
+    pub(crate) notes: Vec<String>,
+}
+
+/// A device in a plan.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct PlannedDevice {
+    /// Its id.
+    pub(crate) id: String,
+    /// Number of its phase, from 1.
+    pub(crate) phase: Option<u32>,
+    /// Whether it would be ordered to move at the start.
+    pub(crate) moves: bool,
+    /// Why it would not move at once.
+    pub(crate) reason: Option<ReasonView>,
+}
+
+/// One phase of a rollout.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct PhaseView {
+    /// From 1.
+    pub(crate) number: u32,
+    /// As it was given: `3`, `25%`.
+    pub(crate) share: String,
+    /// Devices that have been offered the release once it is full.
+    pub(crate) devices: u32,
+    /// Time that it is watched before the next begins.
+    pub(crate) soak_s: u64,
+}
+
+/// `GET /v1/rollouts` is a list of these.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct RolloutSummary {
+    /// Its number.
+    pub(crate) id: u64,
+    /// Which model.
+    pub(crate) model: String,
+    /// Which release.
+    pub(crate) release: ReleaseRef,
+    /// `running`, `paused`, `halted`, `aborted` or `succeeded`.
+    pub(crate) state: String,
+    /// Whether it will not change any more without an operator.
+    pub(crate) over: bool,
+    /// Whether it ended well.
+    pub(crate) succeeded: bool,
+    /// Why it is in that state.
+    pub(crate) reason: Option<ReasonView>,
+    /// The phase that it is in, from 1.
+    pub(crate) phase: u32,
+    /// Number of phases.
+    pub(crate) phases: u32,
+    /// Whether the current phase is good: `pass`, `waiting`, `inconclusive` or `fail`.
+    pub(crate) gate: String,
+    /// What the gate waits for, or why it is shut.
+    pub(crate) gate_text: Option<String>,
+    /// How many devices are where.
+    pub(crate) counts: RolloutCounts,
+    /// By whom it was started.
+    pub(crate) started_by: String,
+    /// When it was started, Unix seconds.
+    pub(crate) started_s: u64,
+}
+
+/// How many devices are where.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct RolloutCounts {
+    /// All of the rollout.
+    pub(crate) total: u32,
+    /// Not ordered to move yet.
+    pub(crate) waiting: u32,
+    /// On the move.
+    pub(crate) moving: u32,
+    /// On the move and not heard of for a while.
+    pub(crate) silent: u32,
+    /// Confirmed.
+    pub(crate) confirmed: u32,
+    /// Failed or rolled back.
+    pub(crate) failed: u32,
+}
+
+/// `GET /v1/rollouts/{id}`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct RolloutView {
+    /// The short form.
+    #[serde(flatten)]
+    pub(crate) summary: RolloutSummary,
+    /// Which devices it is for.
+    pub(crate) selector: Option<String>,
+    /// Why the release was imported although its golden vectors did not match, if so.
+    pub(crate) golden_mismatch_accepted: Option<String>,
+    /// Its phases.
+    pub(crate) phase_list: Vec<PhaseView>,
+    /// Its devices.
+    pub(crate) devices: Vec<RolloutDevice>,
+}
+
+/// A device in a rollout.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct RolloutDevice {
+    /// Its id.
+    pub(crate) id: String,
+    /// Whether it is there.
+    pub(crate) online: bool,
+    /// Number of its phase in the rollout, from 1.
+    pub(crate) rollout_phase: Option<u32>,
+    /// `waiting`, `moving`, `confirmed`, `failed`, `reverted` or `left_out`.
+    pub(crate) state: String,
+    /// Why it is where it is.
+    pub(crate) reason: ReasonView,
+    /// The device's own reason, where it gave one.
+    pub(crate) cause: Option<ReasonView>,
+    /// What it reports about the model.
+    pub(crate) model: Option<DeviceModelView>,
+}

@@ -1,0 +1,180 @@
+//! Import: from an ONNX file and its golden vectors to a manifest that waits for a
+//! signature.
+
+use std::fs;
+use std::time::Duration;
+
+use fleetway_engine::GoldenSet;
+use fleetway_engine::golden::GoldenRule as EngineRule;
+use fleetway_engine::limits::NPZ_BYTES_MAX;
+use fleetway_engine::selftest::{SelfTest, SelfTestError};
+use fleetway_protocol::codec;
+use fleetway_protocol::ids::{Counter, Digest, ModelName, Version};
+use fleetway_protocol::limits::{ARTIFACT_BYTES_MAX, CHUNK_BYTES_DEFAULT, MANIFEST_BYTES_MAX};
+use fleetway_protocol::manifest::{Artifact, GoldenRule, Manifest, Variant, VariantKind};
+
+use super::files::{create_dir, io, read, sync_dir, write};
+use super::{
+    Catalog, CatalogError, CatalogRelease, GOLDEN, GOLDEN_CHUNKS, ImportReport, ImportRequest,
+    MANIFEST, MODEL, MODEL_CHUNKS,
+};
+
+/// What the self-test of a candidate found.
+struct Tested {
+    figures: String,
+    passed: bool,
+    latency_us: Option<u64>,
+}
+
+impl Catalog {
+    /// Imports a release: checks sizes, runs the golden vectors in a child process, writes
+    /// artifacts, chunk lists and manifest. It is there whole or not at all.
+    ///
+    /// # Errors
+    /// [`CatalogError`] says what is wrong with the candidate or the request.
+    pub fn import(&self, request: &ImportRequest) -> Result<ImportReport, CatalogError> {
+        let ImportRequest { model, version, .. } = request;
+        let dir = self.release_dir(model, version);
+        if dir.exists() {
+            let (model, version) = (model.clone(), version.clone());
+            return Err(CatalogError::Exists { model, version, dir });
+        }
+        let (counter, previous) = self.counters(request)?;
+        let onnx = read(&request.onnx, u64::from(ARTIFACT_BYTES_MAX))?;
+        let npz = read(&request.golden_npz, NPZ_BYTES_MAX as u64)?;
+        let golden_error =
+            |source| CatalogError::Golden { path: request.golden_npz.clone(), source };
+        let golden = GoldenSet::from_npz(&npz).map_err(golden_error)?;
+        let golden = golden.encode().map_err(golden_error)?;
+        let chunk_bytes = request.chunk_bytes.unwrap_or(CHUNK_BYTES_DEFAULT);
+        let (model_artifact, model_chunks) = artifact_of(&onnx, chunk_bytes)?;
+        let (golden_artifact, golden_chunks) = artifact_of(&golden, chunk_bytes)?;
+        let tested = self_test(request, &onnx, &golden)?;
+        let mut manifest = Manifest {
+            model: model.clone(),
+            version: version.clone(),
+            counter,
+            min_release: request.min_release.unwrap_or(previous),
+            variants: fleetway_variants(model_artifact, golden_artifact),
+            golden: request.rule,
+            golden_mismatch_accepted: None,
+        };
+        if !tested.passed {
+            match &request.accept_golden_mismatch {
+                Some(reason) => manifest.golden_mismatch_accepted = Some(reason.clone()),
+                None => return Err(CatalogError::Mismatch { figures: tested.figures }),
+            }
+        }
+        manifest.check()?;
+        let mut buf = [0; MANIFEST_BYTES_MAX];
+        let encoded = codec::encode(&manifest, &mut buf)
+            .map_err(|e| CatalogError::Encode { what: "the manifest", max: e.max })?;
+        let files: [(&str, &[u8]); 5] = [
+            (MODEL, &onnx),
+            (GOLDEN, &golden),
+            (MODEL_CHUNKS, &model_chunks),
+            (GOLDEN_CHUNKS, &golden_chunks),
+            (MANIFEST, encoded),
+        ];
+        self.put_into_place(model, version, &files)?;
+        let digest = Digest::of(encoded);
+        Ok(ImportReport {
+            release: CatalogRelease { dir, digest, manifest, envelope: None },
+            golden: tested.figures,
+            golden_passed: tested.passed,
+            latency_us: tested.latency_us,
+        })
+    }
+
+    /// The release's counter and the one of the release before it.
+    fn counters(&self, request: &ImportRequest) -> Result<(Counter, Counter), CatalogError> {
+        let own = self.list()?;
+        let own = own.iter().filter(|r| r.manifest.model == request.model);
+        let highest = own.map(|r| r.manifest.counter).max().unwrap_or(0);
+        let highest = highest.max(request.highest_published.unwrap_or(0));
+        let next = highest.saturating_add(1);
+        match request.counter {
+            Some(counter) if counter <= highest => {
+                Err(CatalogError::Counter { model: request.model.clone(), counter, highest, next })
+            }
+            Some(counter) => Ok((counter, highest)),
+            None => Ok((next, highest)),
+        }
+    }
+
+    /// Writes a release's files where they belong, all of them or none.
+    pub(super) fn put_into_place(
+        &self,
+        model: &ModelName,
+        version: &Version,
+        files: &[(&str, &[u8])],
+    ) -> Result<(), CatalogError> {
+        let dir = self.release_dir(model, version);
+        let parent = self.model_dir(model);
+        create_dir(&parent)?;
+        // A leading dot is no version that `list` would take for one.
+        let tmp = parent.join(format!(".importing-{version}"));
+        if tmp.exists() {
+            fs::remove_dir_all(&tmp).map_err(io("remove", &tmp))?;
+        }
+        create_dir(&tmp)?;
+        for (name, bytes) in files {
+            write(&tmp.join(name), bytes)?;
+        }
+        sync_dir(&tmp)?;
+        fs::rename(&tmp, &dir).map_err(io("move into place", &dir))?;
+        sync_dir(&parent)
+    }
+}
+
+fn fleetway_variants(
+    model: Artifact,
+    golden: Artifact,
+) -> heapless::Vec<Variant, { fleetway_protocol::limits::VARIANTS_MAX }> {
+    let mut variants = heapless::Vec::new();
+    // One of four.
+    let _ = variants.push(Variant { kind: VariantKind::Onnx, model, golden });
+    variants
+}
+
+/// The artifact that these bytes are, and its chunk list.
+pub(super) fn artifact_of(
+    bytes: &[u8],
+    chunk_bytes: u32,
+) -> Result<(Artifact, Vec<u8>), CatalogError> {
+    // `read` holds files below the bound, which is below u32's.
+    let len = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+    let mut artifact = Artifact {
+        digest: Digest::of(bytes),
+        bytes: len,
+        chunk_bytes,
+        chunk_list: Digest([0; 32]),
+    };
+    artifact.check()?;
+    let chunks: Vec<u8> =
+        bytes.chunks(chunk_bytes as usize).flat_map(|c| Digest::of(c).0).collect();
+    artifact.chunk_list = Digest::of(&chunks);
+    Ok((artifact, chunks))
+}
+
+/// Loads and runs the candidate where it can do no harm.
+fn self_test(request: &ImportRequest, onnx: &[u8], golden: &[u8]) -> Result<Tested, CatalogError> {
+    let GoldenRule { abs_err_max, same_top1 } = request.rule;
+    let rule = EngineRule { max_abs_err: abs_err_max, require_same_top1: same_top1 };
+    let test = SelfTest {
+        deadline: Duration::from_millis(u64::from(request.self_test_ms_max)),
+        memory_bytes: u64::from(request.self_test_mib_max) << 20,
+        ..SelfTest::with_exe(request.self_test_exe.clone())
+    };
+    match test.run(onnx, golden, rule) {
+        Ok(report) => Ok(Tested {
+            figures: report.golden.to_string(),
+            passed: report.golden.passed,
+            latency_us: Some(report.run_us_p50),
+        }),
+        Err(SelfTestError::Golden { verdict }) => {
+            Ok(Tested { figures: verdict.to_string(), passed: false, latency_us: None })
+        }
+        Err(source) => Err(CatalogError::SelfTest { source }),
+    }
+}

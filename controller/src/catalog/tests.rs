@@ -1,0 +1,198 @@
+use std::fs;
+use std::path::Path;
+
+use ed25519_dalek::SigningKey;
+use fleetway_protocol::envelope::{Authority, PublicKey};
+use fleetway_protocol::manifest::GoldenRule;
+
+use super::*;
+use crate::ErrorKind;
+
+fn model() -> ModelName {
+    ModelName::new("digits").unwrap()
+}
+
+fn version(text: &str) -> Version {
+    Version::new(text).unwrap()
+}
+
+/// A request for one of the digits models. The self-test's child is this crate's own test
+/// binary's neighbour, so these tests run only where it was built.
+fn request(name: &str, exe: &Path) -> ImportRequest {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/models/digits");
+    ImportRequest {
+        model: model(),
+        version: version(name),
+        onnx: dir.join(format!("digits-{name}.onnx")),
+        golden_npz: dir.join(format!("digits-{name}.golden.npz")),
+        rule: GoldenRule { abs_err_max: 0.5, same_top1: true },
+        chunk_bytes: Some(4096),
+        counter: None,
+        min_release: None,
+        highest_published: None,
+        accept_golden_mismatch: None,
+        self_test_exe: exe.to_owned(),
+        self_test_ms_max: 60_000,
+        self_test_mib_max: 512,
+    }
+}
+
+/// `fleetway-engine-child` in the target directory, if it was built.
+fn child() -> Option<PathBuf> {
+    let exe = std::env::current_exe().ok()?;
+    let child = exe.parent()?.parent()?.join("fleetway-engine-child");
+    child.exists().then_some(child)
+}
+
+/// A release as an import would leave it, without the engine.
+fn put(data: &Path, name: &str, counter: Counter) -> Catalog {
+    let catalog = Catalog::open(data);
+    let bytes = vec![counter as u8; 10_000];
+    let (artifact, chunks) = import::artifact_of(&bytes, 4096).unwrap();
+    let mut variants = heapless::Vec::new();
+    let kind = fleetway_protocol::manifest::VariantKind::Onnx;
+    variants
+        .push(fleetway_protocol::manifest::Variant { kind, model: artifact, golden: artifact })
+        .unwrap();
+    let manifest = Manifest {
+        model: model(),
+        version: version(name),
+        counter,
+        min_release: 0,
+        variants,
+        golden: GoldenRule { abs_err_max: 0.5, same_top1: true },
+        golden_mismatch_accepted: None,
+    };
+    let mut buf = [0; MANIFEST_BYTES_MAX];
+    let encoded = codec::encode(&manifest, &mut buf).unwrap();
+    let files: [(&str, &[u8]); 5] = [
+        (MODEL, &bytes),
+        (GOLDEN, &bytes),
+        (MODEL_CHUNKS, &chunks),
+        (GOLDEN_CHUNKS, &chunks),
+        (MANIFEST, encoded),
+    ];
+    catalog.put_into_place(&model(), &version(name), &files).unwrap();
+    catalog
+}
+
+#[test]
+fn a_release_reads_back_is_signed_and_opens() {
+    let data = tempfile::tempdir().unwrap();
+    let catalog = put(data.path(), "v1", 1);
+    let release = catalog.load(&model(), &version("v1")).unwrap();
+    assert_eq!(release.envelope, None);
+    let keys = [SigningKey::from_bytes(&[1; 32]), SigningKey::from_bytes(&[2; 32])];
+    for key in &keys {
+        catalog.sign(&model(), &version("v1"), key).unwrap();
+    }
+    let signed = catalog.load(&model(), &version("v1")).unwrap();
+    assert_eq!(signed.digest, release.digest);
+    let bytes = signed.envelope.unwrap();
+    let envelope = Envelope::decode(&bytes).unwrap();
+    let authority = Authority::new(&keys.map(|k| PublicKey::of(&k)), 2).unwrap();
+    let payload = envelope.open(&authority, Context::Manifest).unwrap();
+    assert_eq!(Digest::of(payload), release.digest);
+    assert_eq!(catalog.list().unwrap().len(), 1);
+}
+
+#[test]
+fn chunks_are_checked_before_they_are_given_out() {
+    let data = tempfile::tempdir().unwrap();
+    let catalog = put(data.path(), "v1", 1);
+    let release = catalog.load(&model(), &version("v1")).unwrap();
+    let files = catalog.artifacts(&release).unwrap();
+    assert_eq!(files.len(), 2);
+    let lens: Vec<_> =
+        (0..4).map(|n| Catalog::read_chunk(&files[0], n).unwrap().map(|c| c.len())).collect();
+    assert_eq!(lens, [Some(4096), Some(4096), Some(1808), None]);
+    let mut bytes = fs::read(&files[0].path).unwrap();
+    bytes[5000] ^= 1;
+    fs::write(&files[0].path, bytes).unwrap();
+    assert!(Catalog::read_chunk(&files[0], 0).unwrap().is_some());
+    let error = Catalog::read_chunk(&files[0], 1).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Trust);
+    fs::write(release.dir.join(GOLDEN_CHUNKS), [0; 96]).unwrap();
+    assert_eq!(catalog.artifacts(&release).unwrap_err().kind(), ErrorKind::Trust);
+}
+
+#[test]
+fn what_is_missing_or_damaged_is_told() {
+    let data = tempfile::tempdir().unwrap();
+    let catalog = Catalog::open(data.path());
+    assert_eq!(catalog.list().unwrap(), []);
+    assert_eq!(catalog.load(&model(), &version("v1")).unwrap_err().kind(), ErrorKind::NotFound);
+    let catalog = put(data.path(), "v1", 1);
+    let dir = catalog.release_dir(&model(), &version("v1"));
+    fs::write(dir.join(ENVELOPE), b"nonsense").unwrap();
+    assert_eq!(catalog.load(&model(), &version("v1")).unwrap_err().kind(), ErrorKind::Trust);
+    fs::remove_file(dir.join(ENVELOPE)).unwrap();
+    fs::write(dir.join(MANIFEST), b"nonsense").unwrap();
+    assert_eq!(catalog.load(&model(), &version("v1")).unwrap_err().kind(), ErrorKind::Trust);
+}
+
+#[test]
+fn versions_never_leave_the_catalog() {
+    let catalog = Catalog::open(Path::new("/data"));
+    for text in ["..", ".", ".importing-v1", "v1"] {
+        let dir = catalog.release_dir(&model(), &version(text));
+        assert!(dir.starts_with("/data/catalog/digits"));
+        assert!(!dir.file_name().unwrap().to_string_lossy().starts_with('.'), "{text}");
+    }
+}
+
+#[test]
+fn requests_that_cannot_be_are_refused_before_anything_runs() {
+    let data = tempfile::tempdir().unwrap();
+    let catalog = put(data.path(), "v1", 4);
+    let never = Path::new("/nonexistent");
+    let error = catalog.import(&request("v1", never)).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Conflict);
+    assert!(error.to_string().contains("another version"), "{error}");
+    let error =
+        catalog.import(&ImportRequest { counter: Some(4), ..request("v2", never) }).unwrap_err();
+    assert!(error.to_string().contains("use 5"), "{error}");
+    let published =
+        ImportRequest { counter: Some(7), highest_published: Some(9), ..request("v2", never) };
+    assert!(catalog.import(&published).unwrap_err().to_string().contains("use 10"));
+    let missing = ImportRequest { onnx: "/nonexistent".into(), ..request("v2", never) };
+    assert_eq!(catalog.import(&missing).unwrap_err().kind(), ErrorKind::NotFound);
+    let mut no_golden = request("v2", never);
+    no_golden.golden_npz = no_golden.onnx.clone();
+    assert_eq!(catalog.import(&no_golden).unwrap_err().kind(), ErrorKind::Usage);
+    let chunky = ImportRequest { chunk_bytes: Some(1), ..request("v2", never) };
+    assert_eq!(catalog.import(&chunky).unwrap_err().kind(), ErrorKind::Usage);
+    let no_child = catalog.import(&request("v2", never)).unwrap_err();
+    assert_eq!(no_child.kind(), ErrorKind::Unavailable, "{no_child}");
+    assert_eq!(catalog.list().unwrap().len(), 1);
+}
+
+#[test]
+fn golden_vectors_decide_and_a_reason_overrides_them() {
+    let Some(exe) = child() else {
+        eprintln!("skipped: build fleetway-engine-child first");
+        return;
+    };
+    let data = tempfile::tempdir().unwrap();
+    let catalog = Catalog::open(data.path());
+    let report = catalog.import(&request("v1", &exe)).unwrap();
+    assert!(report.golden_passed, "{}", report.golden);
+    assert_eq!((report.release.manifest.counter, report.release.manifest.min_release), (1, 0));
+    let report = catalog.import(&request("v2", &exe)).unwrap();
+    assert_eq!((report.release.manifest.counter, report.release.manifest.min_release), (2, 1));
+    let error = catalog.import(&request("v3", &exe)).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Trust);
+    assert!(error.to_string().contains("top-1 equal on 0 of 8"), "{error}");
+    let reason = Note::new("demo of a bad release").unwrap();
+    let accept =
+        ImportRequest { accept_golden_mismatch: Some(reason.clone()), ..request("v3", &exe) };
+    let report = catalog.import(&accept).unwrap();
+    assert!(!report.golden_passed);
+    assert_eq!(report.release.manifest.golden_mismatch_accepted, Some(reason));
+    let loaded = catalog.load(&model(), &version("v3")).unwrap();
+    assert_eq!(loaded, report.release);
+    let hostile = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/models/digits/hostile");
+    let onnx = hostile.join("dims-huge.onnx");
+    let error = catalog.import(&ImportRequest { onnx, ..request("v4", &exe) }).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Trust, "{error}");
+}

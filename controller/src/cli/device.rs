@@ -1,0 +1,227 @@
+//! `fleetway device ...`.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use fleetway_controller::fleet::By;
+use fleetway_controller::{clock, keys};
+use fleetway_link::BrokerUrl;
+use fleetway_protocol::envelope::PublicKey;
+use fleetway_protocol::ids::{DeviceId, Digest};
+use serde::Serialize;
+
+use super::Context;
+use super::args::{AddArgs, DeviceVerb};
+use super::files::{self, Layout, PUBLIC, SECRET};
+use super::output::{facts, talk};
+use super::show::{device_text, devices_text, labels_text};
+use super::values::LabelEdit;
+use crate::api::client::escape;
+use crate::api::failure::{Failure, Kind};
+use crate::api::types::{DeviceAdd, DeviceView, Done, LabelEdits, RunFile};
+use crate::api::view::failed;
+use crate::config::Config;
+use crate::serve::{connect, open_fleet};
+
+pub(super) async fn run(verb: DeviceVerb, context: &Context) -> Result<(), Failure> {
+    let client = context.client();
+    match verb {
+        DeviceVerb::Add(args) => add(args, context).await,
+        DeviceVerb::List { selector } => {
+            let path = match selector {
+                Some(selector) => format!("/v1/devices?selector={}", escape(&selector)),
+                None => "/v1/devices".into(),
+            };
+            let devices: Vec<DeviceView> = client.get(&path).await?;
+            context.output.data(&devices, || devices_text(&devices, clock::now_s()))
+        }
+        DeviceVerb::Show { id } => {
+            let device: DeviceView = client.get(&format!("/v1/devices/{id}")).await?;
+            context.output.data(&device, || device_text(&device, clock::now_s()))
+        }
+        DeviceVerb::Label { id, edits } => {
+            let mut body = LabelEdits::default();
+            for edit in edits {
+                match edit {
+                    LabelEdit::Set(key, value) => {
+                        body.set.insert(key, value);
+                    }
+                    LabelEdit::Unset(key) => body.unset.push(key),
+                }
+            }
+            let device: DeviceView =
+                client.post(&format!("/v1/devices/{id}/labels"), &body).await?;
+            let text = || format!("{id}  {}", labels_text(&device.labels));
+            context.output.data(&device, text)
+        }
+    }
+}
+
+/// What `device add` prints.
+#[derive(Serialize)]
+struct Added {
+    id: String,
+    dir: String,
+    config: String,
+    broker: String,
+    certificate_days: u32,
+}
+
+async fn add(args: AddArgs, context: &Context) -> Result<(), Failure> {
+    let config = Config::load(&context.data)?;
+    let layout = Layout::new(&context.data);
+    let id = args.id;
+    let dir = args.out.unwrap_or_else(|| layout.devices()).join(id.as_str());
+    let dir = super::absolute(&dir)?;
+    let file = dir.join("agent.toml");
+    if file.exists() {
+        return Err(Failure::conflict(format!("{} exists already", file.display()))
+            .mend("use another --out, or move it away first; nothing was changed"));
+    }
+    let broker = match args.broker {
+        Some(url) => url,
+        None => device_broker(&config, &layout)?,
+    };
+    let ca = connect::load_ca(&layout)?;
+    let issued = ca
+        .issue_device(id.as_str(), args.days, connect::now())
+        .map_err(|error| Failure::usage(crate::api::failure::chain(&error)))?;
+    let mut release_keys = Vec::new();
+    for path in &config.trust.release_keys {
+        release_keys.push(public_key(&context.data.join(path))?);
+    }
+    let director = public_key(&keys::public_path(&layout.director_key()))?;
+
+    // First: whoever hears of a conflict shall find nothing written.
+    register(&id, args.labels.into_iter().collect(), &config, context).await?;
+    files::make_dir(&dir)?;
+    files::write(&dir.join("ca.pem"), PUBLIC, ca.cert_pem().as_bytes())?;
+    files::write(&dir.join("device.pem"), PUBLIC, issued.cert_pem.as_bytes())?;
+    files::write(&dir.join("device.key"), SECRET, issued.key_pem.as_bytes())?;
+    let release_text: String = release_keys.iter().map(keys::public_text).collect();
+    files::write(&dir.join("release.pub"), PUBLIC, release_text.as_bytes())?;
+    files::write(&dir.join("director.pub"), PUBLIC, keys::public_text(&director).as_bytes())?;
+    let text = agent_toml(&id, &broker, &config, &release_keys, &director, args.serve_port);
+    // Last: a directory with this file is complete.
+    files::write(&file, PUBLIC, text.as_bytes())?;
+    let added = Added {
+        id: id.to_string(),
+        dir: dir.display().to_string(),
+        config: file.display().to_string(),
+        broker: broker.to_string(),
+        certificate_days: args.days,
+    };
+    context.output.data(&added, || {
+        facts(&[
+            ("device", added.id.clone()),
+            ("broker", added.broker.clone()),
+            ("directory", format!("{} (bring it to the device as it is)", added.dir)),
+            ("next", format!("fleetway-agent run --config {}", added.config)),
+        ])
+    })
+}
+
+fn public_key(path: &Path) -> Result<PublicKey, Failure> {
+    keys::load_public(path).map_err(|error| failed(error.kind(), &error))
+}
+
+/// The broker as devices see it.
+fn device_broker(config: &Config, layout: &Layout) -> Result<BrokerUrl, Failure> {
+    if let Some(url) = config.advertise.as_ref().or(config.broker.as_ref()) {
+        return Ok(url.clone());
+    }
+    if config.listen.port() != 0 {
+        return connect::device_url(config, config.listen.port());
+    }
+    let run: Option<RunFile> = std::fs::read(layout.run_file())
+        .ok()
+        .and_then(|bytes| serde_json::from_slice(&bytes).ok());
+    run.and_then(|run| run.broker.parse().ok()).ok_or_else(|| {
+        Failure::conflict("`listen` has port 0, and no controller runs that has taken one")
+            .mend("start `fleetway serve` first, or name the broker with --broker mqtts://host:port")
+    })
+}
+
+/// Adds the device to the fleet: through the API, or directly if no controller runs.
+async fn register(
+    id: &DeviceId,
+    labels: BTreeMap<String, String>,
+    config: &Config,
+    context: &Context,
+) -> Result<(), Failure> {
+    let body = DeviceAdd { id: id.to_string(), labels: labels.clone() };
+    match context.client().post::<_, Done>("/v1/devices", &body).await {
+        Ok(_) => return Ok(()),
+        Err(failure) if failure.code != Kind::Unreachable => return Err(failure),
+        Err(_) => {}
+    }
+    talk("no controller runs: adding the device to its store directly");
+    let mut opened = open_fleet(&context.data, config)?;
+    let by = By { who: "operator", now_s: clock::now_s() };
+    opened.fleet.add_device(by, id, &labels).map_err(|error| failed(error.kind(), &error))
+}
+
+fn agent_toml(
+    id: &DeviceId,
+    broker: &BrokerUrl,
+    config: &Config,
+    release_keys: &[PublicKey],
+    director: &PublicKey,
+    serve_port: u16,
+) -> String {
+    let hex = |key: &PublicKey| format!("{:?}", Digest(key.to_bytes()).to_string());
+    let release_keys: Vec<_> = release_keys.iter().map(hex).collect();
+    format!(
+        "# Written by `fleetway device add`. Paths are relative to this file.\n\
+         device = {id:?}\n\
+         data_dir = \"data\"\n\n\
+         [broker]\n\
+         url = \"{broker}\"\n\
+         ca = \"ca.pem\"\n\
+         cert = \"device.pem\"\n\
+         key = \"device.key\"\n\
+         root = {root:?}\n\n\
+         [trust]\n\
+         # Who says what may ever run, and who says what runs here now. Both must agree.\n\
+         release_keys = [{release_keys}]\n\
+         release_threshold = {threshold}\n\
+         director_keys = [{director}]\n\n\
+         [serve]\n\
+         # Where applications ask the model; also data/serve.sock.\n\
+         tcp = \"127.0.0.1:{serve_port}\"\n",
+        root = config.root,
+        release_keys = release_keys.join(", "),
+        threshold = config.trust.release_threshold,
+        director = hex(director),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ed25519_dalek::SigningKey;
+
+    #[test]
+    fn the_agents_configuration_is_toml_with_the_agreed_keys() {
+        let key = PublicKey::of(&SigningKey::from_bytes(&[1; 32]));
+        let id = DeviceId::new("cam-01").unwrap();
+        let broker = "mqtts://b:1".parse().unwrap();
+        let text = agent_toml(&id, &broker, &Config::default(), &[key], &key, 0);
+        let parsed: toml::Table = text.parse().unwrap();
+        assert_eq!(parsed["device"].as_str(), Some("cam-01"));
+        assert_eq!(parsed["broker"]["url"].as_str(), Some("mqtts://b:1"));
+        assert_eq!(parsed["trust"]["release_keys"][0].as_str().map(str::len), Some(64));
+        assert_eq!(parsed["serve"]["tcp"].as_str(), Some("127.0.0.1:0"));
+    }
+
+    #[test]
+    fn a_free_port_needs_a_running_controller_or_a_url() {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = Layout::new(dir.path());
+        let config = Config { listen: "127.0.0.1:0".parse().unwrap(), ..Config::default() };
+        assert_eq!(device_broker(&config, &layout).unwrap_err().code, Kind::Conflict);
+        let run = r#"{"pid":1,"broker":"mqtts://localhost:7","api":"x","started_s":0}"#;
+        std::fs::write(layout.run_file(), run).unwrap();
+        assert_eq!(device_broker(&config, &layout).unwrap().port(), 7);
+    }
+}

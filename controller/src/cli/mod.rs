@@ -1,0 +1,148 @@
+//! The operator's command line: what can be typed, what is asked, what is printed.
+//!
+//! Read in this order: `args` (the words), `values` (texts with a grammar), `output` (the
+//! terminal); then one file per noun. Offline verbs (`init`, `model import`, `model sign`)
+//! work on the data directory; everything else goes through the API.
+
+pub(crate) mod args;
+mod device;
+pub(crate) mod files;
+mod init;
+mod model;
+pub(crate) mod output;
+mod rollout;
+mod show;
+mod status;
+mod values;
+mod watch;
+
+use std::future::Future;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use clap::error::ErrorKind;
+
+use crate::api::client::Client;
+use crate::api::failure::{Failure, Kind};
+use args::{Cli, Verb};
+use output::{Output, report};
+
+/// Where a system-wide installation keeps its data.
+const SYSTEM_DATA: &str = "/var/lib/fleetway";
+
+/// What every verb gets.
+pub(crate) struct Context {
+    /// The data directory.
+    pub(crate) data: PathBuf,
+    /// How to print.
+    pub(crate) output: Output,
+}
+
+impl Context {
+    /// A client of the controller that serves the data directory.
+    pub(crate) fn client(&self) -> Client {
+        Client::new(&self.data)
+    }
+}
+
+/// Runs what was typed.
+pub(crate) fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return refuse(&error),
+    };
+    let output = Output::new(cli.global.output);
+    let data = cli.global.data.map_or_else(default_data, |data| absolute(&data));
+    let done = data.and_then(|data| run(cli.verb, &Context { data, output }));
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            report(&failure, output.is_json());
+            ExitCode::from(failure.code.exit_code())
+        }
+    }
+}
+
+fn run(verb: Verb, context: &Context) -> Result<(), Failure> {
+    match verb {
+        Verb::Init(args) => init::run(args, context),
+        Verb::Serve => serve(context),
+        Verb::Status => block_on(status::run(context)),
+        Verb::Model(verb) => model::run(verb, context),
+        Verb::Device(verb) => block_on(device::run(verb, context)),
+        Verb::Rollout(verb) => block_on(rollout::run(verb, context)),
+    }
+}
+
+/// clap's own errors, in our shape: usage is exit code 2, help is none.
+fn refuse(error: &clap::Error) -> ExitCode {
+    let wants_json = {
+        let words: Vec<_> = std::env::args().collect();
+        words.windows(2).any(|pair| matches!(pair[0].as_str(), "-o" | "--output") && pair[1] == "json")
+            || words.iter().any(|word| matches!(word.as_str(), "-ojson" | "-o=json" | "--output=json"))
+    };
+    let asked = matches!(
+        error.kind(),
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion
+    );
+    if asked || !wants_json {
+        // Help was asked for on stdout; a complaint goes to stderr. Nobody to talk to is fine.
+        let _ = error.print();
+        return if asked { ExitCode::SUCCESS } else { ExitCode::from(Kind::Usage.exit_code()) };
+    }
+    let text = error.to_string();
+    let first = text.lines().next().unwrap_or("wrong usage").trim_start_matches("error: ");
+    report(&Failure::usage(first).mend("see `fleetway --help`"), true);
+    ExitCode::from(Kind::Usage.exit_code())
+}
+
+/// A small runtime, for asking.
+pub(crate) fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::from_error("cannot start", &error))?
+        .block_on(work)
+}
+
+fn serve(context: &Context) -> Result<(), Failure> {
+    use std::io::IsTerminal as _;
+    use tracing_subscriber::EnvFilter;
+    let filter = EnvFilter::try_from_env("FLEETWAY_LOG").unwrap_or_else(|_| {
+        // mqtt5 tells every session twice; what matters of it we tell ourselves.
+        EnvFilter::new("info,mqtt5=warn,rumqttc=warn,sled=warn")
+    });
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none())
+        .init();
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::from_error("cannot start", &error))?
+        .block_on(crate::serve::run(&context.data))
+}
+
+fn absolute(path: &Path) -> Result<PathBuf, Failure> {
+    std::path::absolute(path).map_err(|error| Failure::file("find", path, &error))
+}
+
+/// The system's directory if there is one, else the user's own.
+fn default_data() -> Result<PathBuf, Failure> {
+    use std::os::unix::fs::MetadataExt as _;
+    let system = Path::new(SYSTEM_DATA);
+    if std::fs::metadata(system).is_ok_and(|meta| meta.is_dir() && meta.uid() == 0) {
+        return Ok(system.to_owned());
+    }
+    let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
+    let base = variable("XDG_DATA_HOME")
+        .map(PathBuf::from)
+        .or_else(|| variable("HOME").map(|home| Path::new(&home).join(".local/share")));
+    match base {
+        Some(base) => absolute(&base.join("fleetway")),
+        None => Err(Failure::usage("no data directory: neither HOME nor XDG_DATA_HOME is set")
+            .mend("name one with --data DIR or FLEETWAY_DATA")),
+    }
+}

@@ -1,0 +1,240 @@
+//! `fleetway model ...`: import and sign offline, publish through the API.
+
+use ed25519_dalek::SigningKey;
+use fleetway_controller::catalog::{Catalog, CatalogRelease, ImportRequest};
+use fleetway_controller::keys;
+use fleetway_engine::selftest::SelfTest;
+use fleetway_protocol::envelope::PublicKey;
+use fleetway_protocol::ids::Note;
+use fleetway_protocol::manifest::GoldenRule;
+use fleetway_protocol::order::Policy;
+use hyper::Method;
+use serde::Serialize;
+
+use super::args::{ImportArgs, ModelVerb};
+use super::files::Layout;
+use super::output::{bytes, facts, or_dash, table, talk};
+use super::values::ReleaseName;
+use super::{Context, block_on};
+use crate::api::client::escape;
+use crate::api::failure::{Failure, Kind};
+use crate::api::types::{ArtifactView, BlobView, ReleaseView};
+use crate::api::view::{self, failed};
+
+pub(super) fn run(verb: ModelVerb, context: &Context) -> Result<(), Failure> {
+    match verb {
+        ModelVerb::Import(args) => import(*args, context),
+        ModelVerb::Sign { release, key } => sign(&release, key, context),
+        ModelVerb::Publish { release } => block_on(publish(&release, context)),
+        ModelVerb::List => block_on(list(context)),
+        ModelVerb::Show { release } => block_on(show(&release, context)),
+    }
+}
+
+/// Id of a key, as people compare it.
+pub(super) fn key_id(key: &SigningKey) -> String {
+    PublicKey::of(key).id().to_string()
+}
+
+/// A release of the catalog in the API's words.
+fn local(release: &CatalogRelease) -> ReleaseView {
+    let state = if release.envelope.is_some() { "signed" } else { "draft" };
+    view::release(release.digest, &release.manifest, state, release.envelope.as_deref())
+}
+
+/// What `model import` prints.
+#[derive(Serialize)]
+struct Imported {
+    #[serde(flatten)]
+    release: ReleaseView,
+    golden: String,
+    golden_passed: bool,
+    latency_us: Option<u64>,
+}
+
+fn import(args: ImportArgs, context: &Context) -> Result<(), Failure> {
+    let note = |reason: String| {
+        Note::new(&reason).map_err(|error| Failure::usage(format!("the reason {reason:?} {error}")))
+    };
+    let policy = Policy::default();
+    let request = ImportRequest {
+        model: args.name,
+        version: args.version,
+        golden_npz: args.golden.unwrap_or_else(|| args.file.with_extension("golden.npz")),
+        onnx: args.file,
+        rule: GoldenRule { abs_err_max: args.abs_err, same_top1: true },
+        chunk_bytes: args.chunk_bytes,
+        counter: args.counter,
+        min_release: args.min_release,
+        highest_published: None,
+        accept_golden_mismatch: args.accept_golden_mismatch.map(note).transpose()?,
+        self_test_exe: SelfTest::default().exe,
+        self_test_ms_max: policy.self_test_ms_max,
+        self_test_mib_max: policy.self_test_mib_max,
+    };
+    let golden = &request.golden_npz;
+    if !golden.exists() {
+        return Err(Failure::not_found(format!("no golden vectors at {}", golden.display()))
+            .mend("make them with onnxruntime on the same file, and name them with --golden FILE.npz"));
+    }
+    talk(format!("running the golden vectors of {}", request.onnx.display()));
+    let report = Catalog::open(&context.data)
+        .import(&request)
+        .map_err(|error| failed(error.kind(), &error))?;
+    let imported = Imported {
+        release: local(&report.release),
+        golden: report.golden,
+        golden_passed: report.golden_passed,
+        latency_us: report.latency_us,
+    };
+    if !imported.golden_passed {
+        talk("WARNING: its answers differ from its golden vectors; the reason you gave travels with it");
+    }
+    let name = format!("{}@{}", imported.release.model, imported.release.version);
+    context.output.data(&imported, || {
+        format!(
+            "{}\n{}",
+            release_text(&imported.release),
+            facts(&[
+                ("golden", imported.golden.clone()),
+                ("latency", super::output::millis(imported.latency_us)),
+                ("next", format!("fleetway model sign {name}")),
+            ])
+        )
+    })
+}
+
+fn sign(
+    name: &ReleaseName,
+    key: Option<std::path::PathBuf>,
+    context: &Context,
+) -> Result<(), Failure> {
+    let path = key.unwrap_or_else(|| Layout::new(&context.data).release_key());
+    let key = keys::load(&path).map_err(|error| failed(error.kind(), &error))?;
+    let release = Catalog::open(&context.data)
+        .sign(&name.model, &name.version, &key)
+        .map_err(|error| failed(error.kind(), &error))?;
+    let signed = local(&release);
+    context.output.data(&signed, || {
+        format!("{name} signed by {}\nnext: fleetway model publish {name}", key_id(&key))
+    })
+}
+
+async fn publish(name: &ReleaseName, context: &Context) -> Result<(), Failure> {
+    let catalog = Catalog::open(&context.data);
+    let release =
+        catalog.load(&name.model, &name.version).map_err(|error| failed(error.kind(), &error))?;
+    let Some(envelope) = &release.envelope else {
+        return Err(Failure::new(Kind::Trust, format!("{name} is not signed"))
+            .mend(format!("sign it first: `fleetway model sign {name}`")));
+    };
+    let client = context.client();
+    let files = catalog.artifacts(&release).map_err(|error| failed(error.kind(), &error))?;
+    let count = files.len();
+    for (at, file) in files.iter().enumerate() {
+        let content = std::fs::read(&file.path)
+            .map_err(|error| Failure::file("read", &file.path, &error))?;
+        talk(format!("sending {} of {count}: {}", at + 1, bytes(content.len() as u64)));
+        let path = format!("/v1/blobs/{}", file.artifact.digest);
+        let _: BlobView = client.upload(Method::PUT, &path, content.into()).await?;
+    }
+    let published: ReleaseView =
+        client.upload(Method::POST, "/v1/releases", envelope.clone().into()).await?;
+    context.output.data(&published, || {
+        format!("{name} published as {:.12}\nnext: fleetway rollout start {name}", published.digest)
+    })
+}
+
+/// Published releases, and what else lies in the catalog of this machine.
+async fn list(context: &Context) -> Result<(), Failure> {
+    let mut all: Vec<ReleaseView> = match context.client().get("/v1/models").await {
+        Ok(published) => published,
+        Err(failure) if failure.code == Kind::Unreachable => {
+            talk(format!("{}: showing this machine's catalog only", failure.message));
+            Vec::new()
+        }
+        Err(failure) => return Err(failure),
+    };
+    let drafts =
+        Catalog::open(&context.data).list().map_err(|error| failed(error.kind(), &error))?;
+    for release in &drafts {
+        let digest = release.digest.to_string();
+        if !all.iter().any(|known| known.digest == digest) {
+            all.push(local(release));
+        }
+    }
+    all.sort_by(|a, b| (&a.model, a.counter).cmp(&(&b.model, b.counter)));
+    context.output.data(&all, || {
+        table(
+            ["model", "version", "counter", "state", "size", "chunks", "digest", "note"],
+            all.iter().map(|release| {
+                let artifacts = || {
+                    release.variants.iter().flat_map(|variant| [&variant.artifact, &variant.golden])
+                };
+                [
+                    release.model.clone(),
+                    release.version.clone(),
+                    release.counter.to_string(),
+                    release.state.clone(),
+                    bytes(artifacts().map(|a| u64::from(a.bytes)).sum()),
+                    artifacts().map(|a| a.chunks).sum::<u32>().to_string(),
+                    release.digest.chars().take(12).collect(),
+                    mismatch(release.golden_mismatch_accepted.as_deref()),
+                ]
+            }),
+        )
+    })
+}
+
+/// What everybody shall know about a release that does not match its golden vectors.
+pub(super) fn mismatch(reason: Option<&str>) -> String {
+    reason.map_or_else(String::new, |reason| format!("golden mismatch accepted: {reason}"))
+}
+
+async fn show(name: &ReleaseName, context: &Context) -> Result<(), Failure> {
+    let path = format!("/v1/models/{}/{}", escape(name.model.as_str()), escape(name.version.as_str()));
+    let shown = match context.client().get::<ReleaseView>(&path).await {
+        Ok(published) => published,
+        Err(failure) if matches!(failure.code, Kind::Unreachable | Kind::NotFound) => {
+            match Catalog::open(&context.data).load(&name.model, &name.version) {
+                Ok(release) => local(&release),
+                Err(error) if failure.code == Kind::NotFound => {
+                    return Err(failed(error.kind(), &error));
+                }
+                Err(_) => return Err(failure),
+            }
+        }
+        Err(failure) => return Err(failure),
+    };
+    context.output.data(&shown, || release_text(&shown))
+}
+
+fn artifact_text(artifact: &ArtifactView) -> String {
+    format!(
+        "{}, {} chunks of {}, {}",
+        bytes(u64::from(artifact.bytes)),
+        artifact.chunks,
+        bytes(u64::from(artifact.chunk_bytes)),
+        artifact.digest
+    )
+}
+
+fn release_text(release: &ReleaseView) -> String {
+    let mut lines = vec![
+        ("release", format!("{}@{}", release.model, release.version)),
+        ("state", release.state.clone()),
+        ("counter", release.counter.to_string()),
+        ("floor", format!("{} once confirmed", release.min_release)),
+        ("digest", release.digest.clone()),
+        ("signed by", or_dash((!release.signers.is_empty()).then(|| release.signers.join(", ")))),
+        ("tolerance", format!("{} and the same best class", release.golden_abs_err_max)),
+    ];
+    for variant in &release.variants {
+        lines.push((&variant.kind, artifact_text(&variant.artifact)));
+        lines.push(("golden", artifact_text(&variant.golden)));
+    }
+    if release.golden_mismatch_accepted.is_some() {
+        lines.push(("WARNING", mismatch(release.golden_mismatch_accepted.as_deref())));
+    }
+    facts(&lines)
+}

@@ -1,0 +1,253 @@
+//! `fleetway rollout ...`.
+
+use std::time::Duration;
+
+use fleetway_controller::clock;
+use tokio::time::sleep;
+
+use super::Context;
+use super::args::{RolloutArgs, RolloutVerb};
+use super::model::mismatch;
+use super::output::{ago, bytes, facts, table, talk};
+use super::watch;
+use crate::api::client::Client;
+use crate::api::failure::{Failure, Kind};
+use crate::api::types::{PlanView, RolloutRequest, RolloutSummary, RolloutView};
+
+/// Between two looks at a rollout.
+const LOOK: Duration = Duration::from_millis(300);
+/// How long a controller may be away while somebody waits for a rollout: a restart, with
+/// the repair of its store.
+const AWAY_MS_MAX: u64 = 60_000;
+
+pub(super) async fn run(verb: RolloutVerb, context: &Context) -> Result<(), Failure> {
+    let client = context.client();
+    match verb {
+        RolloutVerb::Plan(args) => {
+            let plan: PlanView = client.post("/v1/rollouts/plan", &request(&args)).await?;
+            context.output.data(&plan, || plan_text(&plan))
+        }
+        RolloutVerb::Start(args) => {
+            let started: RolloutView = client.post("/v1/rollouts", &request(&args)).await?;
+            if started.golden_mismatch_accepted.is_some() {
+                talk(format!("WARNING: {}", mismatch(started.golden_mismatch_accepted.as_deref())));
+            }
+            let id = started.summary.id;
+            context.output.data(&started, || {
+                format!("{}\nnext: fleetway rollout watch {id}", line(&started.summary))
+            })
+        }
+        RolloutVerb::Status { id, wait, timeout } => status(id, wait, timeout, context).await,
+        RolloutVerb::List => {
+            let all: Vec<RolloutSummary> = client.get("/v1/rollouts").await?;
+            context.output.data(&all, || list_text(&all))
+        }
+        RolloutVerb::Watch { id } => watch::run(id, context).await,
+        RolloutVerb::Pause { id } => steer(id, "pause", context).await,
+        RolloutVerb::Resume { id } => steer(id, "resume", context).await,
+        RolloutVerb::Abort { id } => steer(id, "abort", context).await,
+    }
+}
+
+fn request(args: &RolloutArgs) -> RolloutRequest {
+    let phases = args.canary.iter().chain(&args.phases);
+    RolloutRequest {
+        model: args.release.model.to_string(),
+        version: args.release.version.to_string(),
+        selector: args.selector.clone(),
+        phases: phases.map(ToString::to_string).collect(),
+        soak_s: args.soak,
+        failures_max: args.failures_max,
+        success_percent_min: args.success,
+        max_unavailable: args.max_unavailable.map(|size| size.to_string()),
+        device_timeout_s: args.device_timeout,
+        probation_s: args.probation,
+        probation_answers: args.answers,
+        error_permille_max: args.error_percent,
+        p95_us_max: args.p95_ms,
+        collapse_permille_max: args.collapse_percent,
+    }
+}
+
+async fn steer(id: u64, verb: &str, context: &Context) -> Result<(), Failure> {
+    let path = format!("/v1/rollouts/{id}/{verb}");
+    let view: RolloutView = context.client().post(&path, &()).await?;
+    context.output.data(&view, || line(&view.summary))
+}
+
+/// Looks at a rollout, past short absences of the controller.
+pub(super) struct Follower {
+    client: Client,
+    id: u64,
+    away_since_ms: Option<u64>,
+}
+
+impl Follower {
+    pub(super) fn new(client: Client, id: u64) -> Self {
+        Self { client, id, away_since_ms: None }
+    }
+
+    /// The next look.
+    pub(super) async fn look(&mut self) -> Result<RolloutView, Failure> {
+        loop {
+            match self.client.get::<RolloutView>(&format!("/v1/rollouts/{}", self.id)).await {
+                Ok(view) => {
+                    if self.away_since_ms.take().is_some() {
+                        talk("the controller answers again");
+                    }
+                    return Ok(view);
+                }
+                Err(failure) if failure.code == Kind::Unreachable => {
+                    let now_ms = clock::now_ms();
+                    if self.away_since_ms.is_none() {
+                        talk(format!("{}; waiting for it", failure.message));
+                    }
+                    let since_ms = *self.away_since_ms.get_or_insert(now_ms);
+                    if now_ms.saturating_sub(since_ms) > AWAY_MS_MAX {
+                        return Err(failure);
+                    }
+                    sleep(LOOK).await;
+                }
+                Err(failure) => return Err(failure),
+            }
+        }
+    }
+
+    /// The look after that, a moment later.
+    pub(super) async fn look_again(&mut self) -> Result<RolloutView, Failure> {
+        sleep(LOOK).await;
+        self.look().await
+    }
+}
+
+async fn status(
+    id: u64,
+    wait: bool,
+    limit: Option<Duration>,
+    context: &Context,
+) -> Result<(), Failure> {
+    if !wait {
+        let view: RolloutView = context.client().get(&format!("/v1/rollouts/{id}")).await?;
+        context.output.data(&view, || watch::page(&view))?;
+        return outcome(&view.summary);
+    }
+    let mut follower = Follower::new(context.client(), id);
+    let mut view = follower.look().await?;
+    let ended = async {
+        while !view.summary.over {
+            view = follower.look_again().await?;
+        }
+        Ok::<(), Failure>(())
+    };
+    let in_time = match limit {
+        None => {
+            ended.await?;
+            true
+        }
+        Some(limit) => match tokio::time::timeout(limit, ended).await {
+            Ok(ended) => {
+                ended?;
+                true
+            }
+            Err(_) => false,
+        },
+    };
+    context.output.data(&view, || watch::page(&view))?;
+    if in_time {
+        return outcome(&view.summary);
+    }
+    let limit_s = limit.unwrap_or_default().as_secs();
+    Err(Failure::new(Kind::Unreachable, format!("rollout {id} is not over after {limit_s} s"))
+        .mend(format!("it goes on; see `fleetway rollout watch {id}`")))
+}
+
+/// An error for a rollout that ended badly.
+pub(super) fn outcome(summary: &RolloutSummary) -> Result<(), Failure> {
+    if !summary.over || summary.succeeded {
+        return Ok(());
+    }
+    let why = summary.reason.as_ref().map_or_else(String::new, |why| format!(": {}", why.text));
+    let name = format!("{}@{}", summary.model, summary.release.text());
+    Err(Failure::new(
+        Kind::RolloutFailed,
+        format!("rollout {} of {name} {}{why}", summary.id, summary.state),
+    )
+    .mend("publish a corrected release and start a rollout of that; devices keep or took back what they ran"))
+}
+
+/// A rollout in one line.
+pub(super) fn line(summary: &RolloutSummary) -> String {
+    let why = summary.reason.as_ref().map_or_else(String::new, |why| format!(": {}", why.text));
+    format!(
+        "rollout {} of {}@{} {} , phase {} of {}, {} of {} confirmed, {} moving, {} failed{why}",
+        summary.id,
+        summary.model,
+        summary.release.text(),
+        summary.state,
+        summary.phase,
+        summary.phases,
+        summary.counts.confirmed,
+        summary.counts.total,
+        summary.counts.moving,
+        summary.counts.failed,
+    )
+    .replace(" ,", ",")
+}
+
+/// The list of rollouts.
+pub(super) fn list_text(all: &[RolloutSummary]) -> String {
+    let now_s = clock::now_s();
+    table(
+        ["rollout", "release", "state", "phase", "confirmed", "moving", "failed", "started", "why"],
+        all.iter().map(|rollout| {
+            [
+                rollout.id.to_string(),
+                format!("{}@{}", rollout.model, rollout.release.text()),
+                rollout.state.clone(),
+                format!("{}/{}", rollout.phase, rollout.phases),
+                format!("{}/{}", rollout.counts.confirmed, rollout.counts.total),
+                rollout.counts.moving.to_string(),
+                rollout.counts.failed.to_string(),
+                format!("{} ago", ago(now_s.saturating_sub(rollout.started_s))),
+                rollout.reason.as_ref().map_or_else(String::new, |why| why.text.clone()),
+            ]
+        }),
+    )
+}
+
+fn plan_text(plan: &PlanView) -> String {
+    let moving = plan.devices.iter().filter(|device| device.phase.is_some()).count();
+    let mut lines = vec![
+        ("release", format!("{}@{}", plan.model, plan.release.text())),
+        ("devices", format!("{moving} of {} would move", plan.devices.len())),
+        ("fetches", format!("{} per device", bytes(plan.bytes_per_device))),
+    ];
+    if plan.golden_mismatch_accepted.is_some() {
+        lines.push(("WARNING", mismatch(plan.golden_mismatch_accepted.as_deref())));
+    }
+    for note in &plan.notes {
+        lines.push(("note", note.clone()));
+    }
+    let phases = table(
+        ["phase", "size", "devices", "soak"],
+        plan.phases.iter().map(|phase| {
+            [
+                phase.number.to_string(),
+                phase.share.clone(),
+                phase.devices.to_string(),
+                ago(phase.soak_s),
+            ]
+        }),
+    );
+    let devices = table(
+        ["device", "phase", "why not"],
+        plan.devices.iter().map(|device| {
+            [
+                device.id.clone(),
+                super::output::or_dash(device.phase),
+                device.reason.as_ref().map_or_else(String::new, |reason| reason.text.clone()),
+            ]
+        }),
+    );
+    format!("{}\n\n{phases}\n\n{devices}", facts(&lines))
+}

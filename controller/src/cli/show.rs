@@ -1,0 +1,175 @@
+//! Devices and models as text.
+
+use std::collections::BTreeMap;
+
+use super::output::{ago, bytes, facts, millis, or_dash, percent, table};
+use crate::api::types::{DeviceModelView, DeviceView, ReleaseRef, TelemetryView};
+
+/// `site=lab floor=2`.
+pub(super) fn labels_text(labels: &BTreeMap<String, String>) -> String {
+    let all: Vec<_> = labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    if all.is_empty() { "-".into() } else { all.join(" ") }
+}
+
+/// Short name of a release, `-` for none.
+pub(super) fn release_text(release: Option<&ReleaseRef>) -> String {
+    or_dash(release.map(ReleaseRef::text))
+}
+
+/// Where an update is: `download 12/40`, `probation`.
+pub(super) fn phase_text(model: &DeviceModelView) -> String {
+    match model.phase.as_str() {
+        "download" if model.total > 0 => format!("download {}/{}", model.have, model.total),
+        phase => phase.to_owned(),
+    }
+}
+
+/// The columns of telemetry: requests, errors, p50, p95, top class.
+pub(super) fn telemetry_cells(telemetry: Option<&TelemetryView>) -> [String; 5] {
+    let Some(telemetry) = telemetry else { return std::array::from_fn(|_| "-".into()) };
+    let top = telemetry.top_class.map(|top| format!("{} ({})", top.class, percent(top.permille)));
+    [
+        telemetry.requests.to_string(),
+        telemetry.errors.to_string(),
+        millis(telemetry.p50_us),
+        millis(telemetry.p95_us),
+        or_dash(top),
+    ]
+}
+
+/// The list of devices.
+pub(super) fn devices_text(devices: &[DeviceView], now_s: u64) -> String {
+    table(
+        ["id", "state", "seen", "runs", "labels"],
+        devices.iter().map(|device| {
+            let runs: Vec<_> = device
+                .models
+                .iter()
+                .map(|model| format!("{}@{}", model.model, release_text(model.running.as_ref())))
+                .collect();
+            [
+                device.id.clone(),
+                if device.online { "online" } else { "offline" }.into(),
+                seen(device.last_seen_s, now_s),
+                if runs.is_empty() { "-".into() } else { runs.join(" ") },
+                labels_text(&device.labels),
+            ]
+        }),
+    )
+}
+
+fn seen(last_seen_s: Option<u64>, now_s: u64) -> String {
+    match last_seen_s {
+        Some(seen_s) => format!("{} ago", ago(now_s.saturating_sub(seen_s))),
+        None => "not yet".into(),
+    }
+}
+
+/// One device with all its models.
+pub(super) fn device_text(device: &DeviceView, now_s: u64) -> String {
+    let order = match (&device.refused, device.taken) {
+        _ if device.generation == 0 => "none".into(),
+        (Some(why), _) => format!("generation {} refused: {}", device.generation, why.text),
+        (None, true) => format!("generation {}, taken", device.generation),
+        (None, false) => format!("generation {}, not taken yet", device.generation),
+    };
+    let mut text = facts(&[
+        ("device", device.id.clone()),
+        ("state", if device.online { "online" } else { "offline" }.into()),
+        ("seen", seen(device.last_seen_s, now_s)),
+        ("agent", or_dash(device.agent.as_ref())),
+        ("labels", labels_text(&device.labels)),
+        ("order", order),
+    ]);
+    for model in &device.models {
+        text.push_str("\n\n");
+        text.push_str(&model_text(model));
+    }
+    text
+}
+
+fn model_text(model: &DeviceModelView) -> String {
+    let mut lines = vec![
+        ("model", model.model.clone()),
+        ("  runs", release_text(model.running.as_ref())),
+        ("  ordered", release_text(model.desired.as_ref())),
+        ("  phase", phase_text(model)),
+        ("  floor", model.floor.to_string()),
+    ];
+    if let Some(target) = &model.target {
+        lines.push(("  works on", target.text()));
+    }
+    if let Some(waiting) = &model.waiting {
+        lines.push(("  waits", waiting.text.clone()));
+    }
+    if let Some(last) = &model.last {
+        let why = last.reason.as_ref().map_or_else(String::new, |why| format!(": {}", why.text));
+        let result = last.result.replace('_', " ");
+        lines.push((
+            "  last",
+            format!("{} {result} (rollout {}){why}", last.release.text(), last.rollout),
+        ));
+    }
+    if model.poisoned > 0 {
+        lines.push(("  bad", format!("{} releases remembered as bad", model.poisoned)));
+    }
+    if let Some(telemetry) = &model.telemetry {
+        let [requests, errors, p50, p95, top] = telemetry_cells(Some(telemetry));
+        lines.push(("  answers", format!("{requests} requests, {errors} errors, by {}", telemetry.release.text())));
+        lines.push(("  latency", format!("p50 {p50}, p95 {p95}")));
+        lines.push(("  top class", top));
+        lines.push(("  classes", classes_text(&telemetry.classes)));
+        lines.push(("  memory", bytes(telemetry.rss_bytes)));
+        if telemetry.dropped > 0 {
+            lines.push(("  lost", format!("{} reports", telemetry.dropped)));
+        }
+    }
+    facts(&lines)
+}
+
+fn classes_text(classes: &[u32]) -> String {
+    let counted = classes.iter().enumerate().filter(|(_, count)| **count > 0);
+    let all: Vec<_> = counted.map(|(class, count)| format!("{class}:{count}")).collect();
+    if all.is_empty() { "-".into() } else { all.join(" ") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::types::TopClass;
+
+    #[test]
+    fn a_device_shows_its_telemetry() {
+        let release = ReleaseRef { digest: "ab".repeat(32), version: Some("v2".into()) };
+        let telemetry = TelemetryView {
+            release: release.clone(),
+            requests: 120,
+            errors: 1,
+            p50_us: Some(900),
+            p95_us: Some(2_400),
+            classes: vec![0, 100, 19],
+            top_class: Some(TopClass { class: 1, permille: 840 }),
+            rss_bytes: 20 * 1024 * 1024,
+            dropped: 0,
+        };
+        let model = DeviceModelView {
+            model: "digits".into(),
+            desired: Some(release.clone()),
+            running: Some(release),
+            target: None,
+            phase: "download".into(),
+            have: 3,
+            total: 9,
+            waiting: None,
+            last: None,
+            floor: 1,
+            poisoned: 0,
+            telemetry: Some(telemetry),
+        };
+        let text = model_text(&model);
+        for said in ["download 3/9", "120 requests, 1 errors", "p50 0.9 ms, p95 2.4 ms", "1 (84%)",
+            "1:100 2:19", "20.0 MiB"] {
+            assert!(text.contains(said), "{said} in\n{text}");
+        }
+    }
+}

@@ -1,0 +1,182 @@
+//! What an operator does with devices and releases. Each is durable before `Ok`, and may be
+//! given again: the second time changes nothing.
+
+use fleetway_protocol::ids::{DeviceId, Digest};
+
+use super::open::open_release;
+use super::records::{DeviceRecord, ReleaseRecord};
+use super::txn::{About, Txn};
+use super::{By, DeviceError, Fleet, FleetError, Live, PublishError, ReleaseView};
+use crate::planner::{Labels, Verdict, check_label};
+
+impl Fleet {
+    /// Adds a device. Again with the same labels: nothing to do.
+    ///
+    /// # Errors
+    /// [`DeviceError`].
+    pub fn add_device(
+        &mut self,
+        by: By<'_>,
+        id: &DeviceId,
+        labels: &Labels,
+    ) -> Result<(), DeviceError> {
+        check_labels(labels)?;
+        match self.devices.get(id) {
+            Some(device) if device.record.labels == *labels => return Ok(()),
+            Some(_) => return Err(DeviceError::Exists(id.clone())),
+            None => {}
+        }
+        let mut txn = Txn::default();
+        let record =
+            DeviceRecord { labels: labels.clone(), added_s: by.now_s, ..DeviceRecord::default() };
+        txn.devices.insert(id.clone(), Some(record));
+        let text = format!("added {id} with {}", show_labels(labels));
+        txn.note(by.now_s, by.who, "device.add", About::device(id), text);
+        Ok(self.commit(txn)?)
+    }
+
+    /// Sets some labels of a device and removes others.
+    ///
+    /// # Errors
+    /// [`DeviceError`].
+    pub fn label_device(
+        &mut self,
+        by: By<'_>,
+        id: &DeviceId,
+        set: &Labels,
+        remove: &[String],
+    ) -> Result<(), DeviceError> {
+        check_labels(set)?;
+        let device = self.devices.get(id).ok_or_else(|| DeviceError::NotFound(id.clone()))?;
+        let mut record = device.record.clone();
+        record.labels.retain(|key, _| !remove.contains(key));
+        record.labels.extend(set.clone());
+        if record.labels == device.record.labels {
+            return Ok(());
+        }
+        let mut txn = Txn::default();
+        let text = format!("{id} has {} now", show_labels(&record.labels));
+        txn.devices.insert(id.clone(), Some(record));
+        txn.note(by.now_s, by.who, "device.label", About::device(id), text);
+        Ok(self.commit(txn)?)
+    }
+
+    /// Removes a device: it is counted nowhere any more, and gets no orders. Revoking its
+    /// certificate is the shell's part.
+    ///
+    /// # Errors
+    /// [`DeviceError`].
+    pub fn remove_device(&mut self, by: By<'_>, id: &DeviceId) -> Result<(), DeviceError> {
+        if !self.devices.contains_key(id) {
+            return Err(DeviceError::NotFound(id.clone()));
+        }
+        let mut txn = Txn::default();
+        txn.devices.insert(id.clone(), None);
+        for (rollout, of) in &self.rollouts {
+            let Some(deployment) = of.deployments.get(id) else { continue };
+            if matches!(deployment.verdict, None | Some(Verdict::Silent)) {
+                let mut deployment = deployment.clone();
+                deployment.verdict = Some(Verdict::Left);
+                deployment.verdict_s = by.now_s;
+                txn.deployments.insert((*rollout, id.clone()), deployment);
+            }
+        }
+        txn.note(by.now_s, by.who, "device.remove", About::device(id), format!("removed {id}"));
+        Ok(self.commit(txn)?)
+    }
+
+    /// A device was set up anew under its old id and counts its boots from the start: what
+    /// it said before is forgotten, so that its reports are not taken for old ones. The
+    /// generation of its orders goes on rising.
+    ///
+    /// # Errors
+    /// [`DeviceError`].
+    pub fn rejoin_device(&mut self, by: By<'_>, id: &DeviceId) -> Result<(), DeviceError> {
+        let device = self.devices.get(id).ok_or_else(|| DeviceError::NotFound(id.clone()))?;
+        let mut record = device.record.clone();
+        record.states.clear();
+        let mut txn = Txn::default();
+        txn.devices.insert(id.clone(), Some(record));
+        let text = format!("{id} joined anew; what it said before is forgotten");
+        txn.note(by.now_s, by.who, "device.rejoin", About::device(id), text);
+        self.commit(txn)?;
+        if let Some(device) = self.devices.get_mut(id) {
+            device.live = Live::default();
+        }
+        self.resend_to(id);
+        Ok(())
+    }
+
+    /// Publishes a signed release. Its signature is checked once more. Again: nothing to do.
+    ///
+    /// # Errors
+    /// [`PublishError`].
+    pub fn publish_release(&mut self, by: By<'_>, envelope: &[u8]) -> Result<Digest, PublishError> {
+        let (manifest, digest) =
+            open_release(envelope, &self.release_authority).map_err(PublishError::Trust)?;
+        if self.releases.contains_key(&digest) {
+            return Ok(digest);
+        }
+        let (model, counter) = (manifest.model.clone(), manifest.counter);
+        let others = || self.releases.values().map(|r| &r.manifest).filter(|m| m.model == model);
+        if others().any(|m| m.version == manifest.version) {
+            return Err(PublishError::Version { model, version: manifest.version });
+        }
+        if let Some(top) = others().max_by_key(|m| m.counter)
+            && top.counter >= counter
+        {
+            return Err(PublishError::Counter {
+                counter,
+                highest: top.counter,
+                version: top.version.clone(),
+                next: top.counter.saturating_add(1),
+                model,
+            });
+        }
+        let mut txn = Txn::default();
+        let accepted = match &manifest.golden_mismatch_accepted {
+            Some(note) => format!("; its golden vectors do not match, accepted: {note}"),
+            None => String::new(),
+        };
+        let text = format!(
+            "published {model} {} ({digest:.12}), counter {counter}{accepted}",
+            manifest.version
+        );
+        txn.note(by.now_s, by.who, "release.publish", About::default(), text);
+        let record = ReleaseRecord { published_s: by.now_s, envelope: envelope.to_vec() };
+        txn.releases.push((ReleaseView { digest, manifest, published_s: by.now_s }, record));
+        self.commit(txn)?;
+        Ok(digest)
+    }
+
+    /// An entry of the shell's own in the journal (a device joined, the store was rebuilt).
+    ///
+    /// # Errors
+    /// [`FleetError`].
+    pub fn note(
+        &mut self,
+        by: By<'_>,
+        what: &str,
+        device: Option<&DeviceId>,
+        text: &str,
+    ) -> Result<(), FleetError> {
+        let mut txn = Txn::default();
+        txn.note(by.now_s, by.who, what, About { rollout: None, device }, text.to_owned());
+        self.commit(txn)
+    }
+}
+
+fn check_labels(labels: &Labels) -> Result<(), DeviceError> {
+    for (key, value) in labels {
+        check_label(key, value)?;
+    }
+    Ok(())
+}
+
+fn show_labels(labels: &Labels) -> String {
+    if labels.is_empty() {
+        return "no labels".to_owned();
+    }
+    let shown: Vec<_> = labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    shown.join(",")
+}

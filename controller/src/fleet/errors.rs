@@ -1,0 +1,199 @@
+//! One error per operation; each names the thing and the mend.
+
+use fleetway_protocol::ids::{Counter, DeviceId, Digest, ModelName, RolloutId, Version};
+use fleetway_protocol::trust::ReleaseError;
+
+use crate::ErrorKind;
+use crate::planner::{LabelError, SpecError};
+use crate::store::StoreError;
+
+/// The fleet could not be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum FleetError {
+    /// The store failed; nothing was changed.
+    #[error("not done, nothing was changed: {0}")]
+    Store(#[from] StoreError),
+    /// A record does not encode: a bug, caught before anything was written.
+    #[error("not done: {what} does not encode ({detail}); this is a bug, please report it")]
+    Encode {
+        /// Which record.
+        what: &'static str,
+        /// What the codec says.
+        detail: String,
+    },
+}
+
+impl FleetError {
+    /// What kind of failure it is.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Store(error) => error.kind(),
+            Self::Encode { .. } => ErrorKind::Internal,
+        }
+    }
+}
+
+/// A device command was refused.
+#[derive(Debug, thiserror::Error)]
+pub enum DeviceError {
+    /// It is there already, with other labels.
+    #[error("device {0} exists with other labels; change them with `fleetway device label`")]
+    Exists(DeviceId),
+    /// It is not there.
+    #[error("no device {0}; see `fleetway device list`")]
+    NotFound(DeviceId),
+    /// A label that cannot be.
+    #[error(transparent)]
+    Label(#[from] LabelError),
+    /// The fleet could not be written.
+    #[error(transparent)]
+    Fleet(#[from] FleetError),
+}
+
+impl DeviceError {
+    /// What kind of failure it is.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Exists(_) => ErrorKind::Conflict,
+            Self::NotFound(_) => ErrorKind::NotFound,
+            Self::Label(_) => ErrorKind::Usage,
+            Self::Fleet(error) => error.kind(),
+        }
+    }
+}
+
+/// A release was not published.
+#[derive(Debug, thiserror::Error)]
+pub enum PublishError {
+    /// Its signature or its manifest does not hold.
+    #[error("not published: {0}; sign it with this fleet's release key (`fleetway model sign`)")]
+    Trust(ReleaseError),
+    /// Not above every other release of the model.
+    #[error(
+        "not published: {model} has a release with counter {highest} ({version}), this one has {counter}; import it again with counter {next}"
+    )]
+    Counter {
+        /// The model.
+        model: ModelName,
+        /// The counter of the release.
+        counter: Counter,
+        /// The highest one there is.
+        highest: Counter,
+        /// The version that has it.
+        version: Version,
+        /// The next free one.
+        next: Counter,
+    },
+    /// The version is taken by another release of the model.
+    #[error(
+        "not published: {model} {version} is already published with other bytes; import it under another version"
+    )]
+    Version {
+        /// The model.
+        model: ModelName,
+        /// The version.
+        version: Version,
+    },
+    /// The fleet could not be written.
+    #[error(transparent)]
+    Fleet(#[from] FleetError),
+}
+
+impl PublishError {
+    /// What kind of failure it is.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Trust(_) => ErrorKind::Trust,
+            Self::Counter { .. } | Self::Version { .. } => ErrorKind::Conflict,
+            Self::Fleet(error) => error.kind(),
+        }
+    }
+}
+
+/// A rollout command was refused.
+#[derive(Debug, thiserror::Error)]
+pub enum RolloutError {
+    /// The specification makes no sense.
+    #[error(transparent)]
+    Spec(#[from] SpecError),
+    /// No such release.
+    #[error("release {0:.12} is not published; publish it first (`fleetway model publish`)")]
+    NoRelease(Digest),
+    /// It is a release of another model.
+    #[error("release {release:.12} is one of {of}, not of {model}")]
+    OtherModel {
+        /// The release.
+        release: Digest,
+        /// Whose release it is.
+        of: ModelName,
+        /// Whose release was wanted.
+        model: ModelName,
+    },
+    /// It does not come in that form.
+    #[error("release {release:.12} does not come as {wanted}; it comes as {has}")]
+    NoVariant {
+        /// The release.
+        release: Digest,
+        /// The form wanted.
+        wanted: &'static str,
+        /// The forms it has.
+        has: String,
+    },
+    /// The selector matches no device.
+    #[error("the selector `{selector}` matches none of {devices} devices; labels in use: {labels}")]
+    NoDevices {
+        /// The selector.
+        selector: String,
+        /// Devices in the fleet.
+        devices: usize,
+        /// Every label in use.
+        labels: String,
+    },
+    /// Every device that matches is in flight with another rollout or left out.
+    #[error("nothing to do: {why}")]
+    NothingMoves {
+        /// A sentence.
+        why: String,
+    },
+    /// No such rollout.
+    #[error("no rollout {0}; see `fleetway rollout list`")]
+    NotFound(RolloutId),
+    /// It is in another state.
+    #[error("rollout {rollout} is {state}: {mend}")]
+    State {
+        /// Which.
+        rollout: RolloutId,
+        /// Its state.
+        state: &'static str,
+        /// What can be done.
+        mend: &'static str,
+    },
+    /// The fleet could not be written.
+    #[error(transparent)]
+    Fleet(#[from] FleetError),
+}
+
+impl RolloutError {
+    /// What kind of failure it is.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Spec(error) => error.kind(),
+            Self::NoRelease(_) | Self::NoDevices { .. } | Self::NotFound(_) => ErrorKind::NotFound,
+            Self::OtherModel { .. } | Self::NoVariant { .. } => ErrorKind::Usage,
+            Self::NothingMoves { .. } | Self::State { .. } => ErrorKind::Conflict,
+            Self::Fleet(error) => error.kind(),
+        }
+    }
+}
+
+/// Store errors reach every operation through [`FleetError`].
+macro_rules! from_store {
+    ($($error:ident),+) => {$(
+        impl From<StoreError> for $error {
+            fn from(error: StoreError) -> Self {
+                Self::Fleet(FleetError::Store(error))
+            }
+        }
+    )+};
+}
+from_store!(DeviceError, PublishError, RolloutError);

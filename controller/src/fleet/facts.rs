@@ -1,0 +1,75 @@
+//! The planner's input, gathered from what the fleet knows.
+
+use std::collections::BTreeMap;
+
+use fleetway_protocol::ids::{DeviceId, ModelName};
+use fleetway_protocol::machine::Phase;
+
+use super::{Device, Fleet, Rollout};
+use crate::planner::{
+    Deployment, DeviceFacts, Input, ModelFacts, ReleaseFacts, RolloutFacts, RolloutState, Verdict,
+};
+
+impl Fleet {
+    /// What the planner is to know about the rollouts that `wanted` picks.
+    pub(super) fn input(&self, now_s: u64, wanted: impl Fn(&Rollout) -> bool) -> Input {
+        let rollouts =
+            self.rollouts.iter().filter(|(_, r)| wanted(r)).map(|(id, rollout)| RolloutFacts {
+                id: *id,
+                spec: rollout.record.spec.clone(),
+                state: rollout.record.state.clone(),
+                deployments: rollout.deployments.clone(),
+            });
+        let releases = self.releases.values().map(|release| ReleaseFacts {
+            digest: release.digest,
+            counter: release.manifest.counter,
+            variants: release.manifest.variants.iter().map(|v| v.kind).collect(),
+        });
+        Input {
+            now_s,
+            listening_since_s: self.listening_since_s,
+            devices: self.devices.iter().map(|(id, device)| device_facts(id, device)).collect(),
+            rollouts: rollouts.collect(),
+            releases: releases.collect(),
+        }
+    }
+}
+
+/// Whether a rollout may still change or order something.
+pub(super) fn is_live(rollout: &Rollout) -> bool {
+    let unturned =
+        |d: &Deployment| matches!(d.verdict, None | Some(Verdict::Silent)) && !d.reverted;
+    match rollout.record.state {
+        RolloutState::Running { .. } | RolloutState::Paused { .. } => true,
+        RolloutState::Aborted => rollout.deployments.values().any(unturned),
+        RolloutState::Halted { .. } | RolloutState::Succeeded => false,
+    }
+}
+
+fn device_facts(id: &DeviceId, device: &Device) -> DeviceFacts {
+    let reported = device.record.states.keys();
+    let ordered = device.order.iter().flat_map(|o| o.order.models.iter().map(|m| &m.model));
+    let names: std::collections::BTreeSet<&ModelName> = reported.chain(ordered).collect();
+    let models: BTreeMap<_, _> =
+        names.into_iter().map(|name| (name.clone(), model_facts(device, name))).collect();
+    DeviceFacts {
+        id: id.clone(),
+        labels: device.record.labels.clone(),
+        online: device.live.online,
+        heard_s: device.live.heard_s,
+        models,
+    }
+}
+
+fn model_facts(device: &Device, model: &ModelName) -> ModelFacts {
+    let state = device.record.states.get(model);
+    let entry = device.order.as_ref().and_then(|o| o.entry(model));
+    ModelFacts {
+        reported: state.is_some(),
+        running: state.and_then(|s| s.running),
+        floor: state.map_or(0, |s| s.floor),
+        phase: state.map_or(Phase::Idle, |s| s.phase),
+        waiting: state.and_then(|s| s.waiting),
+        assigned: entry.map(|e| (e.rollout, e.release)),
+    }
+}

@@ -1,0 +1,119 @@
+//! The controller's core: what the fleet is, what was asked of it, what it said.
+//!
+//! **Contract.** Synchronous; time is an argument (Unix seconds, from [`crate::clock`]).
+//! Operator commands and device reports go in; each is durable in the store before the
+//! call returns `Ok`, and nothing has changed if it returns `Err`. [`Fleet::tick`] (once a
+//! second, and after every command) runs the planner and makes its decisions durable in one
+//! commit. Then drain [`Fleet::poll_effect`] until it gives `None`. Effects may be repeated
+//! and lost: after a restart and after every reconnect to the broker call
+//! [`Fleet::resend_all`], which gives them again from durable state, the same bytes under
+//! the same generation.
+//!
+//! ```text
+//! commands ┐                       ┌ orders, seeding (Effect)
+//!          ├─> Fleet ── tick ─────>┤
+//! reports  ┘     │  planner        └ journal
+//!                store
+//! ```
+//!
+//! The public surface, by file: `commands` (devices, releases), `rollouts` (plan, start,
+//! pause, resume, abort), `reports` (`handle_*`), `tick` (`tick`, `poll_effect`,
+//! `resend_all`), `queries`; values in [`views`], errors in [`errors`].
+
+mod commands;
+pub mod errors;
+mod facts;
+mod open;
+mod orders;
+mod queries;
+mod records;
+mod reports;
+mod rollouts;
+#[cfg(test)]
+mod tests;
+mod tick;
+mod txn;
+pub mod views;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use fleetway_protocol::envelope::Authority;
+use fleetway_protocol::ids::{DeviceId, Digest, Generation, ModelName, RolloutId, Version};
+use fleetway_protocol::reason::Reason;
+use fleetway_protocol::report::Stamp;
+
+use crate::planner::Deployment;
+use crate::store::Store;
+
+pub use errors::{DeviceError, FleetError, PublishError, RolloutError};
+pub use views::{
+    DeviceView, Effect, Ignored, JournalEntry, ModelState, ModelView, PhasePreview, PlanPreview,
+    ReleaseView, RolloutView, TelemetryView,
+};
+
+use records::{DeviceRecord, MetaRecord, OrderRecord, RolloutRecord};
+
+/// Seconds that an order is good for.
+pub const ORDER_LIFE_S: u64 = 7 * 24 * 3600;
+/// Orders renewed in one tick: a fleet whose orders age together is renewed over some
+/// minutes, not in one burst.
+pub const RENEWALS_PER_TICK_MAX: usize = 256;
+/// Entries that the journal keeps; older ones go, one for one.
+pub const JOURNAL_ENTRIES_MAX: u64 = 100_000;
+
+/// On whose behalf, and when.
+#[derive(Clone, Copy, Debug)]
+pub struct By<'a> {
+    /// A person's name, for the journal.
+    pub who: &'a str,
+    /// Unix seconds.
+    pub now_s: u64,
+}
+
+/// The fleet. See the module page for the contract.
+pub struct Fleet {
+    store: Arc<dyn Store>,
+    release_authority: Authority,
+    meta: MetaRecord,
+    devices: BTreeMap<DeviceId, Device>,
+    releases: BTreeMap<Digest, ReleaseView>,
+    rollouts: BTreeMap<RolloutId, Rollout>,
+    listening_since_s: Option<u64>,
+    effects: VecDeque<Effect>,
+    seeded: BTreeSet<Digest>,
+    ignored: Ignored,
+    /// Envelopes by release, the exact bytes.
+    envelopes: BTreeMap<Digest, Vec<u8>>,
+}
+
+/// A device: what is durable, and what is only known since the start.
+#[derive(Clone, Debug)]
+struct Device {
+    record: DeviceRecord,
+    order: Option<OrderRecord>,
+    live: Live,
+}
+
+/// What a device said since the controller started.
+#[derive(Clone, Debug, Default)]
+struct Live {
+    online: bool,
+    heard_s: Option<u64>,
+    agent: Option<Version>,
+    presence: Option<Stamp>,
+    /// Generation of the order that the device took.
+    taken: Option<Generation>,
+    refused: Option<Reason>,
+    /// The order in force must be given again above this generation.
+    reissue_above: Option<Generation>,
+    telemetry: BTreeMap<ModelName, (Stamp, TelemetryView)>,
+    ack: Option<Stamp>,
+}
+
+/// A rollout and its deployments.
+#[derive(Clone, Debug)]
+struct Rollout {
+    record: RolloutRecord,
+    deployments: BTreeMap<DeviceId, Deployment>,
+}

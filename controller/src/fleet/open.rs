@@ -1,0 +1,174 @@
+//! From the store to memory. What does not read back is left out and told in the journal;
+//! the fleet goes on with the rest.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use fleetway_protocol::envelope::{Authority, Context, Envelope};
+use fleetway_protocol::ids::{DeviceId, Digest};
+use fleetway_protocol::limits::MANIFEST_BYTES_MAX;
+use fleetway_protocol::manifest::Manifest;
+use fleetway_protocol::trust::ReleaseError;
+use serde::de::DeserializeOwned;
+
+use super::records::{
+    META_KEY, MetaRecord, OrderRecord, ReleaseRecord, decode, read_deployment_key,
+};
+use super::txn::{About, Txn};
+use super::{Device, Fleet, FleetError, Ignored, Live, ReleaseView, Rollout};
+use crate::store::{Kind, Store};
+
+/// What could not be read, for the journal.
+type Lost = Vec<String>;
+
+impl Fleet {
+    /// The fleet as it is in the store. `release_authority` is asked again about every
+    /// release. Silence of devices counts from `now_s`.
+    ///
+    /// # Errors
+    /// [`FleetError`] if the store fails; rotten records are no error.
+    pub fn open(
+        store: Arc<dyn Store>,
+        release_authority: Authority,
+        now_s: u64,
+    ) -> Result<Self, FleetError> {
+        let mut lost = Lost::new();
+        let mut fleet = Self {
+            release_authority,
+            meta: MetaRecord::default(),
+            devices: BTreeMap::new(),
+            releases: BTreeMap::new(),
+            envelopes: BTreeMap::new(),
+            rollouts: BTreeMap::new(),
+            listening_since_s: Some(now_s),
+            effects: VecDeque::new(),
+            seeded: BTreeSet::new(),
+            ignored: Ignored::default(),
+            store,
+        };
+        fleet.read_devices(&mut lost)?;
+        fleet.read_releases(&mut lost)?;
+        fleet.read_rollouts(&mut lost)?;
+        fleet.read_meta()?;
+        fleet.find_lost_orders();
+        fleet.refresh_seeds();
+        fleet.resend_all();
+        let mut txn = Txn::default();
+        for event in fleet.store.take_events() {
+            txn.note(now_s, "store", "store.rotten", About::default(), event.to_string());
+        }
+        for text in lost {
+            txn.note(now_s, "store", "store.unreadable", About::default(), text);
+        }
+        fleet.commit(txn)?;
+        Ok(fleet)
+    }
+
+    fn read_all<K, T: DeserializeOwned>(
+        &self,
+        kind: Kind,
+        key: impl Fn(&[u8]) -> Option<K>,
+        lost: &mut Lost,
+    ) -> Result<Vec<(K, T)>, FleetError> {
+        let mut records = Vec::new();
+        for (raw, value) in self.store.list(kind)? {
+            match (key(&raw), decode(&value)) {
+                (Some(key), Some(record)) => records.push((key, record)),
+                _ => lost.push(unreadable(kind, &raw)),
+            }
+        }
+        Ok(records)
+    }
+
+    fn read_devices(&mut self, lost: &mut Lost) -> Result<(), FleetError> {
+        for (id, record) in self.read_all(Kind::Device, read_device_id, lost)? {
+            self.devices.insert(id, Device { record, order: None, live: Live::default() });
+        }
+        for (raw, payload) in self.store.list(Kind::Order)? {
+            let device = read_device_id(&raw).and_then(|id| self.devices.get_mut(&id));
+            match (device, OrderRecord::read(payload)) {
+                (Some(device), Some(order)) => {
+                    device.record.generation = device.record.generation.max(order.order.generation);
+                    // It was heard to be ahead, and the order above that was not written.
+                    let ahead = device.record.generation > order.order.generation;
+                    device.live.reissue_above = ahead.then_some(device.record.generation);
+                    device.order = Some(order);
+                }
+                (None, _) => {} // The device's own record rotted; that was told already.
+                (_, None) => lost.push(unreadable(Kind::Order, &raw)),
+            }
+        }
+        Ok(())
+    }
+
+    fn read_releases(&mut self, lost: &mut Lost) -> Result<(), FleetError> {
+        let digest = |raw: &[u8]| Some(Digest(raw.try_into().ok()?));
+        for (digest, record) in self.read_all::<_, ReleaseRecord>(Kind::Release, digest, lost)? {
+            match open_release(&record.envelope, &self.release_authority) {
+                Ok((manifest, of)) if of == digest => {
+                    let published_s = record.published_s;
+                    self.releases.insert(digest, ReleaseView { digest, manifest, published_s });
+                    self.envelopes.insert(digest, record.envelope);
+                }
+                Ok(_) => lost.push(unreadable(Kind::Release, &digest.0)),
+                Err(error) => lost.push(format!(
+                    "published release {digest:.12} is left out: {error}; publish it again under the current release keys"
+                )),
+            }
+        }
+        Ok(())
+    }
+
+    fn read_rollouts(&mut self, lost: &mut Lost) -> Result<(), FleetError> {
+        let id = |raw: &[u8]| Some(u64::from_be_bytes(raw.try_into().ok()?));
+        for (id, record) in self.read_all(Kind::Rollout, id, lost)? {
+            self.rollouts.insert(id, Rollout { record, deployments: BTreeMap::new() });
+        }
+        let deployments = self.read_all(Kind::Deployment, read_deployment_key, lost)?;
+        for ((id, device), deployment) in deployments {
+            // Without its rollout it says nothing any more.
+            if let Some(rollout) = self.rollouts.get_mut(&id) {
+                rollout.deployments.insert(device, deployment);
+            }
+        }
+        Ok(())
+    }
+
+    /// The counters, never below what is in use.
+    fn read_meta(&mut self) -> Result<(), FleetError> {
+        let value = self.store.get(Kind::Meta, META_KEY)?;
+        let stored: MetaRecord = value.and_then(|v| decode(&v)).unwrap_or_default();
+        let rollout_last = self.rollouts.keys().next_back().copied().unwrap_or(0);
+        let journal = self.store.list(Kind::Journal)?;
+        let journal_last = journal.last().and_then(|(key, _)| key.as_slice().try_into().ok());
+        self.meta = MetaRecord {
+            rollout_last: stored.rollout_last.max(rollout_last),
+            journal_last: stored.journal_last.max(journal_last.map_or(0, u64::from_be_bytes)),
+        };
+        Ok(())
+    }
+}
+
+fn unreadable(kind: Kind, key: &[u8]) -> String {
+    let (name, key) = (kind.name(), key.escape_ascii());
+    format!("the stored {name} {key} does not read back and is left out")
+}
+
+fn read_device_id(raw: &[u8]) -> Option<DeviceId> {
+    DeviceId::new(std::str::from_utf8(raw).ok()?).ok()
+}
+
+/// The manifest in an envelope and its digest, if the release authority signed it and it
+/// keeps every bound.
+pub(super) fn open_release(
+    envelope: &[u8],
+    authority: &Authority,
+) -> Result<(Manifest, Digest), ReleaseError> {
+    use fleetway_protocol::codec;
+    use fleetway_protocol::envelope::OpenError;
+    let envelope = Envelope::decode(envelope).map_err(OpenError::from)?;
+    let payload = envelope.open(authority, Context::Manifest)?;
+    let manifest: Manifest = codec::decode(payload, MANIFEST_BYTES_MAX)?;
+    manifest.check()?;
+    Ok((manifest, Digest::of(payload)))
+}

@@ -1,0 +1,112 @@
+//! What is durable, and how it reads back. Every value is a record version, then postcard;
+//! the store adds a checksum around it.
+
+use std::collections::BTreeMap;
+
+use fleetway_protocol::codec;
+use fleetway_protocol::ids::{DeviceId, Digest, Generation, ModelName, RolloutId};
+use fleetway_protocol::limits::ORDER_BYTES_MAX;
+use fleetway_protocol::order::{ModelOrder, Order};
+use fleetway_protocol::report::State;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use super::FleetError;
+use crate::planner::{Labels, RolloutSpec, RolloutState};
+
+/// Version of the records that this build writes and reads.
+const RECORD_VERSION: u8 = 1;
+/// The one key of [`crate::store::Kind::Meta`].
+pub(super) const META_KEY: &[u8] = b"fleet";
+
+/// Counters of the fleet as a whole.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct MetaRecord {
+    pub(super) rollout_last: RolloutId,
+    pub(super) journal_last: u64,
+}
+
+/// A device. Its newest states are kept in memory; they are written when what they say has
+/// changed, not at each step of a download.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(super) struct DeviceRecord {
+    pub(super) labels: Labels,
+    pub(super) added_s: u64,
+    /// The highest generation given to it or reported by it. Here as well as in its order,
+    /// so that one rotten record does not lower it.
+    pub(super) generation: Generation,
+    pub(super) states: BTreeMap<ModelName, State>,
+}
+
+/// A release: when, and the envelope.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct ReleaseRecord {
+    pub(super) published_s: u64,
+    pub(super) envelope: Vec<u8>,
+}
+
+/// A rollout. Its deployments are records of their own.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct RolloutRecord {
+    pub(super) spec: RolloutSpec,
+    pub(super) state: RolloutState,
+    pub(super) started_s: u64,
+    pub(super) started_by: String,
+}
+
+/// The order in force for a device: the exact payload, and what it says. Only the payload
+/// is stored, so the two cannot differ.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct OrderRecord {
+    pub(super) payload: Vec<u8>,
+    pub(super) order: Order,
+}
+
+impl OrderRecord {
+    pub(super) fn of(order: Order) -> Result<Self, FleetError> {
+        let mut buf = [0; ORDER_BYTES_MAX];
+        let payload = codec::encode(&order, &mut buf)
+            .map_err(|e| FleetError::Encode { what: "an order", detail: e.to_string() })?;
+        Ok(Self { payload: payload.to_vec(), order })
+    }
+
+    pub(super) fn read(payload: Vec<u8>) -> Option<Self> {
+        let order = codec::decode(&payload, ORDER_BYTES_MAX).ok()?;
+        Some(Self { payload, order })
+    }
+
+    pub(super) fn entry(&self, model: &ModelName) -> Option<&ModelOrder> {
+        self.order.models.iter().find(|m| m.model == *model)
+    }
+
+    pub(super) fn digest(&self) -> Digest {
+        Digest::of(&self.payload)
+    }
+}
+
+pub(super) fn encode<T: Serialize>(what: &'static str, value: &T) -> Result<Vec<u8>, FleetError> {
+    postcard::to_extend(value, vec![RECORD_VERSION])
+        .map_err(|e| FleetError::Encode { what, detail: e.to_string() })
+}
+
+pub(super) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
+    let (version, rest) = bytes.split_first()?;
+    if *version != RECORD_VERSION {
+        return None;
+    }
+    match postcard::take_from_bytes(rest) {
+        Ok((value, [])) => Some(value),
+        _ => None,
+    }
+}
+
+pub(super) fn deployment_key(rollout: RolloutId, device: &DeviceId) -> Vec<u8> {
+    let mut key = rollout.to_be_bytes().to_vec();
+    key.extend_from_slice(device.as_str().as_bytes());
+    key
+}
+
+pub(super) fn read_deployment_key(key: &[u8]) -> Option<(RolloutId, DeviceId)> {
+    let (rollout, device) = key.split_at_checked(8)?;
+    let device = DeviceId::new(std::str::from_utf8(device).ok()?).ok()?;
+    Some((RolloutId::from_be_bytes(rollout.try_into().ok()?), device))
+}

@@ -1,0 +1,316 @@
+//! What devices say. Reports come late, twice and out of order: of two the one with the
+//! greater stamp is newer, and hearing one again changes nothing.
+
+use fleetway_protocol::ids::{DeviceId, Digest, Generation, ModelName, RolloutId};
+use fleetway_protocol::limits::MODELS_PER_DEVICE_MAX;
+use fleetway_protocol::reason::Reason;
+use fleetway_protocol::report::{Ack, Presence, State, Telemetry};
+use fleetway_protocol::slot::Ending;
+
+use super::orders::{GENERATION_SANE_MAX, is_due};
+use super::txn::{About, Txn};
+use super::{Device, Fleet, FleetError, TelemetryView};
+use crate::planner::{Verdict, Why};
+
+impl Fleet {
+    /// Our own connection to the broker. While it is down nobody is blamed for silence, and
+    /// nobody is offered a release; when it is back, silence counts from now.
+    pub fn handle_link(&mut self, now_s: u64, up: bool) {
+        self.listening_since_s = match (up, self.listening_since_s) {
+            (true, None) => Some(now_s),
+            (true, since) => since,
+            (false, _) => None,
+        };
+    }
+
+    /// Presence. A last will of an older boot than the newest seen is a leftover.
+    ///
+    /// # Errors
+    /// [`FleetError`]; the report may be given again.
+    pub fn handle_presence(
+        &mut self,
+        now_s: u64,
+        id: &DeviceId,
+        presence: &Presence,
+    ) -> Result<(), FleetError> {
+        let Some(device) = self.devices.get_mut(id) else {
+            self.ignored.unknown_device += 1;
+            return Ok(());
+        };
+        let newest = device.live.presence.unwrap_or_default();
+        if !presence.online {
+            // A last will carries the stamp of its connection's beginning.
+            if presence.stamp.epoch < newest.epoch {
+                self.ignored.old += 1;
+            } else {
+                device.live.online = false;
+                device.live.agent = Some(presence.agent.clone());
+                device.live.presence = Some(newest.max(presence.stamp));
+            }
+            return self.handle_generation(now_s, id, presence.generation);
+        }
+        if device.live.presence.is_some() && presence.stamp <= newest && device.live.online
+            || presence.stamp < newest
+        {
+            self.ignored.old += 1;
+            return Ok(());
+        }
+        device.live.presence = Some(presence.stamp);
+        device.live.online = true;
+        device.live.heard_s = Some(now_s);
+        device.live.agent = Some(presence.agent.clone());
+        self.handle_generation(now_s, id, presence.generation)
+    }
+
+    /// Reported state of one model.
+    ///
+    /// # Errors
+    /// [`FleetError`]; the report may be given again.
+    pub fn handle_state(
+        &mut self,
+        now_s: u64,
+        id: &DeviceId,
+        model: &ModelName,
+        state: &State,
+    ) -> Result<(), FleetError> {
+        let Some(device) = self.devices.get_mut(id) else {
+            self.ignored.unknown_device += 1;
+            return Ok(());
+        };
+        let old = device.record.states.get(model);
+        if old.is_some_and(|old| state.stamp <= old.stamp) {
+            self.ignored.old += 1;
+            return Ok(());
+        }
+        if old.is_none() && device.record.states.len() >= MODELS_PER_DEVICE_MAX {
+            self.ignored.too_many_models += 1;
+            return Ok(());
+        }
+        let changed = old.is_none_or(|old| {
+            (old.running, old.last, old.generation, old.floor)
+                != (state.running, state.last, state.generation, state.floor)
+        });
+        if changed {
+            let mut txn = Txn::default();
+            let device = &*device;
+            if let Some(record) = txn.device_mut(id, device) {
+                record.states.insert(model.clone(), state.clone());
+            }
+            self.judge_outcome(now_s, id, model, state, &mut txn);
+            self.commit(txn)?;
+        } else {
+            device.record.states.insert(model.clone(), state.clone());
+        }
+        if let Some(device) = self.devices.get_mut(id) {
+            device.live.heard_s = Some(now_s);
+            let ours = device.order.as_ref().map(|o| o.order.generation);
+            if ours == Some(state.generation) {
+                device.live.taken = ours;
+            }
+        }
+        self.handle_generation(now_s, id, state.generation)
+    }
+
+    /// Telemetry of one model: the last is kept in memory and shown.
+    pub fn handle_telemetry(
+        &mut self,
+        now_s: u64,
+        id: &DeviceId,
+        model: &ModelName,
+        telemetry: &Telemetry,
+    ) {
+        let Some(device) = self.devices.get_mut(id) else {
+            self.ignored.unknown_device += 1;
+            return;
+        };
+        let known = device.live.telemetry.get(model);
+        if known.is_some_and(|(stamp, _)| telemetry.stamp <= *stamp) {
+            self.ignored.old += 1;
+            return;
+        }
+        if known.is_none() && device.live.telemetry.len() >= MODELS_PER_DEVICE_MAX {
+            self.ignored.too_many_models += 1;
+            return;
+        }
+        let view = TelemetryView {
+            heard_s: now_s,
+            release: telemetry.release,
+            requests: telemetry.requests,
+            errors: telemetry.errors,
+            p50_us: telemetry.latency.quantile_us(500),
+            p95_us: telemetry.latency.quantile_us(950),
+            classes: telemetry.classes.to_vec(),
+            rss_bytes: telemetry.rss_bytes,
+            dropped: telemetry.dropped,
+        };
+        device.live.telemetry.insert(model.clone(), (telemetry.stamp, view));
+        // Telemetry is not retained: whoever sends it is there, whatever an old will says.
+        device.live.online = true;
+        device.live.heard_s = Some(now_s);
+    }
+
+    /// A device's answer to an order.
+    ///
+    /// # Errors
+    /// [`FleetError`]; the report may be given again.
+    pub fn handle_ack(&mut self, now_s: u64, id: &DeviceId, ack: &Ack) -> Result<(), FleetError> {
+        let Some(device) = self.devices.get_mut(id) else {
+            self.ignored.unknown_device += 1;
+            return Ok(());
+        };
+        if device.live.ack.is_some_and(|stamp| ack.stamp <= stamp) {
+            self.ignored.old += 1;
+            return Ok(());
+        }
+        device.live.heard_s = Some(now_s);
+        device.live.online = true;
+        let ours = device.order.as_ref();
+        let Some(order) =
+            ours.filter(|o| o.order.generation == ack.generation && o.digest() == ack.order)
+        else {
+            device.live.ack = Some(ack.stamp);
+            // Of an older order, or not of ours at all.
+            self.ignored.old += 1;
+            return Ok(());
+        };
+        let generation = order.order.generation;
+        let taken = device.live.taken == Some(generation);
+        match ack.refused {
+            None => {
+                device.live.taken = Some(generation);
+                device.live.refused = None;
+            }
+            // It was delivered twice.
+            Some(Reason::Stale) if taken || device.acted_on() == generation => {}
+            Some(Reason::Stale) => device.live.reissue_above = Some(generation),
+            Some(Reason::Expired) if is_due(&order.order, now_s) => {
+                device.live.reissue_above = Some(generation);
+            }
+            Some(reason) => {
+                device.live.refused = Some(reason);
+                // A clock that is wrong may be set right; anything else is an answer.
+                if reason != Reason::Expired && !taken {
+                    self.refuse_order(now_s, id, reason)?;
+                }
+            }
+        }
+        if let Some(device) = self.devices.get_mut(id) {
+            device.live.ack = Some(ack.stamp);
+        }
+        Ok(())
+    }
+
+    /// A device that acted on a generation above ours (we were restored from a backup, or
+    /// the device is another's) hears the same order again, above that.
+    fn handle_generation(
+        &mut self,
+        now_s: u64,
+        id: &DeviceId,
+        generation: Generation,
+    ) -> Result<(), FleetError> {
+        let Some(device) = self.devices.get_mut(id) else { return Ok(()) };
+        if generation <= device.record.generation || generation > GENERATION_SANE_MAX {
+            return Ok(());
+        }
+        let mut txn = Txn::default();
+        let given = device.record.generation;
+        if let Some(record) = txn.device_mut(id, device) {
+            record.generation = generation;
+        }
+        let text =
+            format!("{id} acted on order {generation}, we are at {given}: orders go on above that");
+        txn.note(now_s, "fleet", "device.ahead", About::device(id), text);
+        self.commit(txn)?;
+        if let Some(device) = self.devices.get_mut(id) {
+            device.live.reissue_above = Some(generation);
+        }
+        Ok(())
+    }
+
+    /// A verdict on a deployment, if the state holds one that is not known yet.
+    fn judge_outcome(
+        &self,
+        now_s: u64,
+        id: &DeviceId,
+        model: &ModelName,
+        state: &State,
+        txn: &mut Txn,
+    ) {
+        let Some(outcome) = state.last else { return };
+        let verdict = match outcome.result {
+            // Confirmed is what the engine runs, not what was said of it.
+            Ending::Confirmed if state.running == Some(outcome.release) => Verdict::Confirmed,
+            Ending::Confirmed | Ending::Removed => return,
+            // Another order took its place: that says nothing about the release.
+            Ending::Failed(Reason::Superseded) | Ending::RolledBack(Reason::Superseded) => return,
+            Ending::Failed(reason) => Verdict::Failed(reason),
+            Ending::RolledBack(reason) => Verdict::RolledBack(reason),
+        };
+        let ours = self.rollouts.get(&outcome.rollout).filter(|r| r.record.spec.model == *model);
+        let known = ours.and_then(|r| r.deployments.get(id));
+        if known.is_some_and(|d| d.release == outcome.release) {
+            self.write_verdict(now_s, id, outcome.rollout, verdict, txn);
+        }
+    }
+
+    fn write_verdict(
+        &self,
+        now_s: u64,
+        id: &DeviceId,
+        rollout: RolloutId,
+        verdict: Verdict,
+        txn: &mut Txn,
+    ) {
+        let known = self.rollouts.get(&rollout).and_then(|r| r.deployments.get(id));
+        let Some(deployment) = known else { return };
+        if deployment.verdict == Some(verdict) || deployment.verdict == Some(Verdict::Left) {
+            return;
+        }
+        let mut deployment = deployment.clone();
+        deployment.verdict = Some(verdict);
+        deployment.verdict_s = now_s;
+        let release = deployment.release;
+        txn.deployments.insert((rollout, id.clone()), deployment);
+        let why = match verdict {
+            Verdict::Confirmed => Why::Confirmed,
+            Verdict::Failed(reason) => Why::Failed(reason),
+            Verdict::RolledBack(reason) => Why::RolledBack(reason),
+            Verdict::Silent => Why::Silent,
+            Verdict::Left => Why::Left,
+        };
+        let about = About { rollout: Some(rollout), device: Some(id) };
+        txn.note(now_s, "fleet", "verdict", about, format!("{id} on {release:.12}: {why}"));
+    }
+
+    /// The device will not take its order: every deployment in it that is under way failed.
+    fn refuse_order(
+        &mut self,
+        now_s: u64,
+        id: &DeviceId,
+        reason: Reason,
+    ) -> Result<(), FleetError> {
+        let mut txn = Txn::default();
+        let order = self.devices.get(id).and_then(|d| d.order.as_ref());
+        for entry in order.iter().flat_map(|o| o.order.models.iter()) {
+            let rollout = self.rollouts.get(&entry.rollout);
+            let deployment = rollout.and_then(|r| r.deployments.get(id));
+            if deployment.is_some_and(|d| d.verdict.is_none() && d.release == entry.release) {
+                self.write_verdict(now_s, id, entry.rollout, Verdict::Failed(reason), &mut txn);
+            }
+        }
+        self.commit(txn)
+    }
+}
+
+impl Device {
+    /// The highest generation that its states speak of.
+    fn acted_on(&self) -> Generation {
+        self.record.states.values().map(|s| s.generation).max().unwrap_or(0)
+    }
+
+    /// Digest of what the order in force asks for.
+    pub(super) fn desired(&self, model: &ModelName) -> Option<(RolloutId, Digest)> {
+        let entry = self.order.as_ref()?.entry(model)?;
+        Some((entry.rollout, entry.release))
+    }
+}

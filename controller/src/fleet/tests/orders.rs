@@ -1,0 +1,157 @@
+use super::*;
+
+fn worldwide() -> (World, RolloutId, DeviceId) {
+    let mut world = World::new(1);
+    let rollout = world.start("v2", 2, &[]);
+    let device = world.tick().remove(0);
+    (world, rollout, device)
+}
+
+#[test]
+fn an_order_is_sent_again_with_the_same_bytes_after_anything() {
+    let (mut world, _, device) = worldwide();
+    let before = world.devices[&device].orders.clone();
+    world.fleet.resend_all();
+    assert_eq!(world.deliver(), []);
+    world.restart();
+    assert!(world.fleet.effects.contains(&Effect::Seed(world.release("v2", 2))));
+    assert_eq!(world.deliver(), []);
+    assert_eq!(world.tick(), []);
+    assert_eq!(world.devices[&device].orders, before);
+}
+
+#[test]
+fn a_device_that_is_ahead_gets_its_order_above_that() {
+    let (mut world, _, device) = worldwide();
+    world.devices.get_mut(&device).unwrap().generation = 41;
+    world.online(0);
+    // Even if the controller dies between hearing it and ordering.
+    world.fleet = open(&world.store, world.now_s);
+    world.deliver();
+    assert_eq!(world.tick(), [device.clone()]);
+    let order = world.newest(&device);
+    assert_eq!((order.generation, order.models[0].release), (42, world.release("v2", 2)));
+    world.online(0);
+    assert_eq!(world.tick(), []);
+    // One that lies drives nothing to its end.
+    world.devices.get_mut(&device).unwrap().generation = u64::MAX;
+    world.online(0);
+    assert_eq!(world.tick(), []);
+}
+
+#[test]
+fn a_stale_answer_is_believed_once_and_only_about_the_order_in_force() {
+    let (mut world, _, device) = worldwide();
+    let payload = world.devices[&device].orders[&1].clone();
+    let refused = Some(Reason::Stale);
+    let ack = world.devices.get_mut(&device).unwrap().ack(&payload, refused);
+    world.fleet.handle_ack(world.now_s, &device, &ack).unwrap();
+    world.fleet.handle_ack(world.now_s, &device, &ack).unwrap();
+    assert_eq!(world.tick(), [device.clone()]);
+    // It took that one; a second delivery of it is stale, and no reason for another.
+    let payload = world.devices[&device].orders[&2].clone();
+    for refused in [None, refused] {
+        let ack = world.devices.get_mut(&device).unwrap().ack(&payload, refused);
+        world.fleet.handle_ack(world.now_s, &device, &ack).unwrap();
+    }
+    assert!(world.fleet.device(&device).unwrap().taken);
+    assert_eq!(world.tick(), []);
+    // So after a restart, when only the state tells that it was taken.
+    world.carry_out(&device, None);
+    world.restart();
+    world.deliver();
+    let ack = world.devices.get_mut(&device).unwrap().ack(&payload, refused);
+    world.fleet.handle_ack(world.now_s, &device, &ack).unwrap();
+    assert_eq!(world.tick(), []);
+}
+
+#[test]
+fn an_order_that_is_refused_is_a_failure() {
+    let (mut world, rollout, device) = worldwide();
+    let payload = world.devices[&device].orders[&1].clone();
+    let ack = world.devices.get_mut(&device).unwrap().ack(&payload, Some(Reason::Untrusted));
+    world.fleet.handle_ack(world.now_s, &device, &ack).unwrap();
+    world.tick();
+    assert_eq!((world.state(rollout), world.why(rollout, &device)), ("halted", "FAILED"));
+    assert_eq!(world.fleet.device(&device).unwrap().refused, Some(Reason::Untrusted));
+}
+
+#[test]
+fn orders_are_renewed_before_they_expire_and_bad_ones_are_not() {
+    let (mut world, _, device) = worldwide();
+    world.carry_out(&device, None);
+    let expires_s = world.newest(&device).expires_s;
+    world.now_s += ORDER_LIFE_S / 3 * 2 - 1;
+    assert_eq!(world.tick(), []);
+    world.now_s += 1;
+    assert_eq!(world.tick(), [device.clone()]);
+    let order = world.newest(&device);
+    assert_eq!(order.generation, 2);
+    assert!(order.expires_s > expires_s);
+    assert_eq!(world.tick(), []);
+
+    let (mut world, _, device) = worldwide();
+    world.carry_out(&device, Some(Reason::Golden));
+    world.now_s += ORDER_LIFE_S;
+    assert_eq!(world.tick(), []);
+}
+
+#[test]
+fn an_order_names_every_model_and_lets_go_of_what_was_halted() {
+    let mut world = World::new(1);
+    let faces = ModelName::new("faces").unwrap();
+    let other = Manifest { model: faces.clone(), ..manifest("f1", 1) };
+    let release = world.fleet.publish_release(world.by(), &envelope(&other, &key())).unwrap();
+    let digits = world.start("v2", 2, &[]);
+    let device = world.tick().remove(0);
+    let version = Version::new("f1").unwrap();
+    let spec = RolloutSpec::new(faces.clone(), release, version, Selector::all());
+    world.fleet.start_rollout(world.by(), &spec).unwrap();
+    world.tick();
+    let names = |world: &World| {
+        let order = world.newest(&device);
+        order.models.iter().map(|m| m.model.to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(names(&world), ["digits", "faces"]);
+    world.fleet.abort_rollout(world.by(), digits).unwrap();
+    world.tick();
+    let order = world.newest(&device);
+    assert_eq!(order.models[0].action, Action::Rollback);
+    assert_eq!(order.models[1].action, Action::Run);
+}
+
+#[test]
+fn a_removed_device_counts_no_more_and_may_come_back() {
+    let mut world = World::new(3);
+    let rollout = world.start("v2", 2, &[]);
+    let moved = world.tick();
+    world.fleet.remove_device(world.by(), &moved[0]).unwrap();
+    assert!(world.fleet.effects.contains(&Effect::ClearOrder(moved[0].clone())));
+    world.carry_out(&moved[1], None);
+    world.carry_out(&moved[2], None);
+    world.tick();
+    assert_eq!(world.state(rollout), "succeeded");
+    assert_eq!(world.why(rollout, &moved[0]), "LEFT");
+    let generation = *world.devices[&moved[0]].orders.keys().next_back().unwrap();
+    world.devices.get_mut(&moved[0]).unwrap().generation = generation;
+    world.fleet.add_device(world.by(), &moved[0], &Labels::new()).unwrap();
+    world.online((0..3).find(|n| id(*n) == moved[0]).unwrap());
+    let next = world.start("v3", 3, &[]);
+    assert_eq!(world.tick().len(), 3);
+    assert_eq!(world.newest(&moved[0]).generation, generation + 1);
+    assert_eq!(world.state(next), "running");
+}
+
+#[test]
+fn a_device_that_was_set_up_anew_is_heard_again() {
+    let (mut world, rollout, device) = worldwide();
+    let dev = world.devices.get_mut(&device).unwrap();
+    dev.stamp = Stamp { epoch: 0, seq: 0 };
+    world.carry_out(&device, None);
+    assert_eq!(world.why(rollout, &device), "IN_PROGRESS", "its stamps are old");
+    world.fleet.rejoin_device(world.by(), &device).unwrap();
+    world.online(0);
+    world.carry_out(&device, None);
+    assert_eq!(world.why(rollout, &device), "CONFIRMED");
+    assert_eq!(world.deliver(), []);
+}

@@ -1,0 +1,179 @@
+//! The tick: decide, make durable, then let it out.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use fleetway_protocol::ids::DeviceId;
+
+use super::facts::is_live;
+use super::orders::is_due;
+use super::txn::{About, Txn};
+use super::{Effect, Fleet, FleetError, RENEWALS_PER_TICK_MAX};
+use crate::planner::{
+    Assignment, Change, Plan, RolloutState, Verdict, Wish, deployment_of, plan_and_check,
+};
+
+impl Fleet {
+    /// Decides what moves now. Assignments, generations and the exact order payloads become
+    /// durable in one commit; only then are they queued as effects.
+    ///
+    /// # Errors
+    /// [`FleetError`]; nothing has changed then, and the next tick tries again.
+    pub fn tick(&mut self, now_s: u64) -> Result<(), FleetError> {
+        let mut txn = Txn::default();
+        for event in self.store.take_events() {
+            txn.note(now_s, "store", "store.rotten", About::default(), event.to_string());
+        }
+        let plan = if self.rollouts.values().any(is_live) {
+            plan_and_check(&self.input(now_s, is_live))
+        } else {
+            Plan::default()
+        };
+        self.write_changes(&plan, now_s, &mut txn);
+        self.write_deployments(&plan, now_s, &mut txn);
+        self.write_orders(&plan, now_s, &mut txn)?;
+        let ordered: Vec<DeviceId> = txn.orders.keys().cloned().collect();
+        self.commit(txn)?;
+        for device in ordered {
+            self.resend_to(&device);
+        }
+        Ok(())
+    }
+
+    fn write_changes(&self, plan: &Plan, now_s: u64, txn: &mut Txn) {
+        for change in &plan.changes {
+            match change {
+                Change::Silent { rollout, device } => {
+                    let found = self.rollouts.get(rollout).and_then(|r| r.deployments.get(device));
+                    let Some(mut deployment) = found.cloned() else { continue };
+                    deployment.verdict = Some(Verdict::Silent);
+                    deployment.verdict_s = now_s;
+                    txn.deployments.insert((*rollout, device.clone()), deployment);
+                    let about = About { rollout: Some(*rollout), device: Some(device) };
+                    let text = format!("{device} was silent for too long: counts as failed");
+                    txn.note(now_s, "planner", "verdict", about, text);
+                }
+                Change::State { rollout, to, why } => {
+                    let Some(found) = self.rollouts.get(rollout) else { continue };
+                    let record =
+                        txn.rollouts.entry(*rollout).or_insert_with(|| found.record.clone());
+                    record.state = to.clone();
+                    let what = match to {
+                        RolloutState::Running { phase } => format!("enters phase {}", phase + 1),
+                        to => format!("is {}", to.word()),
+                    };
+                    let text = format!("rollout {rollout} {what}: {why}");
+                    txn.note(now_s, "planner", "rollout.state", About::rollout(*rollout), text);
+                }
+            }
+        }
+    }
+
+    fn write_deployments(&self, plan: &Plan, now_s: u64, txn: &mut Txn) {
+        for order in &plan.orders {
+            let key = (order.rollout, order.device.clone());
+            if let Wish::Run(release) = order.wish {
+                txn.deployments.insert(key, deployment_of(order, release, now_s));
+            } else if let Some(found) =
+                self.rollouts.get(&order.rollout).and_then(|r| r.deployments.get(&order.device))
+            {
+                let mut deployment = found.clone();
+                deployment.reverted = true;
+                txn.deployments.insert(key, deployment);
+            }
+        }
+    }
+
+    fn write_orders(&self, plan: &Plan, now_s: u64, txn: &mut Txn) -> Result<(), FleetError> {
+        let mut wishes: BTreeMap<&DeviceId, Vec<&Assignment>> = BTreeMap::new();
+        for order in &plan.orders {
+            wishes.entry(&order.device).or_default().push(order);
+        }
+        for (id, wishes) in &wishes {
+            self.write_order(id, wishes, now_s, "", txn)?;
+        }
+        let rest = self.devices.iter().filter(|(id, _)| !wishes.contains_key(id));
+        let mut renewals = 0;
+        for (id, device) in rest {
+            let due = device.order.as_ref().is_some_and(|o| is_due(&o.order, now_s));
+            if device.live.reissue_above.is_some() {
+                self.write_order(id, &[], now_s, "again, above the last; ", txn)?;
+            } else if due && renewals < RENEWALS_PER_TICK_MAX {
+                renewals += usize::from(self.write_order(id, &[], now_s, "renewed; ", txn)?);
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes the next order of a device; `false` if there is nothing to say.
+    fn write_order(
+        &self,
+        id: &DeviceId,
+        wishes: &[&Assignment],
+        now_s: u64,
+        why: &str,
+        txn: &mut Txn,
+    ) -> Result<bool, FleetError> {
+        let (Some(device), Some(record)) = (self.devices.get(id), self.compose(id, wishes, now_s)?)
+        else {
+            return Ok(false);
+        };
+        let generation = record.order.generation;
+        if let Some(stored) = txn.device_mut(id, device) {
+            stored.generation = generation;
+        }
+        let about = About { rollout: wishes.first().map(|w| w.rollout), device: Some(id) };
+        let wishes: Vec<_> = wishes.iter().map(|wish| show(wish)).collect();
+        let text = format!("order {generation} to {id}: {why}{}", wishes.join("; "));
+        txn.note(now_s, "planner", "order", about, text.trim_end_matches("; ").to_owned());
+        txn.orders.insert(id.clone(), record);
+        Ok(true)
+    }
+
+    /// The next thing for the shell to do.
+    pub fn poll_effect(&mut self) -> Option<Effect> {
+        self.effects.pop_front()
+    }
+
+    /// Gives every effect again from durable state: after a start, and after every
+    /// reconnect to the broker, which may have forgotten everything.
+    pub fn resend_all(&mut self) {
+        let cleared = |e: &Effect| matches!(e, Effect::ClearOrder(_) | Effect::Unseed(_));
+        self.effects.retain(cleared);
+        self.seeded = BTreeSet::new();
+        self.refresh_seeds();
+        let devices: Vec<DeviceId> = self.devices.keys().cloned().collect();
+        for device in devices {
+            self.resend_to(&device);
+        }
+    }
+
+    /// Gives the order in force for one device again: the same bytes, the same generation.
+    pub fn resend_to(&mut self, device: &DeviceId) {
+        let order = self.devices.get(device).and_then(|d| d.order.as_ref());
+        if let Some(record) = order {
+            self.effects.push_back(Effect::SendOrder {
+                device: device.clone(),
+                payload: record.payload.clone(),
+                generation: record.order.generation,
+            });
+        }
+    }
+}
+
+fn show(order: &Assignment) -> String {
+    let (model, rollout) = (&order.model, order.rollout);
+    match order.wish {
+        Wish::Run(digest) => {
+            format!("run {model} {digest:.12} (rollout {rollout}, phase {})", order.phase + 1)
+        }
+        Wish::Rollback(digest) => {
+            format!("{model} back to {digest:.12} (rollout {rollout} was aborted)")
+        }
+        Wish::Remove(_) => {
+            format!("remove {model}: nothing ran before (rollout {rollout} was aborted)")
+        }
+        Wish::Withdraw => format!(
+            "say nothing of {model}: what ran before is not known (rollout {rollout} was aborted)"
+        ),
+    }
+}

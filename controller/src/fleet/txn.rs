@@ -1,0 +1,210 @@
+//! Changes on their way to the store: written together, then taken over in memory. Nothing
+//! in memory changes before the store has it.
+
+use std::collections::BTreeMap;
+
+use fleetway_protocol::ids::{DeviceId, Digest, RolloutId};
+
+use super::records::{
+    DeviceRecord, META_KEY, MetaRecord, OrderRecord, ReleaseRecord, RolloutRecord, deployment_key,
+    encode,
+};
+use super::{
+    Device, Effect, Fleet, FleetError, JOURNAL_ENTRIES_MAX, JournalEntry, Live, ReleaseView,
+    Rollout,
+};
+use crate::planner::Deployment;
+use crate::store::{Batch, Kind};
+
+/// The changes of one command, report or tick.
+#[derive(Default)]
+pub(super) struct Txn {
+    /// `None`: removed, its order with it.
+    pub(super) devices: BTreeMap<DeviceId, Option<DeviceRecord>>,
+    pub(super) orders: BTreeMap<DeviceId, OrderRecord>,
+    pub(super) releases: Vec<(ReleaseView, ReleaseRecord)>,
+    pub(super) rollouts: BTreeMap<RolloutId, RolloutRecord>,
+    pub(super) deployments: BTreeMap<(RolloutId, DeviceId), Deployment>,
+    journal: Vec<JournalEntry>,
+}
+
+/// What a journal entry is about.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct About<'a> {
+    pub(super) rollout: Option<RolloutId>,
+    pub(super) device: Option<&'a DeviceId>,
+}
+
+impl<'a> About<'a> {
+    pub(super) fn rollout(rollout: RolloutId) -> Self {
+        Self { rollout: Some(rollout), device: None }
+    }
+
+    pub(super) fn device(device: &'a DeviceId) -> Self {
+        Self { rollout: None, device: Some(device) }
+    }
+}
+
+impl Txn {
+    /// Adds an entry to the journal; its number is given at the commit.
+    pub(super) fn note(
+        &mut self,
+        now_s: u64,
+        who: &str,
+        what: &str,
+        about: About<'_>,
+        text: String,
+    ) {
+        self.journal.push(JournalEntry {
+            seq: 0,
+            time_s: now_s,
+            who: who.to_owned(),
+            what: what.to_owned(),
+            rollout: about.rollout,
+            device: about.device.cloned(),
+            text,
+        });
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.devices.is_empty()
+            && self.orders.is_empty()
+            && self.releases.is_empty()
+            && self.rollouts.is_empty()
+            && self.deployments.is_empty()
+            && self.journal.is_empty()
+    }
+
+    /// The device's record as changed so far, to be changed further.
+    pub(super) fn device_mut(&mut self, id: &DeviceId, now: &Device) -> Option<&mut DeviceRecord> {
+        let entry = self.devices.entry(id.clone()).or_insert_with(|| Some(now.record.clone()));
+        entry.as_mut()
+    }
+}
+
+impl Fleet {
+    /// Makes the changes durable, then takes them over.
+    pub(super) fn commit(&mut self, mut txn: Txn) -> Result<(), FleetError> {
+        if txn.is_empty() {
+            return Ok(());
+        }
+        let mut meta = self.meta;
+        meta.rollout_last =
+            meta.rollout_last.max(txn.rollouts.keys().next_back().copied().unwrap_or(0));
+        let mut batch = Batch::new();
+        write_journal(&mut txn.journal, &mut meta, &mut batch)?;
+        write_records(&txn, &mut batch)?;
+        if meta != self.meta {
+            batch.put(Kind::Meta, META_KEY, encode("the fleet's counters", &meta)?);
+        }
+        self.store.commit(&batch)?;
+        self.take_over(txn, meta);
+        self.refresh_seeds();
+        Ok(())
+    }
+
+    fn take_over(&mut self, txn: Txn, meta: MetaRecord) {
+        self.meta = meta;
+        for (id, record) in txn.devices {
+            match record {
+                Some(record) => {
+                    let new = || Device {
+                        record: DeviceRecord::default(),
+                        order: None,
+                        live: Live::default(),
+                    };
+                    self.devices.entry(id).or_insert_with(new).record = record;
+                }
+                None => {
+                    self.devices.remove(&id);
+                    self.effects.push_back(Effect::ClearOrder(id));
+                }
+            }
+        }
+        for (id, order) in txn.orders {
+            if let Some(device) = self.devices.get_mut(&id) {
+                device.live.taken = None;
+                device.live.refused = None;
+                device.live.reissue_above = None;
+                device.order = Some(order);
+            }
+        }
+        for (view, record) in txn.releases {
+            self.envelopes.insert(view.digest, record.envelope);
+            self.releases.insert(view.digest, view);
+        }
+        for (id, record) in txn.rollouts {
+            let record = match self.rollouts.get_mut(&id) {
+                Some(rollout) => {
+                    rollout.record = record;
+                    continue;
+                }
+                None => record,
+            };
+            self.rollouts.insert(id, Rollout { record, deployments: BTreeMap::new() });
+        }
+        for ((id, device), deployment) in txn.deployments {
+            if let Some(rollout) = self.rollouts.get_mut(&id) {
+                rollout.deployments.insert(device, deployment);
+            }
+        }
+    }
+
+    /// A release is offered on the broker while a rollout of it is open.
+    pub(super) fn refresh_seeds(&mut self) {
+        let open = self.rollouts.values().filter(|r| r.record.state.is_open());
+        let wanted: std::collections::BTreeSet<Digest> =
+            open.map(|r| r.record.spec.release).collect();
+        for digest in wanted.difference(&self.seeded) {
+            self.effects.push_back(Effect::Seed(*digest));
+        }
+        for digest in self.seeded.difference(&wanted) {
+            self.effects.push_back(Effect::Unseed(*digest));
+        }
+        self.seeded = wanted;
+    }
+}
+
+fn write_journal(
+    journal: &mut [JournalEntry],
+    meta: &mut MetaRecord,
+    batch: &mut Batch,
+) -> Result<(), FleetError> {
+    for entry in journal {
+        meta.journal_last += 1;
+        entry.seq = meta.journal_last;
+        let value = encode("a journal entry", entry)?;
+        batch.put(Kind::Journal, entry.seq.to_be_bytes(), value);
+        if let Some(old) = entry.seq.checked_sub(JOURNAL_ENTRIES_MAX) {
+            batch.remove(Kind::Journal, old.to_be_bytes());
+        }
+    }
+    Ok(())
+}
+
+fn write_records(txn: &Txn, batch: &mut Batch) -> Result<(), FleetError> {
+    for (id, record) in &txn.devices {
+        let key = id.as_str().as_bytes();
+        match record {
+            Some(record) => batch.put(Kind::Device, key, encode("a device", record)?),
+            None => {
+                batch.remove(Kind::Device, key);
+                batch.remove(Kind::Order, key);
+            }
+        }
+    }
+    for (id, order) in &txn.orders {
+        batch.put(Kind::Order, id.as_str().as_bytes(), order.payload.clone());
+    }
+    for (view, record) in &txn.releases {
+        batch.put(Kind::Release, view.digest.0, encode("a release", record)?);
+    }
+    for (id, record) in &txn.rollouts {
+        batch.put(Kind::Rollout, id.to_be_bytes(), encode("a rollout", record)?);
+    }
+    for ((id, device), deployment) in &txn.deployments {
+        let value = encode("a deployment", deployment)?;
+        batch.put(Kind::Deployment, deployment_key(*id, device), value);
+    }
+    Ok(())
+}

@@ -1,0 +1,215 @@
+//! What the shell shows: plain values, copied out of the fleet.
+
+use std::collections::BTreeMap;
+
+use fleetway_protocol::ids::{
+    Counter, DeviceId, Digest, Generation, ModelName, RolloutId, Version,
+};
+use fleetway_protocol::machine::Phase;
+use fleetway_protocol::manifest::Manifest;
+use fleetway_protocol::reason::Reason;
+use fleetway_protocol::report::Progress;
+use fleetway_protocol::slot::Outcome;
+use serde::{Deserialize, Serialize};
+
+use crate::planner::{DeviceReport, Labels, RolloutReport, RolloutSpec, RolloutState, Why};
+
+/// One device.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DeviceView {
+    /// Which.
+    pub id: DeviceId,
+    /// Its labels.
+    pub labels: Labels,
+    /// When it was added, Unix seconds.
+    pub added_s: u64,
+    /// Whether it is there, as far as it or its last will said.
+    pub online: bool,
+    /// When it was last heard, `None` if not since the controller started.
+    pub heard_s: Option<u64>,
+    /// Version of its agent.
+    pub agent: Option<Version>,
+    /// Generation of the order in force, 0 if it has none.
+    pub generation: Generation,
+    /// Whether the device took that order.
+    pub taken: bool,
+    /// Why the device refused it, if it did.
+    pub refused: Option<Reason>,
+    /// Its models.
+    pub models: BTreeMap<ModelName, ModelView>,
+}
+
+/// One model on one device.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ModelView {
+    /// What the order in force asks for.
+    pub desired: Option<Digest>,
+    /// On whose behalf.
+    pub rollout: Option<RolloutId>,
+    /// The last reported state.
+    pub state: Option<ModelState>,
+    /// The last telemetry.
+    pub telemetry: Option<TelemetryView>,
+}
+
+/// A reported state, as far as it is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ModelState {
+    /// The release that the engine has loaded.
+    pub running: Option<Digest>,
+    /// Where an update is.
+    pub phase: Phase,
+    /// The release it works on.
+    pub target: Option<Digest>,
+    /// How far the download is.
+    pub progress: Progress,
+    /// What it waits for.
+    pub waiting: Option<Reason>,
+    /// How the last order ended.
+    pub last: Option<Outcome>,
+    /// The version floor.
+    pub floor: Counter,
+    /// Releases remembered as bad.
+    pub poisoned: u8,
+    /// Generation of the order that it is about.
+    pub generation: Generation,
+}
+
+/// The last telemetry of one model.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TelemetryView {
+    /// When it was heard, Unix seconds.
+    pub heard_s: u64,
+    /// The release that gave the answers.
+    pub release: Digest,
+    /// Requests, failed ones included.
+    pub requests: u64,
+    /// Failed requests.
+    pub errors: u64,
+    /// Median latency, microseconds.
+    pub p50_us: Option<u64>,
+    /// 95th percentile of the latency, microseconds.
+    pub p95_us: Option<u64>,
+    /// Answers by class.
+    pub classes: Vec<u32>,
+    /// Resident memory of the agent, bytes.
+    pub rss_bytes: u64,
+    /// Reports that the device had to drop.
+    pub dropped: u64,
+}
+
+/// One published release.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ReleaseView {
+    /// Digest of the exact manifest bytes.
+    pub digest: Digest,
+    /// What the release authority signed.
+    pub manifest: Manifest,
+    /// When it was published, Unix seconds.
+    pub published_s: u64,
+}
+
+/// One rollout.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RolloutView {
+    /// Which.
+    pub id: RolloutId,
+    /// As asked for.
+    pub spec: RolloutSpec,
+    /// Where it is.
+    pub state: RolloutState,
+    /// When it was started, Unix seconds.
+    pub started_s: u64,
+    /// By whom.
+    pub started_by: String,
+    /// In numbers.
+    pub report: RolloutReport,
+    /// One line per device; empty in lists of rollouts.
+    pub devices: Vec<DeviceReport>,
+}
+
+/// What a rollout would do, exactly.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PlanPreview {
+    /// The number it gets if it is the next to be started. The order of devices hangs on
+    /// it, so another rollout started in between changes it.
+    pub rollout: RolloutId,
+    /// As asked for, with the last phase added.
+    pub spec: RolloutSpec,
+    /// The release's counter.
+    pub counter: Counter,
+    /// The devices by phase, in the order in which they are offered the release.
+    pub phases: Vec<PhasePreview>,
+    /// Of these, the ones that cannot move now, and why. They are offered the release once
+    /// they can.
+    pub later: Vec<(DeviceId, Why)>,
+    /// Devices that match the selector and are left out, and why.
+    pub left_out: Vec<(DeviceId, Why)>,
+    /// Bytes that each device fetches, golden vectors included.
+    pub bytes_per_device: u64,
+    /// Why the importer took the release although its golden vectors did not match.
+    pub golden_mismatch: Option<String>,
+    /// Anything else worth a thought before the start.
+    pub notes: Vec<String>,
+}
+
+/// One phase of a preview.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PhasePreview {
+    /// Devices that are added in this phase.
+    pub devices: Vec<DeviceId>,
+    /// Devices offered the release once it is full.
+    pub up_to: usize,
+    /// Seconds to wait after its last verdict.
+    pub soak_s: u64,
+}
+
+/// One entry of the journal.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JournalEntry {
+    /// Its number; rises by one.
+    pub seq: u64,
+    /// Unix seconds.
+    pub time_s: u64,
+    /// A person, or `planner`, or `store`.
+    pub who: String,
+    /// One stable lower-case word with dots: `rollout.start`, `order`, `verdict`.
+    pub what: String,
+    /// About which rollout.
+    pub rollout: Option<RolloutId>,
+    /// About which device.
+    pub device: Option<DeviceId>,
+    /// One sentence, the reason included.
+    pub text: String,
+}
+
+/// What was ignored, since the controller started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ignored {
+    /// Reports of devices that are not in the fleet.
+    pub unknown_device: u64,
+    /// Reports that were not newer than one already heard.
+    pub old: u64,
+    /// Reports on more models than a device may have.
+    pub too_many_models: u64,
+}
+
+/// What the shell is to do. Each may be repeated without harm.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Offer a release's manifest, chunk lists and chunks on the broker (retained).
+    Seed(Digest),
+    /// Take them from the broker. Devices can still ask for them (`want`).
+    Unseed(Digest),
+    /// Sign `payload` as it is (context `Order`) and publish it, retained, to the device.
+    SendOrder {
+        /// To whom.
+        device: DeviceId,
+        /// The exact bytes to sign.
+        payload: Vec<u8>,
+        /// Their generation, for the log.
+        generation: Generation,
+    },
+    /// The device left the fleet: clear its retained order.
+    ClearOrder(DeviceId),
+}

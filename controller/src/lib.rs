@@ -1,0 +1,44 @@
+//! The fleet side: what may run (catalog, keys), what runs where (fleet), what runs next
+//! (planner), and the shell around it (broker, API, CLI).
+//!
+//! The core is synchronous and takes time as an argument; the shell gathers facts, hands
+//! them in, and carries out the effects that come back.
+//!
+//! Read in this order:
+//! 1. [`planner`]: facts in, a plan with a reason for every device out; pure;
+//! 2. [`fleet`]: operator commands and device reports, each durable before it counts;
+//! 3. [`store`]: how it becomes durable; [`catalog`], [`keys`]: releases and who signs them;
+//! 4. [`broker`], [`pki`]: how devices reach us;
+//! 5. `serve`, `api`, `cli`, `config`: the shell.
+
+pub mod broker;
+pub mod catalog;
+pub mod clock;
+pub mod fleet;
+pub mod keys;
+pub mod pki;
+pub mod planner;
+pub mod store;
+// The shell engineer enables these once they exist:
+// pub mod api;
+// pub mod cli;
+// pub mod config;
+// pub mod serve;
+
+/// What kind of failure an error is: the exit code of the CLI and the status of the API
+/// hang on it, the sentence does not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ErrorKind {
+    /// The caller asked for something that makes no sense; nothing was changed.
+    Usage,
+    /// No such thing.
+    NotFound,
+    /// It contradicts what is there.
+    Conflict,
+    /// A signature, a permission or a golden vector does not hold.
+    Trust,
+    /// A disk, a lock or a peer; trying again may help.
+    Unavailable,
+    /// A bug in this program.
+    Internal,
+}

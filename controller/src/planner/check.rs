@@ -1,0 +1,201 @@
+//! Whether a plan is sane, told from the input and the plan alone, without looking at how
+//! plans are made. The controller asserts it before a plan becomes an order.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use fleetway_protocol::ids::{DeviceId, ModelName, RolloutId};
+
+use super::facts::{
+    Assignment, Change, DeviceFacts, Input, Plan, RolloutFacts, RolloutState, Verdict, Wish,
+};
+use super::plan::apply;
+
+/// What is wrong with a plan.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Insane {
+    /// An order for a device or a rollout that is not there.
+    #[error("an order names device {0} or rollout {1}, which are not there")]
+    Unknown(DeviceId, RolloutId),
+    /// Two orders for one model of one device.
+    #[error("two orders for {1} on {0}")]
+    Twice(DeviceId, ModelName),
+    /// A rollout that does not run offers its release, or one that is not aborted turns back.
+    #[error("rollout {0} is not in a state for the order to {1}")]
+    State(RolloutId, DeviceId),
+    /// A device that is not the rollout's, or was offered the release before.
+    #[error("rollout {0} has no business with {1}")]
+    NotSelected(RolloutId, DeviceId),
+    /// Another release than the rollout's.
+    #[error("rollout {0} orders a foreign release on {1}")]
+    Release(RolloutId, DeviceId),
+    /// A device that is not there now.
+    #[error("{0} is offered a release while it is not there")]
+    Offline(DeviceId),
+    /// A device that is in flight for another rollout, or that a newer one has moved.
+    #[error("{0} belongs to rollout {1} now")]
+    Held(DeviceId, RolloutId),
+    /// More in flight than allowed.
+    #[error("rollout {rollout}: {in_flight} in flight, {max} allowed")]
+    InFlight {
+        /// Which.
+        rollout: RolloutId,
+        /// Once the plan is carried out.
+        in_flight: usize,
+        /// The bound.
+        max: usize,
+    },
+    /// More offered than the phase allows.
+    #[error("rollout {rollout}: {offered} offered, {max} allowed in its phase")]
+    Phase {
+        /// Which.
+        rollout: RolloutId,
+        /// Once the plan is carried out.
+        offered: usize,
+        /// The bound.
+        max: usize,
+    },
+    /// A state that does not follow on the one before.
+    #[error("rollout {0} goes from {1} to {2}")]
+    Transition(RolloutId, String, String),
+    /// A device without a reason.
+    #[error("nothing says why {1} is where it is in rollout {0}")]
+    NoReason(RolloutId, DeviceId),
+}
+
+/// Whether `plan` is sane for `input`.
+///
+/// # Errors
+/// [`Insane`] names the first rule that is broken.
+pub fn check(input: &Input, plan: &Plan) -> Result<(), Insane> {
+    let mut after = input.clone();
+    apply(&mut after, plan);
+    check_changes(input, plan)?;
+    let devices: BTreeMap<_, _> = input.devices.iter().map(|d| (&d.id, d)).collect();
+    let mut seen = BTreeSet::new();
+    for order in &plan.orders {
+        let unknown = || Insane::Unknown(order.device.clone(), order.rollout);
+        let device = devices.get(&order.device).ok_or_else(unknown)?;
+        let rollout = find(input, order.rollout).ok_or_else(unknown)?;
+        let state = &find(&after, order.rollout).ok_or_else(unknown)?.state;
+        if !seen.insert((&order.device, &order.model)) {
+            return Err(Insane::Twice(order.device.clone(), order.model.clone()));
+        }
+        match order.wish {
+            Wish::Run(_) => check_offer(input, &after, rollout, state, device, order)?,
+            _ if *state == RolloutState::Aborted => {}
+            _ => return Err(Insane::State(order.rollout, order.device.clone())),
+        }
+    }
+    for rollout in &after.rollouts {
+        check_bounds(&after, plan, rollout)?;
+    }
+    check_reasons(&after, plan)
+}
+
+fn find(input: &Input, id: RolloutId) -> Option<&RolloutFacts> {
+    input.rollouts.iter().find(|r| r.id == id)
+}
+
+fn check_offer(
+    input: &Input,
+    after: &Input,
+    rollout: &RolloutFacts,
+    state: &RolloutState,
+    device: &DeviceFacts,
+    order: &Assignment,
+) -> Result<(), Insane> {
+    let id = device.id.clone();
+    if !matches!(state, RolloutState::Running { .. }) {
+        return Err(Insane::State(rollout.id, id));
+    }
+    let ours = rollout.spec.selector.matches(&device.id, &device.labels);
+    let before = rollout.deployments.get(&device.id).and_then(|d| d.verdict);
+    let offered = rollout.deployments.contains_key(&device.id) && before != Some(Verdict::Left);
+    if !ours || offered {
+        return Err(Insane::NotSelected(rollout.id, id));
+    }
+    if order.wish != Wish::Run(rollout.spec.release) || order.model != rollout.spec.model {
+        return Err(Insane::Release(rollout.id, id));
+    }
+    let quiet_s = device.heard_s.map(|at| input.now_s.saturating_sub(at));
+    let heard = |s| s <= rollout.spec.offline_after_s || input.listening_since_s > device.heard_s;
+    if !device.online || input.listening_since_s.is_none() || !quiet_s.is_some_and(heard) {
+        return Err(Insane::Offline(id));
+    }
+    let newer = device.models.get(&order.model).and_then(|m| m.assigned).map(|(by, _)| by);
+    if let Some(newer) = newer.filter(|by| *by > rollout.id) {
+        return Err(Insane::Held(id, newer));
+    }
+    // After the plan: a rollout that ends in this very plan lets go of its devices.
+    let holder = after.rollouts.iter().find(|other| {
+        other.id != rollout.id
+            && other.spec.model == rollout.spec.model
+            && other.state.is_open()
+            && other.deployments.get(&device.id).is_some_and(|d| d.verdict.is_none())
+    });
+    holder.map_or(Ok(()), |other| Err(Insane::Held(id, other.id)))
+}
+
+fn check_bounds(after: &Input, plan: &Plan, rollout: &RolloutFacts) -> Result<(), Insane> {
+    let ordered = |o: &Assignment| o.rollout == rollout.id && matches!(o.wish, Wish::Run(_));
+    if !plan.orders.iter().any(ordered) {
+        // Bounds shrink when devices leave; that alone is nobody's fault.
+        return Ok(());
+    }
+    let RolloutState::Running { phase } = rollout.state else { return Ok(()) };
+    let total = plan.rollouts.iter().find(|r| r.rollout == rollout.id).map_or(0, |r| r.total);
+    debug_assert!(total <= after.devices.len() + rollout.deployments.len());
+    let counted = rollout.deployments.values().filter(|d| d.verdict != Some(Verdict::Left));
+    let offered = counted.clone().count();
+    let in_flight = counted.filter(|d| d.verdict.is_none()).count();
+    let max = rollout.spec.max_unavailable.bound_of(total);
+    if in_flight > max {
+        return Err(Insane::InFlight { rollout: rollout.id, in_flight, max });
+    }
+    let max = rollout.spec.phase_bound(phase as usize, total);
+    if offered > max {
+        return Err(Insane::Phase { rollout: rollout.id, offered, max });
+    }
+    Ok(())
+}
+
+fn check_changes(input: &Input, plan: &Plan) -> Result<(), Insane> {
+    let mut states: BTreeMap<RolloutId, RolloutState> =
+        input.rollouts.iter().map(|r| (r.id, r.state.clone())).collect();
+    for change in &plan.changes {
+        let Change::State { rollout, to, .. } = change else { continue };
+        let Some(from) = states.get_mut(rollout) else {
+            return Err(Insane::Transition(*rollout, "nothing".to_owned(), to.word().to_owned()));
+        };
+        let follows = match (&*from, to) {
+            (RolloutState::Running { phase: a }, RolloutState::Running { phase: b }) => *b == a + 1,
+            (RolloutState::Running { .. }, RolloutState::Aborted) => false,
+            (RolloutState::Running { .. }, _) => true,
+            (RolloutState::Paused { .. }, RolloutState::Halted { .. }) => true,
+            _ => false,
+        };
+        if !follows {
+            let (from, to) = (from.word().to_owned(), to.word().to_owned());
+            return Err(Insane::Transition(*rollout, from, to));
+        }
+        *from = to.clone();
+    }
+    Ok(())
+}
+
+fn check_reasons(after: &Input, plan: &Plan) -> Result<(), Insane> {
+    let told: BTreeSet<_> = plan.report.iter().map(|r| (r.rollout, &r.device)).collect();
+    for rollout in &after.rollouts {
+        let selected = after
+            .devices
+            .iter()
+            .filter(|d| rollout.spec.selector.matches(&d.id, &d.labels))
+            .map(|d| &d.id);
+        for device in selected.chain(rollout.deployments.keys()) {
+            if !told.contains(&(rollout.id, device)) {
+                return Err(Insane::NoReason(rollout.id, device.clone()));
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,117 @@
+//! The gate of a phase: pass, fail, wait, or unknown; and the state that follows.
+
+use fleetway_protocol::ids::DeviceId;
+
+use super::Why;
+use super::cohort::Tally;
+use super::facts::{Deployment, Gate, Input, PausedBy, RolloutFacts, RolloutState, Verdict};
+
+/// The rollout's next state and why, if it is not the one it is in.
+pub(super) fn next_state(
+    input: &Input,
+    rollout: &RolloutFacts,
+    tally: &Tally,
+) -> Option<(RolloutState, String)> {
+    let phase = match rollout.state {
+        RolloutState::Running { phase } => phase,
+        RolloutState::Paused { .. } => {
+            return too_many_failed(rollout, tally).map(|why| (halted(rollout, why.clone()), why));
+        }
+        _ => return None,
+    };
+    if !input.releases.iter().any(|r| r.digest == rollout.spec.release) {
+        let why =
+            format!("release {:.12} is not known any more; publish it again", rollout.spec.release);
+        let by = PausedBy::Inconclusive(why.clone());
+        return Some((RolloutState::Paused { phase, by }, why));
+    }
+    match judge(input, rollout, tally, phase) {
+        Gate::Pass if phase as usize + 1 >= rollout.spec.phases.len() => {
+            let why = format!("{} of {} devices confirmed", tally.confirmed, tally.offered);
+            Some((RolloutState::Succeeded, why))
+        }
+        Gate::Pass => {
+            let why = format!(
+                "phase {} is good: {} of {} devices confirmed",
+                phase + 1,
+                tally.confirmed,
+                tally.offered
+            );
+            Some((RolloutState::Running { phase: phase + 1 }, why))
+        }
+        Gate::Fail(why) => Some((halted(rollout, why.clone()), why)),
+        Gate::Waiting(_) | Gate::Inconclusive(_) => None,
+    }
+}
+
+/// The state of a rollout that stops itself; it names the last device that failed.
+fn halted(rollout: &RolloutFacts, why: String) -> RolloutState {
+    let last = last_failure(rollout);
+    let reason = last.and_then(|(_, d)| match d.verdict {
+        Some(Verdict::Failed(reason) | Verdict::RolledBack(reason)) => Some(reason),
+        _ => None,
+    });
+    RolloutState::Halted { why, device: last.map(|(device, _)| device.clone()), reason }
+}
+
+fn last_failure(rollout: &RolloutFacts) -> Option<(&DeviceId, &Deployment)> {
+    let failed = |d: &Deployment| d.verdict.is_some_and(Verdict::is_failure);
+    let failures = rollout.deployments.iter().filter(|(_, d)| failed(d));
+    failures.max_by_key(|(device, d)| (d.verdict_s, *device))
+}
+
+fn too_many_failed(rollout: &RolloutFacts, tally: &Tally) -> Option<String> {
+    let tolerated = rollout.spec.failures_max as usize;
+    if tally.failed <= tolerated {
+        return None;
+    }
+    let last = last_failure(rollout).map_or(String::new(), |(device, deployment)| {
+        let why = match deployment.verdict {
+            Some(Verdict::Failed(reason)) => Why::Failed(reason),
+            Some(Verdict::RolledBack(reason)) => Why::RolledBack(reason),
+            _ => Why::Silent,
+        };
+        format!("; last {device}: {why}")
+    });
+    Some(format!("{} failed, {tolerated} tolerated{last}", tally.failed))
+}
+
+/// Whether the current phase is good.
+pub(super) fn judge(input: &Input, rollout: &RolloutFacts, tally: &Tally, phase: u32) -> Gate {
+    if let Some(why) = too_many_failed(rollout, tally) {
+        return Gate::Fail(why);
+    }
+    let spec = &rollout.spec;
+    let Tally { total, offered, in_flight, silent, confirmed, verdict_s, .. } = *tally;
+    let bound = spec.phase_bound(phase as usize, total);
+    let size = bound.max(offered);
+    let percent = usize::from(spec.success_percent_min);
+    let needed = (size * percent).div_ceil(100);
+    if size - (offered - confirmed - in_flight) < needed {
+        return Gate::Fail(format!(
+            "{confirmed} of {size} devices confirmed and {} failed; {percent}% must confirm",
+            tally.failed
+        ));
+    }
+    if input.listening_since_s.is_none() {
+        return Gate::Waiting("the controller is not connected to its broker".to_owned());
+    }
+    let is_last = phase as usize + 1 >= spec.phases.len();
+    let good = offered >= bound && confirmed >= needed && (in_flight == 0 || !is_last);
+    let soak_s = spec.phases.get(phase as usize).map_or(0, |p| p.soak_s);
+    let left_s = verdict_s.saturating_add(soak_s).saturating_sub(input.now_s);
+    match () {
+        () if good && size > 0 && left_s > 0 => Gate::Waiting(format!("soaks for {left_s} s more")),
+        () if good => Gate::Pass,
+        () if silent > 0 => Gate::Inconclusive(format!(
+            "{silent} of {in_flight} devices in flight are silent: unknown is not healthy"
+        )),
+        () if in_flight > 0 => {
+            Gate::Waiting(format!("{in_flight} in flight, {confirmed} confirmed"))
+        }
+        () => Gate::Waiting(format!(
+            "{} of {bound} devices cannot be offered it yet",
+            bound - offered
+        )),
+    }
+}

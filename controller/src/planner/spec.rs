@@ -1,0 +1,235 @@
+//! What an operator asks for: a release, for these devices, in these steps.
+
+use fleetway_protocol::ids::{Digest, ModelName, Version};
+use fleetway_protocol::manifest::VariantKind;
+use fleetway_protocol::order::Policy;
+use serde::{Deserialize, Serialize};
+
+use super::Selector;
+use crate::ErrorKind;
+
+/// Phases of one rollout. More than this is a schedule, not a rollout.
+pub const PHASES_MAX: usize = 16;
+/// Seconds without a word after which a device counts as unknown: two missed heartbeats
+/// of a minute, and the broker's own 1.5 keep-alives.
+pub const OFFLINE_AFTER_S_DEFAULT: u64 = 180;
+/// Seconds without a word after which a device in flight counts as failed. A day: most
+/// devices that lose power get it back.
+pub const DEVICE_TIMEOUT_S_DEFAULT: u64 = 24 * 3600;
+
+/// A number of devices, absolute or as a share of the rollout's devices.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Size {
+    /// So many.
+    Count(u32),
+    /// So many of a hundred, rounded up for phases and down for bounds; at least one.
+    Percent(u8),
+}
+
+impl Size {
+    /// The size of a phase among `total` devices.
+    pub fn phase_of(self, total: usize) -> usize {
+        match self {
+            Self::Count(n) => (n as usize).min(total),
+            Self::Percent(p) => (total * usize::from(p)).div_ceil(100).min(total),
+        }
+    }
+
+    /// A bound among `total` devices: at least one, or nothing would ever move.
+    pub fn bound_of(self, total: usize) -> usize {
+        match self {
+            Self::Count(n) => (n as usize).max(1),
+            Self::Percent(p) => (total * usize::from(p) / 100).max(1),
+        }
+    }
+}
+
+impl std::fmt::Display for Size {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Count(n) => write!(f, "{n}"),
+            Self::Percent(p) => write!(f, "{p}%"),
+        }
+    }
+}
+
+impl std::str::FromStr for Size {
+    type Err = SpecError;
+    /// `5` or `5%`.
+    fn from_str(text: &str) -> Result<Self, SpecError> {
+        let refused = || SpecError::Size(text.to_owned());
+        let size = match text.strip_suffix('%') {
+            Some(percent) => Self::Percent(percent.parse().map_err(|_| refused())?),
+            None => Self::Count(text.parse().map_err(|_| refused())?),
+        };
+        if size.is_sane() { Ok(size) } else { Err(refused()) }
+    }
+}
+
+impl Size {
+    fn is_sane(self) -> bool {
+        match self {
+            Self::Count(n) => n > 0,
+            Self::Percent(p) => (1..=100).contains(&p),
+        }
+    }
+}
+
+/// One step of a rollout. Sizes are cumulative: a phase of 10 after one of 2 adds 8.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PhaseSpec {
+    /// How many devices have been offered the release once the phase is full.
+    pub size: Size,
+    /// Seconds to wait after the phase's last verdict before the next one begins.
+    pub soak_s: u64,
+}
+
+/// A rollout as asked for. The last phase is always everybody: it is added if it is not
+/// there.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RolloutSpec {
+    /// Of which model.
+    pub model: ModelName,
+    /// Which release.
+    pub release: Digest,
+    /// What people call that release; for showing.
+    pub version: Version,
+    /// Which form of it.
+    pub variant: VariantKind,
+    /// For which devices.
+    pub selector: Selector,
+    /// In which steps. A canary is the first phase. Empty: everybody at once.
+    pub phases: Vec<PhaseSpec>,
+    /// Share of the offered devices that must have confirmed before the next phase.
+    pub success_percent_min: u8,
+    /// Failed or rolled back devices that are tolerated; one more halts the rollout.
+    pub failures_max: u32,
+    /// Devices that may be in flight at once.
+    pub max_unavailable: Size,
+    /// Seconds without a word after which a device counts as unknown.
+    pub offline_after_s: u64,
+    /// Seconds without a word after which a device in flight counts as failed.
+    pub device_timeout_s: u64,
+    /// How the devices judge the release.
+    pub policy: Policy,
+}
+
+impl RolloutSpec {
+    /// A rollout of a release to `selector` with the defaults: a canary of one device
+    /// that soaks for ten minutes, then 10 %, then everybody; the first failure halts.
+    pub fn new(model: ModelName, release: Digest, version: Version, selector: Selector) -> Self {
+        let phases = vec![
+            PhaseSpec { size: Size::Count(1), soak_s: 600 },
+            PhaseSpec { size: Size::Percent(10), soak_s: 600 },
+        ];
+        Self {
+            model,
+            release,
+            version,
+            variant: VariantKind::Onnx,
+            selector,
+            phases,
+            success_percent_min: 100,
+            failures_max: 0,
+            max_unavailable: Size::Percent(10),
+            offline_after_s: OFFLINE_AFTER_S_DEFAULT,
+            device_timeout_s: DEVICE_TIMEOUT_S_DEFAULT,
+            policy: Policy::default(),
+        }
+    }
+
+    /// Checks the bounds and adds the last phase if it is missing.
+    ///
+    /// # Errors
+    /// [`SpecError`] names what makes no sense.
+    pub fn checked(mut self) -> Result<Self, SpecError> {
+        if let Some(phase) = self.phases.iter().position(|p| !p.size.is_sane()) {
+            return Err(SpecError::Phase { phase: phase + 1 });
+        }
+        if !self.max_unavailable.is_sane() {
+            return Err(SpecError::MaxUnavailable);
+        }
+        if !(1..=100).contains(&self.success_percent_min) {
+            return Err(SpecError::Success(self.success_percent_min));
+        }
+        if self.offline_after_s == 0 || self.device_timeout_s < self.offline_after_s {
+            return Err(SpecError::Timeouts {
+                offline_after_s: self.offline_after_s,
+                device_timeout_s: self.device_timeout_s,
+            });
+        }
+        for (at, pair) in self.phases.windows(2).enumerate() {
+            let shrinks = match (pair[0].size, pair[1].size) {
+                (Size::Count(a), Size::Count(b)) => b < a,
+                (Size::Percent(a), Size::Percent(b)) => b < a,
+                _ => false,
+            };
+            if shrinks {
+                return Err(SpecError::Shrinks { phase: at + 2 });
+            }
+        }
+        if self.phases.last().is_none_or(|p| p.size != Size::Percent(100)) {
+            self.phases.push(PhaseSpec { size: Size::Percent(100), soak_s: 0 });
+        }
+        match self.phases.len() {
+            n if n > PHASES_MAX => Err(SpecError::Phases(n)),
+            _ => Ok(self),
+        }
+    }
+
+    /// Devices that may have been offered the release in phase `phase` (from 0), of `total`.
+    /// Never below the phase before: 50% and then 2 devices depends on how many there are.
+    pub fn phase_bound(&self, phase: usize, total: usize) -> usize {
+        if phase + 1 >= self.phases.len() {
+            return total;
+        }
+        let sizes = self.phases[..=phase].iter().map(|p| p.size.phase_of(total));
+        sizes.max().unwrap_or(total)
+    }
+}
+
+/// Why a specification makes no sense.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SpecError {
+    /// Not a size.
+    #[error("{0:?} is no size; write a number of devices (5) or a share (5%), at least 1")]
+    Size(String),
+    /// A phase of nobody or of more than everybody.
+    #[error("phase {phase} has no sensible size; use at least 1 device, or 1% to 100%")]
+    Phase {
+        /// From 1.
+        phase: usize,
+    },
+    /// A phase that is smaller than the one before.
+    #[error("phase {phase} is smaller than the one before; sizes count everybody so far")]
+    Shrinks {
+        /// From 1.
+        phase: usize,
+    },
+    /// Too many phases.
+    #[error("{0} phases, at most {PHASES_MAX} are allowed")]
+    Phases(usize),
+    /// A bound of nobody.
+    #[error("max-unavailable makes no sense; use at least 1 device, or 1% to 100%")]
+    MaxUnavailable,
+    /// A share outside 1 to 100.
+    #[error("success-percent-min is {0}; use 1 to 100")]
+    Success(u8),
+    /// Times that contradict each other.
+    #[error(
+        "offline-after {offline_after_s} s and device-timeout {device_timeout_s} s; use at least 1 s, and no timeout before a device counts as offline"
+    )]
+    Timeouts {
+        /// As given.
+        offline_after_s: u64,
+        /// As given.
+        device_timeout_s: u64,
+    },
+}
+
+impl SpecError {
+    /// What kind of failure it is.
+    pub fn kind(&self) -> ErrorKind {
+        ErrorKind::Usage
+    }
+}

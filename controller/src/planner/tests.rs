@@ -1,0 +1,534 @@
+//! What must hold of every plan, held down on random fleets; and tables of what a person
+//! would expect.
+
+use std::collections::BTreeMap;
+
+use fleetway_protocol::ids::{DeviceId, Digest, ModelName, Version};
+use fleetway_protocol::machine::Phase;
+use fleetway_protocol::manifest::VariantKind;
+use fleetway_protocol::reason::Reason;
+use proptest::prelude::*;
+
+use super::*;
+
+const NOW_S: u64 = 1_000_000;
+
+fn digest(n: u8) -> Digest {
+    Digest::of(&[n])
+}
+
+fn model(n: u8) -> ModelName {
+    ModelName::new(["digits", "faces"][usize::from(n % 2)]).unwrap()
+}
+
+fn id(n: usize) -> DeviceId {
+    DeviceId::new(&format!("cam-{n:02}")).unwrap()
+}
+
+fn device(n: usize) -> DeviceFacts {
+    let labels = [("site", ["a", "b"][n % 2]), ("cam", "yes")];
+    DeviceFacts {
+        id: id(n),
+        labels: labels.map(|(k, v)| (k.to_owned(), v.to_owned())).into(),
+        online: true,
+        heard_s: Some(NOW_S),
+        models: BTreeMap::new(),
+    }
+}
+
+fn facts(running: Option<u8>, assigned: Option<(u64, u8)>) -> ModelFacts {
+    ModelFacts {
+        reported: true,
+        running: running.map(digest),
+        floor: 0,
+        phase: Phase::Idle,
+        waiting: None,
+        assigned: assigned.map(|(by, release)| (by, digest(release))),
+    }
+}
+
+fn spec(release: u8, phases: &[(Size, u64)]) -> RolloutSpec {
+    RolloutSpec {
+        phases: phases
+            .iter()
+            .map(|(size, soak_s)| PhaseSpec { size: *size, soak_s: *soak_s })
+            .collect(),
+        max_unavailable: Size::Percent(100),
+        ..RolloutSpec::new(model(0), digest(release), Version::new("v").unwrap(), Selector::all())
+    }
+    .checked()
+    .unwrap()
+}
+
+fn input(devices: usize, rollouts: Vec<(u64, RolloutSpec)>) -> Input {
+    Input {
+        now_s: NOW_S,
+        listening_since_s: Some(0),
+        devices: (0..devices).map(device).collect(),
+        rollouts: rollouts
+            .into_iter()
+            .map(|(id, spec)| RolloutFacts {
+                id,
+                spec,
+                state: RolloutState::Running { phase: 0 },
+                deployments: BTreeMap::new(),
+            })
+            .collect(),
+        releases: (0..4)
+            .map(|n| ReleaseFacts {
+                digest: digest(n),
+                counter: u64::from(n) + 1,
+                variants: vec![VariantKind::Onnx],
+            })
+            .collect(),
+    }
+}
+
+/// Plans, checks, and carries out.
+fn go(input: &mut Input) -> Plan {
+    let plan = plan_and_check(input);
+    apply(input, &plan);
+    plan
+}
+
+fn judge(input: &mut Input, verdict: Verdict) {
+    let now_s = input.now_s;
+    for deployment in input.rollouts.iter_mut().flat_map(|r| r.deployments.values_mut()) {
+        if deployment.verdict.is_none() {
+            deployment.verdict = Some(verdict);
+            deployment.verdict_s = now_s;
+        }
+    }
+}
+
+fn why(plan: &Plan, device: usize) -> &'static str {
+    plan.report.iter().find(|r| r.device == id(device)).unwrap().why.code()
+}
+
+fn later(input: &mut Input, seconds: u64) {
+    input.now_s += seconds;
+    for device in input.devices.iter_mut().filter(|d| d.online) {
+        device.heard_s = Some(input.now_s);
+    }
+}
+
+#[test]
+fn phases_fill_soak_and_follow_each_other() {
+    let phases = [(Size::Count(1), 60), (Size::Percent(50), 0)];
+    let mut world = input(10, vec![(1, spec(1, &phases))]);
+    let plan = go(&mut world);
+    assert_eq!(plan.orders.len(), 1);
+    assert_eq!(plan.report.iter().filter(|r| r.why.code() == "NOT_YOUR_PHASE").count(), 9);
+    assert!(go(&mut world).orders.is_empty());
+    judge(&mut world, Verdict::Confirmed);
+    assert!(go(&mut world).orders.is_empty(), "it soaks");
+    later(&mut world, 59);
+    assert!(go(&mut world).orders.is_empty(), "it soaks");
+    later(&mut world, 1);
+    assert_eq!(go(&mut world).orders.len(), 4);
+    judge(&mut world, Verdict::Confirmed);
+    assert_eq!(go(&mut world).orders.len(), 5);
+    assert_eq!(world.rollouts[0].state, RolloutState::Running { phase: 2 });
+    judge(&mut world, Verdict::Confirmed);
+    go(&mut world);
+    assert_eq!(world.rollouts[0].state, RolloutState::Succeeded);
+}
+
+#[test]
+fn the_first_failure_halts_and_nobody_follows() {
+    let mut world = input(10, vec![(1, spec(1, &[(Size::Count(2), 0)]))]);
+    go(&mut world);
+    judge(&mut world, Verdict::RolledBack(Reason::HealthCollapse));
+    let plan = go(&mut world);
+    assert_eq!(plan.orders, []);
+    let RolloutState::Halted { why, device, reason } = &world.rollouts[0].state else {
+        panic!("{:?}", world.rollouts[0].state)
+    };
+    assert!(why.contains("collapsed to one class"), "{why}");
+    assert!(device.is_some());
+    assert_eq!(*reason, Some(Reason::HealthCollapse));
+    let codes: Vec<_> = plan.report.iter().map(|r| r.why.code()).collect();
+    assert_eq!(codes.iter().filter(|c| **c == "ROLLED_BACK").count(), 2);
+    assert_eq!(codes.iter().filter(|c| **c == "HALTED").count(), 8);
+    later(&mut world, 1_000_000);
+    assert_eq!(go(&mut world).orders, []);
+}
+
+#[test]
+fn tolerated_failures_and_shares() {
+    let check = |failures_max, percent, failed: usize, expected: &str| {
+        let mut spec = spec(1, &[]);
+        (spec.failures_max, spec.success_percent_min) = (failures_max, percent);
+        let mut world = input(10, vec![(1, spec)]);
+        go(&mut world);
+        for deployment in world.rollouts[0].deployments.values_mut().take(failed) {
+            deployment.verdict = Some(Verdict::Failed(Reason::Golden));
+        }
+        judge(&mut world, Verdict::Confirmed);
+        go(&mut world);
+        assert_eq!(world.rollouts[0].state.word(), expected, "{failures_max} {percent} {failed}");
+    };
+    check(0, 100, 0, "succeeded");
+    check(0, 100, 1, "halted");
+    check(3, 70, 3, "succeeded");
+    check(3, 80, 3, "halted");
+    check(2, 50, 3, "halted");
+    check(10, 100, 1, "halted");
+}
+
+#[test]
+fn silence_is_unknown_then_a_failure_and_our_own_outage_is_neither() {
+    let mut world = input(3, vec![(1, spec(1, &[]))]);
+    go(&mut world);
+    let one = world.rollouts[0].deployments.keys().next().cloned().unwrap();
+    for (device, deployment) in &mut world.rollouts[0].deployments {
+        if *device != one {
+            deployment.verdict = Some(Verdict::Confirmed);
+        }
+    }
+    world.devices.iter_mut().find(|d| d.id == one).unwrap().online = false;
+    later(&mut world, spec::OFFLINE_AFTER_S_DEFAULT + 1);
+    let plan = go(&mut world);
+    assert!(matches!(plan.rollouts[0].gate, Gate::Inconclusive(_)), "{:?}", plan.rollouts[0]);
+    assert!(plan.report.iter().any(|r| r.why.code() == "SILENT_IN_PROGRESS" && r.device == one));
+    // Our own outage: nobody is blamed for it.
+    let outage = Input { listening_since_s: None, now_s: world.now_s + (1 << 30), ..world.clone() };
+    assert!(plan_and_check(&outage).changes.is_empty());
+    let after = Input { listening_since_s: Some(outage.now_s), ..outage };
+    assert!(plan_and_check(&after).changes.is_empty());
+    later(&mut world, spec::DEVICE_TIMEOUT_S_DEFAULT);
+    let plan = go(&mut world);
+    assert_eq!(plan.changes[0], Change::Silent { rollout: 1, device: one.clone() });
+    assert_eq!(world.rollouts[0].state.word(), "halted");
+}
+
+#[test]
+fn offline_devices_are_waited_for_and_not_ordered() {
+    let mut world = input(3, vec![(1, spec(1, &[]))]);
+    world.devices[1].online = false;
+    let plan = go(&mut world);
+    assert_eq!(plan.orders.len(), 2);
+    assert_eq!(why(&plan, 1), "OFFLINE");
+    judge(&mut world, Verdict::Confirmed);
+    go(&mut world);
+    assert_eq!(world.rollouts[0].state.word(), "running");
+    world.devices[1].online = true;
+    assert_eq!(go(&mut world).orders.len(), 1);
+}
+
+#[test]
+fn aborting_turns_back_what_is_in_flight() {
+    let mut world = input(4, vec![(1, spec(1, &[]))]);
+    world.devices[0].models.insert(model(0), facts(Some(0), None));
+    world.devices[1].models.insert(model(0), facts(None, None));
+    world.devices[3].models.insert(model(0), facts(Some(0), None));
+    go(&mut world);
+    let deployments = &mut world.rollouts[0].deployments;
+    deployments.get_mut(&id(3)).unwrap().verdict = Some(Verdict::Confirmed);
+    world.rollouts[0].state = RolloutState::Aborted;
+    let plan = go(&mut world);
+    let wishes: Vec<_> = plan.orders.iter().map(|o| (o.device.clone(), o.wish)).collect();
+    let expected = [
+        (id(0), Wish::Rollback(digest(0))),
+        (id(1), Wish::Remove(digest(1))),
+        (id(2), Wish::Withdraw),
+    ];
+    assert_eq!(wishes, expected);
+    assert_eq!(go(&mut world).orders, []);
+    assert_eq!(why(&go(&mut world), 0), "REVERTED");
+    assert_eq!(why(&go(&mut world), 3), "CONFIRMED");
+}
+
+#[test]
+fn two_rollouts_of_one_model_never_meet_on_a_device() {
+    let mut world = input(4, vec![(1, spec(1, &[(Size::Count(2), 0)]))]);
+    go(&mut world);
+    let first: Vec<_> = world.rollouts[0].deployments.keys().cloned().collect();
+    world.rollouts.push(input(0, vec![(2, spec(2, &[]))]).rollouts.remove(0));
+    let plan = go(&mut world);
+    assert_eq!(plan.orders.len(), 2, "{plan:?}");
+    assert!(plan.orders.iter().all(|o| o.rollout == 2 && !first.contains(&o.device)));
+    let of = |rollout, device: &DeviceId| {
+        plan.report.iter().find(|r| r.rollout == rollout && r.device == *device).unwrap().why.code()
+    };
+    assert_eq!(of(2, &first[0]), "HELD_BY_OTHER_ROLLOUT");
+    assert_eq!(of(1, &plan.orders[0].device), "TAKEN_BY_NEWER_ROLLOUT");
+    judge(&mut world, Verdict::Confirmed);
+    let plan = go(&mut world);
+    assert_eq!(plan.orders.len(), 2, "the first rollout let them go");
+    assert_eq!(world.rollouts[0].state.word(), "succeeded");
+}
+
+#[test]
+fn who_cannot_or_need_not_take_it_is_left_out_with_the_reason() {
+    let mut world = input(4, vec![(1, spec(1, &[]))]);
+    world.devices[0].models.insert(model(0), facts(Some(1), None));
+    world.devices[1].models.insert(model(0), ModelFacts { floor: 3, ..facts(Some(3), None) });
+    for n in 0..8 {
+        let name = ModelName::new(&format!("m{n}")).unwrap();
+        world.devices[2].models.insert(name, facts(Some(0), Some((0, 0))));
+    }
+    let plan = go(&mut world);
+    let codes: Vec<_> = (0..4).map(|n| why(&plan, n)).collect();
+    assert_eq!(codes, ["ALREADY_RUNS", "BELOW_FLOOR", "TOO_MANY_MODELS", "ORDERED"]);
+    assert_eq!(plan.rollouts[0].total, 2);
+}
+
+#[test]
+fn a_release_that_is_not_known_any_more_pauses() {
+    let mut world = input(2, vec![(1, spec(1, &[]))]);
+    world.releases.clear();
+    let plan = go(&mut world);
+    assert!(matches!(
+        world.rollouts[0].state,
+        RolloutState::Paused { by: PausedBy::Inconclusive(_), .. }
+    ));
+    assert!(matches!(plan.rollouts[0].gate, Gate::Inconclusive(_)));
+}
+
+#[test]
+fn specifications_are_checked() {
+    assert_eq!("5%".parse(), Ok(Size::Percent(5)));
+    assert_eq!("12".parse(), Ok(Size::Count(12)));
+    for text in ["", "0", "0%", "101%", "-1", "x", "5 %"] {
+        assert!(text.parse::<Size>().is_err(), "{text}");
+    }
+    let good = || spec(1, &[]);
+    let check = |change: fn(&mut RolloutSpec), expected: &str| {
+        let mut spec = good();
+        change(&mut spec);
+        let error = spec.checked().unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}");
+    };
+    check(|s| s.success_percent_min = 0, "use 1 to 100");
+    check(|s| s.max_unavailable = Size::Count(0), "max-unavailable");
+    check(|s| s.device_timeout_s = 1, "device-timeout 1 s");
+    check(|s| s.phases.insert(0, PhaseSpec { size: Size::Count(0), soak_s: 0 }), "phase 1");
+    check(
+        |s| s.phases = [50, 10].map(|p| PhaseSpec { size: Size::Percent(p), soak_s: 0 }).into(),
+        "phase 2 is smaller",
+    );
+    assert_eq!(good().phases.len(), 1);
+}
+
+// Random worlds.
+
+fn any_size() -> impl Strategy<Value = Size> {
+    prop_oneof![(1u32..8).prop_map(Size::Count), (1u8..=100).prop_map(Size::Percent)]
+}
+
+fn any_spec() -> impl Strategy<Value = RolloutSpec> {
+    let selector = prop::sample::select(vec!["all", "site=a", "site!=a", "cam", "id=cam-03"]);
+    let phases = prop::collection::vec((any_size(), prop_oneof![Just(0u64), 0u64..500]), 0..3);
+    let rest = (1u8..=100, 0u32..4, any_size(), 1u64..400, 0u64..2000);
+    (0u8..2, 0u8..4, selector, phases, rest).prop_map(
+        |(of, release, selector, phases, (percent, failures_max, max, offline_after_s, more_s))| {
+            let spec = RolloutSpec {
+                model: model(of),
+                selector: selector.parse().unwrap(),
+                phases: phases
+                    .iter()
+                    .map(|(size, soak_s)| PhaseSpec { size: *size, soak_s: *soak_s })
+                    .collect(),
+                success_percent_min: percent,
+                failures_max,
+                max_unavailable: max,
+                offline_after_s,
+                device_timeout_s: offline_after_s + more_s,
+                ..spec(release, &[])
+            };
+            let everybody = RolloutSpec { phases: Vec::new(), ..spec.clone() };
+            spec.checked().or_else(|_| everybody.checked()).unwrap()
+        },
+    )
+}
+
+fn any_verdict() -> impl Strategy<Value = Option<Verdict>> {
+    prop::sample::select(vec![
+        None,
+        None,
+        Some(Verdict::Confirmed),
+        Some(Verdict::Confirmed),
+        Some(Verdict::Failed(Reason::Golden)),
+        Some(Verdict::RolledBack(Reason::HealthErrors)),
+        Some(Verdict::Silent),
+        Some(Verdict::Left),
+    ])
+}
+
+fn any_state() -> impl Strategy<Value = RolloutState> {
+    let halted = RolloutState::Halted { why: "x".to_owned(), device: None, reason: None };
+    prop_oneof![
+        4 => (0u32..2).prop_map(|phase| RolloutState::Running { phase }),
+        1 => Just(RolloutState::Paused { phase: 0, by: PausedBy::Operator }),
+        1 => Just(halted),
+        1 => Just(RolloutState::Aborted),
+        1 => Just(RolloutState::Succeeded),
+    ]
+}
+
+prop_compose! {
+    fn any_device(n: usize)(
+        online in prop::bool::weighted(0.8),
+        quiet_s in prop::option::weighted(0.9, 0u64..500),
+        models in prop::collection::vec(
+            (0u8..2, prop::option::of(0u8..4), prop::option::of((1u64..5, 0u8..4)), 0u64..4, any::<bool>()),
+            0..3,
+        ),
+    ) -> DeviceFacts {
+        let mut device = DeviceFacts { online, heard_s: quiet_s.map(|s| NOW_S - s), ..device(n) };
+        for (of, running, assigned, floor, trial) in models {
+            let phase = if trial { Phase::Probation } else { Phase::Idle };
+            device.models.insert(model(of), ModelFacts { floor, phase, ..facts(running, assigned) });
+        }
+        device
+    }
+}
+
+prop_compose! {
+    fn any_rollout(id_of: u64)(
+        spec in any_spec(),
+        state in any_state(),
+        deployments in prop::collection::btree_map(
+            0usize..14, (any_verdict(), 0u64..3000, any::<bool>()), 0..6),
+    ) -> RolloutFacts {
+        let phase = match state {
+            RolloutState::Running { phase } => phase.min(spec.phases.len() as u32 - 1),
+            _ => 0,
+        };
+        let state = match state {
+            RolloutState::Running { .. } => RolloutState::Running { phase },
+            other => other,
+        };
+        let deployments = deployments.into_iter().map(|(n, (verdict, ago_s, reverted))| {
+            (id(n), Deployment {
+                release: spec.release,
+                ordered_s: NOW_S - ago_s,
+                phase: 0,
+                previous: [Previous::Unknown, Previous::Nothing, Previous::Release(digest(0))][n % 3],
+                verdict,
+                verdict_s: NOW_S - ago_s / 2,
+                reverted,
+            })
+        }).collect();
+        RolloutFacts { id: id_of, spec, state, deployments }
+    }
+}
+
+fn any_input() -> impl Strategy<Value = Input> {
+    let devices: Vec<_> = (0..12).map(any_device).collect();
+    let rollouts: Vec<_> = (1..5).map(any_rollout).collect();
+    let listening = prop_oneof![4 => (0u64..4000).prop_map(|s| Some(NOW_S - s)), 1 => Just(None)];
+    (devices, rollouts, 0usize..=12, 1usize..=4, listening).prop_map(
+        |(mut devices, mut rollouts, n, m, listening_since_s)| {
+            devices.truncate(n);
+            rollouts.truncate(m);
+            Input { devices, rollouts, listening_since_s, ..input(0, vec![]) }
+        },
+    )
+}
+
+fn in_flight(rollout: &RolloutFacts) -> usize {
+    rollout.deployments.values().filter(|d| d.verdict.is_none()).count()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(600))]
+
+    #[test]
+    fn every_plan_is_sane_and_final(world in any_input()) {
+        let made = plan(&world);
+        prop_assert_eq!(check(&world, &made), Ok(()));
+        prop_assert_eq!(&made, &plan(&world), "same input, same plan");
+        let mut after = world.clone();
+        apply(&mut after, &made);
+        let again = plan(&after);
+        prop_assert_eq!(&again.orders, &[]);
+        prop_assert_eq!(&again.changes, &[]);
+        for rollout in &after.rollouts {
+            let before = world.rollouts.iter().find(|r| r.id == rollout.id).unwrap();
+            let max = rollout.spec.max_unavailable.bound_of(world.devices.len() + 14);
+            prop_assert!(in_flight(rollout) <= max.max(in_flight(before)));
+            if !matches!(before.state, RolloutState::Running { .. }) {
+                prop_assert_eq!(rollout.deployments.len(), before.deployments.len());
+            }
+        }
+    }
+
+    #[test]
+    fn the_order_of_devices_and_rollouts_is_irrelevant(world in any_input(), seed in any::<u64>()) {
+        let mut shuffled = world.clone();
+        let mut random = fastrand::Rng::with_seed(seed);
+        random.shuffle(&mut shuffled.devices);
+        random.shuffle(&mut shuffled.rollouts);
+        random.shuffle(&mut shuffled.releases);
+        prop_assert_eq!(plan(&world), plan(&shuffled));
+    }
+
+    /// A whole life: devices answer, fall silent and come back, join and leave; whatever
+    /// happens, bounds hold and what is over stays over.
+    #[test]
+    fn a_life_of_rollouts_keeps_every_bound(seed in any::<u64>(), specs in prop::collection::vec(any_spec(), 1..4)) {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let mut world = input(10, Vec::new());
+        let mut over: BTreeMap<u64, usize> = BTreeMap::new();
+        for tick in 0..60u64 {
+            if let Some(spec) = specs.get(tick as usize / 15).filter(|_| tick % 15 == 0) {
+                world.rollouts.extend(input(0, vec![(tick + 1, spec.clone())]).rollouts);
+            }
+            live(&mut world, &mut random);
+            let before = world.clone();
+            go(&mut world);
+            for (rollout, old) in world.rollouts.iter().zip(&before.rollouts) {
+                let offered = rollout.deployments.len();
+                if !rollout.state.is_open() {
+                    prop_assert_eq!(*over.entry(rollout.id).or_insert(offered), offered);
+                }
+                if offered > old.deployments.len() {
+                    let total = world.devices.len() + offered;
+                    let max = rollout.spec.max_unavailable.bound_of(total);
+                    prop_assert!(in_flight(rollout) <= max);
+                    prop_assert!(before.listening_since_s.is_some());
+                }
+            }
+        }
+    }
+}
+
+/// One step of random life.
+fn live(world: &mut Input, random: &mut fastrand::Rng) {
+    world.now_s += random.u64(0..300);
+    let now_s = world.now_s;
+    if random.u8(..10) == 0 {
+        world.listening_since_s = if random.bool() { Some(now_s) } else { None };
+    }
+    for device in &mut world.devices {
+        match random.u8(..12) {
+            0 => device.online = false,
+            1..=3 => device.online = true,
+            _ => {}
+        }
+        if device.online {
+            device.heard_s = Some(now_s);
+        }
+    }
+    for rollout in &mut world.rollouts {
+        for (id, deployment) in &mut rollout.deployments {
+            let Some(device) = world.devices.iter_mut().find(|d| d.id == *id) else { continue };
+            if !device.online || deployment.verdict.is_some() || random.bool() {
+                continue;
+            }
+            let good = random.u8(..8) > 0;
+            deployment.verdict =
+                Some(if good { Verdict::Confirmed } else { Verdict::Failed(Reason::LoadFailed) });
+            deployment.verdict_s = now_s;
+            let facts = device.models.get_mut(&rollout.spec.model).unwrap();
+            facts.reported = true;
+            facts.running = if good { Some(deployment.release) } else { facts.running };
+        }
+        match random.u8(..40) {
+            0 if rollout.state.is_open() => rollout.state = RolloutState::Aborted,
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,284 @@
+//! The one task that owns the fleet: commands in by channel, effects out to the link.
+//!
+//! It is a thread of its own because the core is synchronous and waits for the disk at
+//! every change. Whoever asks hears the answer after the change is durable. The planner
+//! runs after every command at once, and after reports at most ten times a second, so
+//! that a thousand devices that report together cost ten plans and not a thousand.
+
+use std::collections::BTreeMap;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use ed25519_dalek::SigningKey;
+use fleetway_controller::clock;
+use fleetway_controller::fleet::{Effect, Fleet};
+use fleetway_link::{Link as _, LinkHandle, Outgoing};
+use fleetway_protocol::envelope::{self, Context, Envelope};
+use fleetway_protocol::ids::{DeviceId, Generation};
+use fleetway_protocol::limits::ENVELOPE_BYTES_MAX;
+use fleetway_protocol::topics::Topic;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{MissedTickBehavior, interval};
+use tracing::{debug, error, info, warn};
+
+use super::inbox::Report;
+use super::pump::{Order as PumpOrder, Pump};
+use crate::api::failure::Failure;
+
+/// Commands and reports that may wait. When it is full the link stops reading, and the
+/// broker's flow control holds the rest back.
+const INBOX: usize = 1024;
+/// Between two runs of the planner for reports.
+const TICK: Duration = Duration::from_millis(100);
+/// Between two runs of the planner when nothing happens.
+const TICK_IDLE_MS: u64 = 1_000;
+
+type Job = Box<dyn FnOnce(&mut Fleet, u64) + Send>;
+
+enum Input {
+    Job(Job),
+    Report(Box<Report>),
+    Link(bool),
+    Tick,
+    Stop,
+}
+
+/// How the rest of the controller reaches the fleet.
+#[derive(Clone)]
+pub(crate) struct Core {
+    inputs: mpsc::Sender<Input>,
+}
+
+/// What the core's thread needs besides the fleet.
+pub(super) struct Outward {
+    /// The link that orders leave by.
+    pub(super) link: LinkHandle,
+    /// Root of all topics.
+    pub(super) root: String,
+    /// Signs orders.
+    pub(super) director: SigningKey,
+    /// Seeds and clears model bytes.
+    pub(super) pump: Pump,
+}
+
+impl Core {
+    /// Starts the thread and its ticker.
+    pub(super) fn start(fleet: Fleet, outward: Outward) -> std::io::Result<(Self, JoinHandle<()>)> {
+        let (inputs, inbox) = mpsc::channel(INBOX);
+        let worker = Worker {
+            fleet,
+            outward,
+            unsent: BTreeMap::new(),
+            dirty: true,
+            ticked_ms: 0,
+            last_error: String::new(),
+            greeted: false,
+        };
+        let thread = std::thread::Builder::new()
+            .name("fleet-core".into())
+            .spawn(move || worker.run(inbox))?;
+        let ticks = inputs.clone();
+        tokio::spawn(async move {
+            let mut every = interval(TICK);
+            every.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            loop {
+                every.tick().await;
+                // A full inbox runs the planner soon enough by itself.
+                if let Err(mpsc::error::TrySendError::Closed(_)) = ticks.try_send(Input::Tick) {
+                    return;
+                }
+            }
+        });
+        Ok((Self { inputs }, thread))
+    }
+
+    /// Runs `question` on the fleet; the planner has run when this returns, if it changed
+    /// anything.
+    pub(crate) async fn ask<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&mut Fleet, u64) -> T + Send + 'static,
+    ) -> Result<T, Failure> {
+        let (reply, answer) = oneshot::channel();
+        let job: Job = Box::new(move |fleet, now_s| {
+            // Whoever asked may have given up; the change stands.
+            let _ = reply.send(question(fleet, now_s));
+        });
+        let gone = || Failure::unreachable("the controller is shutting down").mend("start it again");
+        self.inputs.send(Input::Job(job)).await.map_err(|_| gone())?;
+        answer.await.map_err(|_| gone())
+    }
+
+    /// Hands a device's report in.
+    pub(super) async fn report(&self, report: Report) {
+        let _ = self.inputs.send(Input::Report(Box::new(report))).await;
+    }
+
+    /// Says whether we are connected.
+    pub(super) async fn link(&self, up: bool) {
+        let _ = self.inputs.send(Input::Link(up)).await;
+    }
+
+    /// Ends the thread after what is in its inbox.
+    pub(super) async fn stop(&self) {
+        let _ = self.inputs.send(Input::Stop).await;
+    }
+}
+
+struct Worker {
+    fleet: Fleet,
+    outward: Outward,
+    /// Orders that the outbox did not take; the newest per device.
+    unsent: BTreeMap<DeviceId, (Generation, Outgoing)>,
+    /// Something was reported since the planner ran.
+    dirty: bool,
+    ticked_ms: u64,
+    last_error: String,
+    /// The broker was told once what it need not hold.
+    greeted: bool,
+}
+
+impl Worker {
+    fn run(mut self, mut inbox: mpsc::Receiver<Input>) {
+        while let Some(input) = inbox.blocking_recv() {
+            match input {
+                Input::Job(job) => {
+                    job(&mut self.fleet, clock::now_s());
+                    self.tick();
+                }
+                Input::Report(report) => self.take(&report),
+                Input::Link(up) => self.link(up),
+                Input::Tick => {
+                    let idle_ms = clock::now_ms().saturating_sub(self.ticked_ms);
+                    if self.dirty || idle_ms >= TICK_IDLE_MS {
+                        self.tick();
+                    }
+                }
+                Input::Stop => break,
+            }
+            self.carry_out();
+        }
+        debug!("the fleet's thread ends");
+    }
+
+    fn take(&mut self, report: &Report) {
+        let now_s = clock::now_s();
+        let fleet = &mut self.fleet;
+        let taken = match report {
+            Report::Presence(id, presence) => fleet.handle_presence(now_s, id, presence),
+            Report::State(id, model, state) => fleet.handle_state(now_s, id, model, state),
+            Report::Ack(id, ack) => fleet.handle_ack(now_s, id, ack),
+            Report::Telemetry(id, model, telemetry) => {
+                fleet.handle_telemetry(now_s, id, model, telemetry);
+                return;
+            }
+        };
+        self.dirty = true;
+        self.note(taken);
+    }
+
+    fn link(&mut self, up: bool) {
+        self.fleet.handle_link(clock::now_s(), up);
+        self.dirty = true;
+        if up {
+            self.unsent.clear();
+            self.fleet.resend_all();
+            self.carry_out();
+            if !std::mem::replace(&mut self.greeted, true) {
+                self.outward.pump.tell_blocking(PumpOrder::ClearRest);
+            }
+        }
+    }
+
+    fn tick(&mut self) {
+        self.ticked_ms = clock::now_ms();
+        self.dirty = false;
+        let ticked = self.fleet.tick(clock::now_s());
+        self.note(ticked);
+    }
+
+    /// An error that repeats itself is told once.
+    fn note(&mut self, result: Result<(), fleetway_controller::fleet::FleetError>) {
+        match result {
+            Ok(()) if self.last_error.is_empty() => {}
+            Ok(()) => {
+                info!("the store works again");
+                self.last_error.clear();
+            }
+            Err(failed) => {
+                let text = crate::api::failure::chain(&failed);
+                if text != self.last_error {
+                    error!("{text}");
+                    self.last_error = text;
+                }
+            }
+        }
+    }
+
+    fn carry_out(&mut self) {
+        while let Some(effect) = self.fleet.poll_effect() {
+            match effect {
+                Effect::Seed(digest) => self.outward.pump.tell_blocking(PumpOrder::Seed(digest)),
+                Effect::Unseed(digest) => {
+                    self.outward.pump.tell_blocking(PumpOrder::Unseed(digest));
+                }
+                Effect::SendOrder { device, payload, generation } => {
+                    self.send(device, &payload, generation);
+                }
+                Effect::ClearOrder(device) => {
+                    let topic = Topic::Order(device.clone()).text(&self.outward.root).to_string();
+                    let clear = Outgoing::new(topic, bytes::Bytes::new()).retained();
+                    self.publish(device, 0, clear);
+                }
+            }
+        }
+        for (device, (generation, message)) in std::mem::take(&mut self.unsent) {
+            self.publish(device, generation, message);
+        }
+    }
+
+    fn send(&mut self, device: DeviceId, payload: &[u8], generation: Generation) {
+        match sealed(&self.outward.director, payload) {
+            Some(envelope) => {
+                debug!(%device, generation, "order");
+                let topic = Topic::Order(device.clone()).text(&self.outward.root).to_string();
+                self.publish(device, generation, Outgoing::new(topic, envelope).retained());
+            }
+            None => error!(%device, generation, "an order does not fit its envelope: a bug"),
+        }
+    }
+
+    fn publish(&mut self, device: DeviceId, generation: Generation, message: Outgoing) {
+        if let Err(refused) = self.outward.link.publish(message.clone()) {
+            if self.unsent.is_empty() {
+                warn!(%refused, "orders wait for room in the outbox");
+            }
+            self.unsent.insert(device, (generation, message));
+        } else {
+            self.unsent.remove(&device);
+        }
+    }
+}
+
+/// `payload` in an envelope with the director's signature.
+fn sealed(director: &SigningKey, payload: &[u8]) -> Option<Vec<u8>> {
+    let mut envelope = Envelope::new(payload);
+    envelope.push(envelope::sign(director, Context::Order, payload)).ok()?;
+    let mut buf = vec![0; ENVELOPE_BYTES_MAX];
+    envelope.encode(&mut buf).ok().map(<[u8]>::to_vec)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use fleetway_protocol::envelope::{Authority, PublicKey};
+
+    #[test]
+    fn orders_open_for_the_director_only() {
+        let key = SigningKey::from_bytes(&[7; 32]);
+        let bytes = sealed(&key, b"order").unwrap();
+        let envelope = Envelope::decode(&bytes).unwrap();
+        let authority = Authority::new(&[PublicKey::of(&key)], 1).unwrap();
+        assert_eq!(envelope.open(&authority, Context::Order), Ok(&b"order"[..]));
+        assert!(envelope.open(&authority, Context::Manifest).is_err());
+    }
+}

@@ -1,0 +1,323 @@
+//! `fleetway serve`: everything that runs, put together and taken apart in order.
+//!
+//! ```text
+//! unix socket ── api ──> core (one thread: the fleet) ──> link ──> broker ──> devices
+//!                          ^                    └─> pump ─> blobs link ──^
+//!                          └──────── inbox <── link <── devices
+//! ```
+//!
+//! Read in this order: this page; `connect` (broker and links); `inbox` (what devices say);
+//! [`core`] (the fleet's thread); `blobs`, `pieces`, `queue`, `pump` (model bytes).
+
+pub(crate) mod blobs;
+pub(crate) mod connect;
+pub(crate) mod core;
+pub(crate) mod inbox;
+pub(crate) mod pieces;
+mod pump;
+mod queue;
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use fleetway_controller::broker::{Broker as _, LocalBroker};
+use fleetway_controller::fleet::Fleet;
+use fleetway_controller::store::{Opened as StoreOpened, SledStore, Store};
+use fleetway_controller::{clock, keys};
+use fleetway_link::{Link as _, LinkHandle};
+use fleetway_protocol::envelope::Authority;
+use fleetway_protocol::ids::Digest;
+use fleetway_protocol::manifest::Manifest;
+use tokio::net::UnixListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::timeout;
+use tracing::{error, info, warn};
+
+use crate::api::client::{SOCKET_PATH_BYTES_MAX, socket_path};
+use crate::api::failure::{Failure, Kind};
+use crate::api::types::{BlobsView, BrokerView, LinkView, RunFile};
+use crate::api::view::failed;
+use crate::cli::files::{self, Layout, PUBLIC};
+use crate::cli::output::talk;
+use crate::config::Config;
+use blobs::BlobStore;
+use core::{Core, Outward};
+use inbox::Watch;
+use pump::{Order, Published, Pump};
+
+/// What is in the outbox gets this long at the end.
+const DRAIN: Duration = Duration::from_secs(1);
+/// Requests that are being answered get this long at the end.
+const API_DRAIN: Duration = Duration::from_secs(2);
+
+/// What the API needs of the running controller.
+#[derive(Clone)]
+pub(crate) struct Running {
+    /// The fleet.
+    pub(crate) core: Core,
+    /// Model bytes on disk.
+    pub(crate) blobs: Arc<BlobStore>,
+    /// Who may sign releases.
+    pub(crate) release_authority: Authority,
+    /// Where everything is.
+    pub(crate) layout: Layout,
+    /// Since when, Unix seconds.
+    pub(crate) started_s: u64,
+    watch: Watch,
+    pump: Pump,
+    link: LinkHandle,
+    local: Arc<Mutex<Option<LocalBroker>>>,
+    broker_url: String,
+    embedded: bool,
+}
+
+impl Running {
+    /// Makes a published release's pieces available.
+    pub(crate) async fn learn(&self, digest: Digest, envelope: Vec<u8>, manifest: Manifest) {
+        let published = Published { digest, envelope: envelope.into(), manifest };
+        self.pump.tell(Order::Learn(Box::new(published))).await;
+    }
+
+    /// The state of the link and its counters.
+    pub(crate) fn link(&self) -> LinkView {
+        let stats = self.link.stats();
+        LinkView {
+            connects: stats.connects,
+            outbox_messages: stats.outbox_messages as u64,
+            messages_in: stats.messages_in,
+            messages_out: stats.messages_out,
+            bytes_in: stats.bytes_in,
+            bytes_out: stats.bytes_out,
+            ..self.watch.link()
+        }
+    }
+
+    /// The broker.
+    pub(crate) fn broker(&self) -> BrokerView {
+        let local = self.local.lock().unwrap_or_else(PoisonError::into_inner);
+        BrokerView {
+            kind: if self.embedded { "embedded" } else { "external" }.into(),
+            url: self.broker_url.clone(),
+            sessions: local.as_ref().map(|local| local.acceptor().sessions().len() as u64),
+        }
+    }
+
+    /// Model bytes on their way.
+    pub(crate) fn blobs_view(&self) -> BlobsView {
+        self.pump.snapshot()
+    }
+
+    /// Messages that could not be read, by device.
+    pub(crate) fn bad_messages(&self) -> std::collections::BTreeMap<String, u64> {
+        self.watch.bad()
+    }
+}
+
+/// The fleet of a data directory, whose lock we hold.
+pub(crate) struct Opened {
+    /// The fleet.
+    pub(crate) fleet: Fleet,
+    /// Who may sign releases.
+    pub(crate) release_authority: Authority,
+    /// Holds the lock as long as it lives.
+    store: Arc<dyn Store>,
+}
+
+/// Opens the fleet of a data directory; refuses if a controller runs on it.
+pub(crate) fn open_fleet(data: &Path, config: &Config) -> Result<Opened, Failure> {
+    let mut release_keys = Vec::new();
+    for path in &config.trust.release_keys {
+        let key = keys::load_public(&data.join(path)).map_err(|e| failed(e.kind(), &e))?;
+        release_keys.push(key);
+    }
+    let release_authority = Authority::new(&release_keys, config.trust.release_threshold)
+        .map_err(|error| {
+            Failure::trust(format!("release_keys in fleetway.toml: {error}"))
+                .mend("correct the section [trust]")
+        })?;
+    let (store, how) = SledStore::open(data).map_err(|e| failed(e.kind(), &e))?;
+    match how {
+        StoreOpened::New | StoreOpened::Clean => {}
+        StoreOpened::WithoutSnapshots { snapshots, why } => {
+            warn!(%why, kept = %snapshots.display(), "the store opened without its snapshots");
+        }
+        StoreOpened::Rebuilt { kept, why } => {
+            error!(%why, kept = %kept.display(), "the store did not open and was begun anew; restore a backup, or publish and add devices again");
+        }
+    }
+    let store: Arc<dyn Store> = Arc::new(store);
+    let fleet = Fleet::open(store.clone(), release_authority.clone(), clock::now_s())
+        .map_err(|e| failed(e.kind(), &e))?;
+    Ok(Opened { fleet, release_authority, store })
+}
+
+/// Runs the controller of a data directory until it is asked to stop.
+pub(crate) async fn run(data: &Path) -> Result<(), Failure> {
+    let config = Config::load(data)?;
+    let layout = Layout::new(data);
+    let opened = tokio::task::block_in_place(|| open_fleet(data, &config))?;
+    let store = opened.store.clone();
+    let (running, parts) = start(&config, &layout, opened).await?;
+    let served = serve_api(&running).await;
+    stop(&running, parts).await;
+    // Whoever waits for the lock may start now.
+    drop(store);
+    served
+}
+
+/// What has to be ended one by one.
+struct Parts {
+    thread: JoinHandle<()>,
+    blob_link: Option<LinkHandle>,
+}
+
+async fn start(
+    config: &Config,
+    layout: &Layout,
+    opened: Opened,
+) -> Result<(Running, Parts), Failure> {
+    let director = keys::load(&layout.director_key()).map_err(|e| failed(e.kind(), &e))?;
+    let blobs = BlobStore::open(layout.root())
+        .map_err(|error| Failure::from_error("model bytes", &error))?;
+    let blobs = Arc::new(blobs);
+    let ca = connect::load_ca(layout)?;
+    let side = connect::broker(config, layout, &ca).await?;
+    let ((link, events), blobs_connection) = connect::links(config, layout, &ca, &side)?;
+    let (blob_link, blob_events) = blobs_connection.unzip();
+
+    let root = config.root.clone();
+    let pump_link = blob_link.clone().unwrap_or_else(|| link.clone());
+    let bytes_max = config.blobs.bytes_in_flight_max;
+    let pump = Pump::start(pump_link, root.clone(), blobs.clone(), bytes_max);
+    for release in published(&opened.fleet) {
+        pump.tell(Order::Learn(Box::new(release))).await;
+    }
+    let outward = Outward { link: link.clone(), root: root.clone(), director, pump: pump.clone() };
+    let (core, thread) = Core::start(opened.fleet, outward)
+        .map_err(|error| Failure::from_error("cannot start the fleet's thread", &error))?;
+    let running = Running {
+        core,
+        blobs,
+        release_authority: opened.release_authority,
+        layout: layout.clone(),
+        started_s: clock::now_s(),
+        watch: Watch::default(),
+        pump,
+        link,
+        embedded: side.local.is_some(),
+        broker_url: side.advertised.to_string(),
+        local: Arc::new(Mutex::new(side.local)),
+    };
+    tokio::spawn(inbox::run(events, root, running.clone(), blob_link.is_none()));
+    if let Some(events) = blob_events {
+        tokio::spawn(inbox::run_blobs(events, running.pump.clone()));
+    }
+    Ok((running, Parts { thread, blob_link }))
+}
+
+/// Ends everything, in the order in which it depends on each other.
+async fn stop(running: &Running, parts: Parts) {
+    info!("stopping");
+    running.core.stop().await;
+    // A thread that hangs on a dead disk must not keep the process; what counts is durable.
+    let joined = tokio::task::spawn_blocking(move || parts.thread.join());
+    if timeout(DRAIN, joined).await.is_err() {
+        warn!("the fleet's thread did not end in time");
+    }
+    let unsent = running.link.shutdown(DRAIN).await;
+    if unsent > 0 {
+        info!(unsent, "messages were left; they are given again at the next start");
+    }
+    if let Some(link) = parts.blob_link {
+        link.shutdown(Duration::ZERO).await;
+    }
+    let local = running.local.lock().unwrap_or_else(PoisonError::into_inner).take();
+    if let Some(local) = local {
+        Box::new(local).shutdown().await;
+    }
+}
+
+/// Published releases with the bytes that devices get.
+fn published(fleet: &Fleet) -> Vec<Published> {
+    let with_envelope = |release: fleetway_controller::fleet::ReleaseView| {
+        let envelope = fleet.release_envelope(&release.digest)?.to_vec().into();
+        Some(Published { digest: release.digest, envelope, manifest: release.manifest })
+    };
+    fleet.releases().into_iter().filter_map(with_envelope).collect()
+}
+
+/// Answers the operator until a signal comes.
+async fn serve_api(running: &Running) -> Result<(), Failure> {
+    let layout = &running.layout;
+    let socket = socket_path(layout.root());
+    let listener = bind(&socket)?;
+    let run_file = RunFile {
+        pid: std::process::id(),
+        broker: running.broker_url.clone(),
+        api: socket.display().to_string(),
+        started_s: running.started_s,
+    };
+    let text = serde_json::to_string_pretty(&run_file)
+        .map_err(|error| Failure::from_error("run.json", &error))?;
+    let signals = (|| Ok((signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?)))();
+    let (mut interrupt, mut terminate) = signals
+        .map_err(|error: std::io::Error| Failure::from_error("cannot wait for signals", &error))?;
+    files::write(&layout.run_file(), PUBLIC, text.as_bytes())?;
+    talk(format!(
+        "ready: broker {}, api {}, pid {}",
+        run_file.broker, run_file.api, run_file.pid
+    ));
+
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let router = crate::api::server::router(running.clone());
+    let server = axum::serve(listener, router).with_graceful_shutdown(async {
+        // Dropped or sent: both mean stop.
+        let _ = stopped.await;
+    });
+    let mut server = tokio::spawn(server.into_future());
+    let ended = tokio::select! {
+        _ = interrupt.recv() => Ok(()),
+        _ = terminate.recv() => Ok(()),
+        ended = &mut server => match ended {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(Failure::from_error("the API ended", &error)),
+            Err(error) => Err(Failure::from_error("the API ended", &error)),
+        },
+    };
+    drop(stop);
+    if !server.is_finished() && timeout(API_DRAIN, &mut server).await.is_err() {
+        server.abort();
+    }
+    for path in [socket, layout.run_file()] {
+        if let Err(error) = std::fs::remove_file(&path) {
+            warn!(%error, path = %path.display(), "not removed");
+        }
+    }
+    ended
+}
+
+/// Binds the API's socket. We hold the directory's lock, so one that is there is a leftover.
+fn bind(socket: &Path) -> Result<UnixListener, Failure> {
+    use std::os::unix::fs::PermissionsExt as _;
+    let bytes = socket.as_os_str().len();
+    if bytes > SOCKET_PATH_BYTES_MAX {
+        return Err(Failure::new(
+            Kind::Usage,
+            format!("the path of the API's socket has {bytes} bytes, at most {SOCKET_PATH_BYTES_MAX} are allowed"),
+        )
+        .mend("use a data directory with a shorter path"));
+    }
+    match std::fs::remove_file(socket) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            return Err(Failure::file("remove", socket, &error));
+        }
+        _ => {}
+    }
+    let bound = UnixListener::bind(socket).and_then(|listener| {
+        std::fs::set_permissions(socket, std::fs::Permissions::from_mode(0o600))?;
+        Ok(listener)
+    });
+    bound.map_err(|error| Failure::file("listen on", socket, &error))
+}

@@ -1,0 +1,110 @@
+//! `cargo xtask`: the project's verbs, the same for people and for CI.
+//!
+//! Light on purpose (it is built before anything else, in seconds): it finds out what is
+//! missing, calls cargo, and says in the end what happened. What it starts runs in the
+//! terminal's process group, or takes this process's place, so that Ctrl-C reaches it.
+//!
+//! Read in this order: [`needs`] (what a machine must have), [`cargo`] (how cargo is
+//! called), [`test`], [`lint`], and [`run`] (demo, bench, sim, soak).
+
+mod cargo;
+mod lint;
+mod needs;
+mod run;
+mod test;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+
+/// The project's verbs.
+#[derive(Debug, Parser)]
+#[command(
+    name = "cargo xtask",
+    bin_name = "cargo xtask",
+    about = "The project's verbs: show it, test it, measure it.",
+    after_help = "A newcomer runs `cargo xtask demo`, then `cargo xtask test`.",
+    disable_help_subcommand = true,
+    max_term_width = 100
+)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Watch a fleet of eight take a model, take a better one, refuse a bad one and keep working
+    Demo {
+        /// Leave the fleet up afterwards, to play with
+        #[arg(long)]
+        stay: bool,
+    },
+    /// Install what the tests need, build everything, run all tests
+    #[command(after_help = "Examples:\n  cargo xtask test\n  cargo xtask test -p fleetway-protocol\n  cargo xtask test --test e2e_rollout -- --nocapture")]
+    Test {
+        /// Passed on to `cargo test`; without any, the whole workspace is tested
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGS")]
+        args: Vec<String>,
+    },
+    /// Measure memory, sizes, times and bytes on the wire with real processes
+    Bench(BenchArgs),
+    /// Run the simulated world on many seeds
+    Sim(SimArgs),
+    /// Kill processes at random moments, with fresh seeds, for as long as you like
+    Soak {
+        /// For how long, in minutes
+        #[arg(long, value_name = "N", default_value_t = 60)]
+        minutes: u64,
+    },
+    /// Check format, clippy, documentation, licences, and that the protocol builds without std
+    Lint,
+}
+
+#[derive(Debug, Args)]
+struct BenchArgs {
+    /// Write the figures there too, as one flat JSON object
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Do not build the shipped binaries (minutes of link-time optimization); their sizes are left out then
+    #[arg(long)]
+    no_dist: bool,
+    /// Measure these only: memory, cold-start, swap, rollback, wire, confirm-8, confirm-100
+    #[arg(value_name = "WHAT")]
+    only: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+struct SimArgs {
+    /// Number of seeds
+    #[arg(long, value_name = "N", default_value_t = 1000)]
+    seeds: u64,
+    /// This seed alone, with its story
+    #[arg(long, value_name = "N", conflicts_with = "seeds")]
+    seed: Option<u64>,
+}
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().verb {
+        Verb::Demo { stay } => run::demo(stay),
+        Verb::Test { args } => test::test(&args),
+        Verb::Bench(args) => run::bench(args.json.as_deref(), args.no_dist, &args.only),
+        Verb::Sim(args) => run::sim(args.seeds, args.seed),
+        Verb::Soak { minutes } => run::soak(Duration::from_secs(minutes * 60)),
+        Verb::Lint => lint::lint(),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("\nerror: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// A heading, so that a long log can be scanned.
+fn say(text: &str) {
+    eprintln!("\n== {text}");
+}

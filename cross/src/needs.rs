@@ -1,0 +1,130 @@
+//! What a machine must have beyond Rust and a C compiler, and how it gets it.
+//!
+//! Installed when that is allowed (root, or `sudo` that asks for no password), else named
+//! with the command that installs it. Nothing that is missing is skipped.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::cargo;
+
+/// The Debian package with the second broker of the end-to-end tests.
+const MOSQUITTO: &str = "mosquitto";
+/// Where Debian puts daemons, which is not in everybody's path.
+const DAEMON_DIRS: [&str; 3] = ["/usr/sbin", "/usr/local/sbin", "/sbin"];
+
+/// Everything that `cargo xtask test` needs.
+pub(crate) fn for_tests() -> Result<()> {
+    let mut missing = Vec::new();
+    for need in [mosquitto(), bare_target()] {
+        if let Err(error) = need {
+            missing.push(format!("- {error:#}"));
+        }
+    }
+    if !missing.is_empty() {
+        bail!("the tests need what this machine does not have:\n{}", missing.join("\n"));
+    }
+    Ok(())
+}
+
+/// A program in the path, or where daemons are.
+pub(crate) fn find(program: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let dirs = std::env::split_paths(&path).chain(DAEMON_DIRS.iter().map(PathBuf::from));
+    dirs.map(|dir| dir.join(program)).find(|file| file.is_file())
+}
+
+fn mosquitto() -> Result<()> {
+    if find(MOSQUITTO).is_some() {
+        return Ok(());
+    }
+    let how = "mosquitto (Debian package `mosquitto`; `apt-get install mosquitto`, or \
+               your system's package of that name)";
+    if find("apt-get").is_none() {
+        bail!("{how}");
+    }
+    let Some(rights) = rights() else {
+        bail!("{how}; this user may not install it: run `sudo apt-get install mosquitto`");
+    };
+    crate::say("installing mosquitto, the second broker of the end-to-end tests");
+    apt(rights, &["update"]).context(how)?;
+    apt(rights, &["install", "--yes", "--no-install-recommends", MOSQUITTO]).context(how)?;
+    if find(MOSQUITTO).is_none() {
+        bail!("{how}; apt-get installed it, but there is no such program");
+    }
+    Ok(())
+}
+
+#[derive(Clone, Copy)]
+enum Rights {
+    Root,
+    Sudo,
+}
+
+/// How packages may be installed without asking anybody.
+fn rights() -> Option<Rights> {
+    let quiet = |program: &str, args: &[&str]| {
+        let mut command = Command::new(program);
+        command.args(args).stdin(Stdio::null()).stderr(Stdio::null()).output().ok()
+    };
+    let id = quiet("id", &["-u"])?;
+    if id.stdout.trim_ascii() == b"0" {
+        return Some(Rights::Root);
+    }
+    quiet("sudo", &["-n", "true"]).filter(|o| o.status.success()).map(|_| Rights::Sudo)
+}
+
+fn apt(rights: Rights, args: &[&str]) -> Result<()> {
+    let mut command = match rights {
+        Rights::Root => Command::new("apt-get"),
+        Rights::Sudo => {
+            let mut command = Command::new("sudo");
+            command.args(["-n", "apt-get"]);
+            command
+        }
+    };
+    // Another apt-get at work is waited for; a question would wait for ever.
+    command.args(["-o", "DPkg::Lock::Timeout=120", "-q"]);
+    cargo::run(command.args(args).env("DEBIAN_FRONTEND", "noninteractive"))
+}
+
+/// The target without an operating system: that the protocol builds for it is a promise.
+pub(crate) fn bare_target() -> Result<()> {
+    if has_bare_target() {
+        return Ok(());
+    }
+    let target = cargo::BARE_TARGET;
+    let how = format!("the Rust target {target} (`rustup target add {target}`)");
+    if find("rustup").is_none() {
+        bail!("{how}; there is no rustup here, so get it the way you got Rust");
+    }
+    crate::say(&format!("installing the Rust target {target}"));
+    rustup(&["target", "add", target]).context(how)
+}
+
+/// rustup for the toolchain that this workspace names.
+pub(crate) fn rustup(args: &[&str]) -> Result<()> {
+    // Inside a rustup proxy this names the toolchain; the file at the root must win.
+    cargo::run(Command::new("rustup").args(args).current_dir(cargo::root()))
+}
+
+fn has_bare_target() -> bool {
+    let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
+    let printed = Command::new(rustc)
+        .args(["--print", "target-libdir", "--target", cargo::BARE_TARGET])
+        .current_dir(cargo::root())
+        .stderr(Stdio::null())
+        .output();
+    let Ok(printed) = printed else { return false };
+    let dir = PathBuf::from(String::from_utf8_lossy(&printed.stdout).trim());
+    let is_core = |name: &OsStr| name.to_string_lossy().starts_with("libcore-");
+    files(&dir).iter().filter_map(|file| file.file_name()).any(is_core)
+}
+
+fn files(dir: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(dir).into_iter().flatten();
+    entries.filter_map(|entry| entry.ok().map(|entry| entry.path())).collect()
+}

@@ -1,0 +1,412 @@
+//! The wire and the disk, byte by byte. Each sample is bytes that an older build wrote, so a
+//! sample that does not decode means: fleets in the field and this build do not understand
+//! each other, or a device forgets what it knew at its next update. Do not correct a sample;
+//! raise `WIRE_VERSION` (or the record's magic), read both, and add the new sample beside it.
+
+#[path = "common/samples.rs"]
+mod samples;
+
+use fleetway_protocol::codec::{self, WIRE_VERSION};
+use fleetway_protocol::envelope::{Context, Envelope, sign};
+use fleetway_protocol::histogram::{BUCKETS, Histogram};
+use fleetway_protocol::ids::{DeviceId, Digest, ModelName, Note, ShortDigest, Version};
+use fleetway_protocol::limits::*;
+use fleetway_protocol::machine::Phase;
+use fleetway_protocol::manifest::{Artifact, GoldenRule, Manifest, Variant, VariantKind};
+use fleetway_protocol::order::{Action, ModelOrder, Order, Policy};
+use fleetway_protocol::reason::Reason;
+use fleetway_protocol::record;
+use fleetway_protocol::report::{
+    Ack, BLOCK_BYTES_MAX, Block, Presence, Progress, Stamp, State, Telemetry, Want,
+};
+use fleetway_protocol::slot::{
+    Ending, Outcome, Poison, ReleaseFacts, Slot, SlotId, SlotState, SlotTable,
+};
+use fleetway_protocol::topics::Piece;
+use fleetway_protocol::trust::Verified;
+use samples::encoded;
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+fn unhex(text: &str) -> Vec<u8> {
+    let digits: String = text.split_whitespace().collect();
+    let byte = |at| u8::from_str_radix(&digits[at..at + 2], 16).expect("hex");
+    (0..digits.len()).step_by(2).map(byte).collect()
+}
+
+/// The golden bytes decode to `value`, and `value` encodes to the golden bytes.
+fn check<T>(value: &T, max: usize, golden: &str)
+where
+    T: serde::Serialize + serde::de::DeserializeOwned + PartialEq + core::fmt::Debug,
+{
+    assert_eq!(hex(&encoded(value)), hex(&unhex(golden)), "encodes to other bytes");
+    assert_eq!(codec::decode::<T>(&unhex(golden), max).as_ref(), Ok(value));
+}
+
+/// Breaks: every signature of the release authority; signed releases could not be read, and
+/// their digests, which orders and slot tables name, would be those of other bytes.
+#[test]
+fn manifest() {
+    check(
+        &samples::manifest(),
+        MANIFEST_BYTES_MAX,
+        "0106646967697473027632ac02020200101010101010101010101010101010101010101010101010 \
+         1010101010101010a08d068080021111111111111111111111111111111111111111111111111111 \
+         11111111111112121212121212121212121212121212121212121212121212121212121212128020 \
+         80800213131313131313131313131313131313131313131313131313131313131313130120202020 \
+         20202020202020202020202020202020202020202020202020202020a08d06808002212121212121 \
+         21212121212121212121212121212121212121212121212121212222222222222222222222222222 \
+         22222222222222222222222222222222222280208080022323232323232323232323232323232323 \
+         2323232323232323232323232323230000803e0100",
+    );
+}
+
+/// Breaks: devices refuse every order of a newer controller, the way back included.
+#[test]
+fn order() {
+    check(
+        &samples::order(),
+        ORDER_BYTES_MAX,
+        "010663616d2d3031ac0280f09dc706c0bfc2c7060155555555555555555555555555555555020664 \
+         69676974739d8e9e25e98034f8c09e752503828c82d359d1806a98822c10c8ebbd265652dd010007 \
+         d8046414904eb607b0ea018008056661636573444444444444444444444444444444444444444444 \
+         4444444444444444444444000108d804641400b607b0ea018008",
+    );
+}
+
+/// Breaks: as above, and the signed message itself (context and SHA-256 of the payload), the
+/// key ids, or Ed25519 by RFC 8032, which makes the same signature every time.
+#[test]
+fn envelope() {
+    let golden = unhex(
+        "011365786163746c79207468657365206279746573016a3803d5f059902a1c6dafbc9ba472924852 \
+         3c96f88dff43be07ae31cc599450ddb6139dfbddc53b7a800ef17125deb4e0277e6d1beea9991843 \
+         9d4297a39cf8461ebb233f56dff30dc629f9be7c0701",
+    );
+    let payload = b"exactly these bytes";
+    let made = samples::sealed(&samples::director_key(), Context::Order, payload);
+    assert_eq!(hex(&made), hex(&golden));
+    let envelope = Envelope::decode(&golden).expect("decodes");
+    let opened = envelope.open(&samples::keyring().director, Context::Order);
+    assert_eq!(opened, Ok(&payload[..]));
+}
+
+/// Breaks: the controller takes devices for gone, or a leftover last will for new.
+#[test]
+fn presence() {
+    check(&samples::presence(), REPORT_BYTES_MAX, "0103ac020105302e312e30ac02");
+}
+
+/// Breaks: rollouts wait for devices whose state nobody can read, and halt.
+#[test]
+fn state() {
+    check(
+        &samples::state(),
+        REPORT_BYTES_MAX,
+        "0103ac02ac0201777777777777777777777777777777777777777777777777777777777777777702 \
+         01888888888888888888888888888888888888888888888888888888888888888805c801010f0166 \
+         66666666666666666666666666666666666666666666666666666666666666070207020100",
+    );
+}
+
+/// Breaks: gates get no numbers; and the meaning of the histogram's buckets.
+#[test]
+fn telemetry() {
+    check(
+        &samples::telemetry(),
+        REPORT_BYTES_MAX,
+        "0103ac02777777777777777777777777777777777777777777777777777777777777777704013500 \
+         00000000000000000000000000000000000000000000000002000000000000000000000000000000 \
+         0000000000000000000000010301000280dac40901",
+    );
+}
+
+/// Breaks: the controller sends an order for ever, because it hears no answer.
+#[test]
+fn ack() {
+    check(
+        &samples::ack(),
+        REPORT_BYTES_MAX,
+        "0103ac02ac02e7c2594d652fdbc7185860c866173764289bf09bcef19775d1acc0502fb157bb0117",
+    );
+}
+
+/// Breaks: devices whose broker keeps no blobs get none from the controller either.
+#[test]
+fn want() {
+    check(&samples::want(), REPORT_BYTES_MAX, "019999999999999999999999999999999903000102ac02");
+}
+
+/// Breaks: as for `want`, the answer to it.
+#[test]
+fn block() {
+    let golden = unhex("019999999999999999999999999999999902ac02056368756e6b");
+    assert_eq!(hex(&encoded(&samples::block())), hex(&golden));
+    assert_eq!(Block::decode(&golden), Ok(samples::block()));
+}
+
+/// Breaks: an updated agent finds no table, takes the device for new, and serves nothing but
+/// the factory model; floor and poison list are forgotten.
+#[test]
+fn slot_table_record() {
+    let golden = unhex(
+        "465752312a00000000000000da000000010201000401bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb \
+         bbbbbbbbbbbbbbbbbbbbbbbbbbbb03020106d8046414904eb607b0ea018008030101cccccccccccc \
+         ccccccccccccccccccccccccccccccccccccccccccccccccccccac02ab020107d8046414904eb607 \
+         b0ea01800801aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa0100 \
+         01000101666666666666666666666666666666666666666666666666666666666666666600010166 \
+         66666666666666666666666666666666666666666666666666666666666666070207ca202bd0",
+    );
+    let mut buf = [0; TABLE_BYTES_MAX];
+    let written = record::write(42, &samples::table(), &mut buf).expect("fits");
+    assert_eq!(hex(written), hex(&golden));
+    assert_eq!(record::read(&golden), Some((42, samples::table())));
+    // Followed by the rest of a flash sector.
+    let sector = [golden, vec![0xff; 100]].concat();
+    assert_eq!(record::read(&sector), Some((42, samples::table())));
+}
+
+/// Breaks: numbers that travel inside the samples above would mean something else.
+#[test]
+fn positions_in_enums() {
+    fn number<T: serde::Serialize>(value: T) -> u8 {
+        encoded(&value)[1]
+    }
+    assert_eq!(WIRE_VERSION, 1);
+    assert_eq!([VariantKind::Onnx, VariantKind::Qnn].map(number), [0, 1]);
+    assert_eq!([Action::Run, Action::Rollback, Action::Remove].map(number), [0, 1, 2]);
+    let phases = [
+        Phase::Idle,
+        Phase::Eligibility,
+        Phase::Download,
+        Phase::Verification,
+        Phase::SelfTest,
+        Phase::Activation,
+        Phase::Probation,
+        Phase::Rollback,
+        Phase::Removal,
+    ];
+    assert_eq!(phases.map(number), [0, 1, 2, 3, 4, 5, 6, 7, 8]);
+    let states = [
+        SlotState::Empty,
+        SlotState::Receiving,
+        SlotState::Verified,
+        SlotState::Trial { tries_left: 0 },
+        SlotState::Confirmed,
+        SlotState::Bad(Reason::Golden),
+    ];
+    assert_eq!(states.map(number), [0, 1, 2, 3, 4, 5]);
+    let endings = [
+        Ending::Confirmed,
+        Ending::Failed(Reason::Golden),
+        Ending::RolledBack(Reason::Golden),
+        Ending::Removed,
+    ];
+    assert_eq!(endings.map(number), [0, 1, 2, 3]);
+    let pieces = [Piece::Release, Piece::ChunkList, Piece::Chunk(0)];
+    assert_eq!(pieces.map(number), [0, 1, 2]);
+}
+
+// --- the largest of each kind fits its bound -------------------------------------------------
+
+const DIGEST: Digest = Digest([0xff; 32]);
+
+fn largest_manifest() -> Manifest {
+    let artifact =
+        Artifact { digest: DIGEST, bytes: u32::MAX, chunk_bytes: u32::MAX, chunk_list: DIGEST };
+    let variant = Variant { kind: VariantKind::Qnn, model: artifact, golden: artifact };
+    Manifest {
+        model: ModelName::new(&"m".repeat(MODEL_NAME_BYTES_MAX)).expect("name"),
+        version: Version::new(&"v".repeat(VERSION_BYTES_MAX)).expect("label"),
+        counter: u64::MAX,
+        min_release: u64::MAX,
+        variants: core::iter::repeat_n(variant, VARIANTS_MAX).collect(),
+        golden: GoldenRule { abs_err_max: f32::MAX, same_top1: true },
+        golden_mismatch_accepted: Some(Note::new(&"n".repeat(NOTE_BYTES_MAX)).expect("note")),
+    }
+}
+
+const POLICY: Policy = Policy {
+    probation_s: u32::MAX,
+    probation_answers: u32::MAX,
+    error_permille_max: u16::MAX,
+    p95_us_max: u32::MAX,
+    collapse_permille_max: u16::MAX,
+    self_test_ms_max: u32::MAX,
+    self_test_mib_max: u32::MAX,
+};
+
+fn largest_order() -> Order {
+    let wish = ModelOrder {
+        model: ModelName::new(&"m".repeat(MODEL_NAME_BYTES_MAX)).expect("name"),
+        release: DIGEST,
+        variant: VariantKind::Qnn,
+        action: Action::Remove,
+        rollout: u64::MAX,
+        policy: POLICY,
+    };
+    Order {
+        device: DeviceId::new(&"d".repeat(DEVICE_ID_BYTES_MAX)).expect("id"),
+        generation: u64::MAX,
+        issued_s: u64::MAX,
+        expires_s: u64::MAX,
+        nonce: Some([0xff; 16]),
+        models: core::iter::repeat_n(wish, MODELS_PER_DEVICE_MAX).collect(),
+    }
+}
+
+const LARGE_STAMP: Stamp = Stamp { epoch: u64::MAX, seq: u64::MAX };
+
+fn largest_outcome() -> Outcome {
+    Outcome { release: DIGEST, rollout: u64::MAX, result: Ending::RolledBack(Reason::Stale) }
+}
+
+fn largest_state() -> State {
+    State {
+        stamp: LARGE_STAMP,
+        generation: u64::MAX,
+        running: Some(DIGEST),
+        phase: Phase::Removal,
+        target: Some(DIGEST),
+        progress: Progress { have: u32::MAX, total: u32::MAX },
+        waiting: Some(Reason::Stale),
+        last: Some(largest_outcome()),
+        floor: u64::MAX,
+        poisoned: u8::MAX,
+        poison_dropped: u32::MAX,
+    }
+}
+
+fn largest_telemetry() -> Telemetry {
+    // Some of the smallest buckets are never counted in, but a hostile device may say so.
+    let counts: heapless::Vec<u32, BUCKETS> = core::iter::repeat_n(u32::MAX, BUCKETS).collect();
+    let latency = codec::decode::<Histogram>(&encoded(&counts), REPORT_BYTES_MAX);
+    let latency = latency.expect("a histogram is its counts");
+    Telemetry {
+        stamp: LARGE_STAMP,
+        requests: u64::MAX,
+        errors: u64::MAX,
+        latency,
+        classes: core::iter::repeat_n(u32::MAX, CLASSES_MAX).collect(),
+        rss_bytes: u64::MAX,
+        dropped: u64::MAX,
+        ..Telemetry::new(DIGEST)
+    }
+}
+
+fn largest_table() -> SlotTable {
+    let facts = ReleaseFacts {
+        digest: DIGEST,
+        counter: u64::MAX,
+        min_release: u64::MAX,
+        variant: VariantKind::Qnn,
+    };
+    let state = SlotState::Bad(Reason::Stale);
+    let slot = Slot { state, release: Some(facts), rollout: u64::MAX, policy: POLICY };
+    let mut table = SlotTable::new(Some(facts));
+    table.version_floor = u64::MAX;
+    table.serving = Some(SlotId::B);
+    table.slots = [slot; 2];
+    (table.removed, table.graceful) = (true, true);
+    let poison = Poison { release: DIGEST, reason: Reason::Stale };
+    table.poison = core::iter::repeat_n(poison, POISON_MAX).collect();
+    table.poison_dropped = u32::MAX;
+    table.last = Some(largest_outcome());
+    table
+}
+
+/// The largest value fits its bound, and not by luck: the bound is at most four times it.
+#[test]
+fn the_largest_of_each_kind_fits_its_bound() {
+    fn check<T>(name: &str, value: &T, max: usize)
+    where
+        T: serde::Serialize + serde::de::DeserializeOwned + PartialEq + core::fmt::Debug,
+    {
+        let bytes = encoded(value);
+        println!("{name}: {} of {max} bytes", bytes.len());
+        assert!(bytes.len() <= max, "{name}: {} of {max} bytes", bytes.len());
+        assert_eq!(codec::decode::<T>(&bytes, max).as_ref(), Ok(value), "{name}");
+    }
+    check("manifest", &largest_manifest(), MANIFEST_BYTES_MAX);
+    check("order", &largest_order(), ORDER_BYTES_MAX);
+    check("state", &largest_state(), REPORT_BYTES_MAX);
+    check("telemetry", &largest_telemetry(), REPORT_BYTES_MAX);
+    let agent = Version::new(&"v".repeat(VERSION_BYTES_MAX)).expect("label");
+    let generation = u64::MAX;
+    let presence = Presence { stamp: LARGE_STAMP, online: true, agent, generation };
+    check("presence", &presence, REPORT_BYTES_MAX);
+    let refused = Some(Reason::Stale);
+    let ack = Ack { stamp: LARGE_STAMP, generation, order: DIGEST, refused };
+    check("ack", &ack, REPORT_BYTES_MAX);
+    let pieces = core::iter::repeat_n(Piece::Chunk(u32::MAX), WANT_PIECES_MAX).collect();
+    check("want", &Want { of: ShortDigest([0xff; 16]), pieces }, REPORT_BYTES_MAX);
+
+    let mut buf = [0; TABLE_BYTES_MAX];
+    let written = record::write(u64::MAX, &largest_table(), &mut buf).expect("fits").len();
+    println!("slot table record: {written} of {TABLE_BYTES_MAX} bytes");
+    assert_eq!(record::read(&buf), Some((u64::MAX, largest_table())));
+}
+
+/// Every bucket of the largest telemetry is in use and saturated.
+#[test]
+fn the_largest_telemetry_is_the_largest() {
+    let latency = largest_telemetry().latency;
+    assert_eq!(latency.count(), BUCKETS as u64 * u64::from(u32::MAX));
+}
+
+#[test]
+fn the_largest_envelope_fits_and_opens_to_a_payload_that_fits() {
+    for (payload_max, context) in
+        [(ORDER_BYTES_MAX, Context::Order), (MANIFEST_BYTES_MAX, Context::Manifest)]
+    {
+        let payload = vec![0xff; payload_max];
+        let mut envelope = Envelope::new(&payload);
+        for seed in 0..SIGNATURES_MAX as u8 {
+            let key = ed25519_dalek::SigningKey::from_bytes(&[seed; 32]);
+            envelope.push(sign(&key, context, &payload)).expect("room");
+        }
+        let mut buf = [0; ENVELOPE_BYTES_MAX];
+        let bytes = envelope.encode(&mut buf).expect("fits");
+        println!("envelope: {} of {ENVELOPE_BYTES_MAX} bytes", bytes.len());
+        assert!(Envelope::decode(bytes).is_ok());
+        // A signed manifest travels in a block too.
+        assert!(bytes.len() <= CHUNK_BYTES_MAX as usize);
+    }
+}
+
+#[test]
+fn the_largest_block_and_chunk_list_fit() {
+    let bytes = vec![0xff; CHUNK_BYTES_MAX as usize];
+    let of = ShortDigest([0xff; 16]);
+    let block = Block { of, piece: Piece::Chunk(u32::MAX), bytes: &bytes };
+    let written = encoded(&block);
+    println!("block: {} of {BLOCK_BYTES_MAX} bytes", written.len());
+    assert_eq!(Block::decode(&written), Ok(block));
+    let largest = Artifact {
+        digest: DIGEST,
+        bytes: ARTIFACT_BYTES_MAX,
+        chunk_bytes: CHUNK_BYTES_MAX,
+        chunk_list: DIGEST,
+    };
+    assert_eq!(largest.check(), Ok(()));
+    assert_eq!(largest.chunk_count() as usize, CHUNKS_MAX);
+    assert!(largest.chunk_list_bytes() <= CHUNK_BYTES_MAX);
+}
+
+#[test]
+fn the_samples_are_what_the_trust_rules_take() {
+    let keyring = samples::keyring();
+    let order = Verified::<Order>::admit(
+        &samples::sealed_order(),
+        &keyring,
+        &samples::device(),
+        299,
+        1_760_000_000,
+    );
+    assert_eq!(order.as_ref().map(Verified::get), Ok(&samples::order()));
+    let wish = samples::model_order();
+    let release = Verified::<Manifest>::admit(&samples::sealed_manifest(), &keyring, &wish, 2);
+    assert_eq!(release.as_ref().map(Verified::get), Ok(&samples::manifest()));
+}

@@ -1,0 +1,205 @@
+//! One value of every kind of message, the same in every run.
+#![allow(dead_code)] // each test binary uses its part
+
+use ed25519_dalek::SigningKey;
+use fleetway_protocol::codec;
+use fleetway_protocol::envelope::{Authority, Context, Envelope, PublicKey, sign};
+use fleetway_protocol::health::Answer;
+use fleetway_protocol::ids::{DeviceId, Digest, ModelName, ShortDigest, Version};
+use fleetway_protocol::limits::ENVELOPE_BYTES_MAX;
+use fleetway_protocol::machine::Phase;
+use fleetway_protocol::manifest::{Artifact, GoldenRule, Manifest, Variant, VariantKind};
+use fleetway_protocol::order::{Action, ModelOrder, Order, Policy};
+use fleetway_protocol::reason::Reason;
+use fleetway_protocol::report::{Ack, Block, Presence, Progress, Stamp, State, Telemetry, Want};
+use fleetway_protocol::slot::{
+    Ending, Outcome, Poison, ReleaseFacts, Slot, SlotId, SlotState, SlotTable,
+};
+use fleetway_protocol::topics::Piece;
+use fleetway_protocol::trust::Keyring;
+
+pub(crate) const STAMP: Stamp = Stamp { epoch: 3, seq: 300 };
+
+pub(crate) fn release_key() -> SigningKey {
+    SigningKey::from_bytes(&[1; 32])
+}
+
+pub(crate) fn director_key() -> SigningKey {
+    SigningKey::from_bytes(&[2; 32])
+}
+
+pub(crate) fn keyring() -> Keyring {
+    let authority = |key: &SigningKey| Authority::new(&[PublicKey::of(key)], 1).expect("sane");
+    Keyring { release: authority(&release_key()), director: authority(&director_key()) }
+}
+
+pub(crate) fn device() -> DeviceId {
+    DeviceId::new("cam-01").expect("id")
+}
+
+fn model() -> ModelName {
+    ModelName::new("digits").expect("name")
+}
+
+pub(crate) fn encoded<T: serde::Serialize>(value: &T) -> Vec<u8> {
+    let mut buf = vec![0; 1 << 17];
+    codec::encode(value, &mut buf).expect("fits").to_vec()
+}
+
+pub(crate) fn sealed(key: &SigningKey, context: Context, payload: &[u8]) -> Vec<u8> {
+    let mut envelope = Envelope::new(payload);
+    envelope.push(sign(key, context, payload)).expect("room");
+    envelope.encode(&mut vec![0; ENVELOPE_BYTES_MAX]).expect("fits").to_vec()
+}
+
+fn artifact(seed: u8, bytes: u32) -> Artifact {
+    Artifact {
+        digest: Digest([seed; 32]),
+        bytes,
+        chunk_bytes: 32 * 1024,
+        chunk_list: Digest([seed + 1; 32]),
+    }
+}
+
+pub(crate) fn manifest() -> Manifest {
+    let variant = |kind, seed| Variant {
+        kind,
+        model: artifact(seed, 100_000),
+        golden: artifact(seed + 2, 4096),
+    };
+    Manifest {
+        model: model(),
+        version: Version::new("v2").expect("label"),
+        counter: 300,
+        min_release: 2,
+        variants: [variant(VariantKind::Onnx, 0x10), variant(VariantKind::Qnn, 0x20)]
+            .into_iter()
+            .collect(),
+        golden: GoldenRule { abs_err_max: 0.25, same_top1: true },
+        golden_mismatch_accepted: None,
+    }
+}
+
+pub(crate) fn policy() -> Policy {
+    Policy {
+        probation_s: 600,
+        probation_answers: 100,
+        error_permille_max: 20,
+        p95_us_max: 10_000,
+        collapse_permille_max: 950,
+        self_test_ms_max: 30_000,
+        self_test_mib_max: 1024,
+    }
+}
+
+pub(crate) fn model_order() -> ModelOrder {
+    ModelOrder {
+        model: model(),
+        release: Digest::of(&encoded(&manifest())),
+        variant: VariantKind::Qnn,
+        action: Action::Run,
+        rollout: 7,
+        policy: policy(),
+    }
+}
+
+pub(crate) fn order() -> Order {
+    let other = ModelOrder {
+        model: ModelName::new("faces").expect("name"),
+        release: Digest([0x44; 32]),
+        variant: VariantKind::Onnx,
+        action: Action::Rollback,
+        rollout: 8,
+        policy: Policy::default(),
+    };
+    Order {
+        device: device(),
+        generation: 300,
+        issued_s: 1_760_000_000,
+        expires_s: 1_760_600_000,
+        nonce: Some([0x55; 16]),
+        models: [model_order(), other].into_iter().collect(),
+    }
+}
+
+pub(crate) fn sealed_manifest() -> Vec<u8> {
+    sealed(&release_key(), Context::Manifest, &encoded(&manifest()))
+}
+
+pub(crate) fn sealed_order() -> Vec<u8> {
+    sealed(&director_key(), Context::Order, &encoded(&order()))
+}
+
+pub(crate) fn presence() -> Presence {
+    let agent = Version::new("0.1.0").expect("label");
+    Presence { stamp: STAMP, online: true, agent, generation: 300 }
+}
+
+pub(crate) fn outcome() -> Outcome {
+    let result = Ending::RolledBack(Reason::HealthCollapse);
+    Outcome { release: Digest([0x66; 32]), rollout: 7, result }
+}
+
+pub(crate) fn state() -> State {
+    State {
+        stamp: STAMP,
+        generation: 300,
+        running: Some(Digest([0x77; 32])),
+        phase: Phase::Download,
+        target: Some(Digest([0x88; 32])),
+        progress: Progress { have: 5, total: 200 },
+        waiting: Some(Reason::Network),
+        last: Some(outcome()),
+        floor: 2,
+        poisoned: 1,
+        poison_dropped: 0,
+    }
+}
+
+pub(crate) fn telemetry() -> Telemetry {
+    let mut telemetry = Telemetry::new(Digest([0x77; 32]));
+    for (latency_us, class) in [(9, 0), (9, 2), (100, 2)] {
+        telemetry.record(Answer { latency_us, ok: true, class: Some(class) });
+    }
+    telemetry.record(Answer { latency_us: 0, ok: false, class: None });
+    telemetry.stamp = STAMP;
+    telemetry.rss_bytes = 20_000_000;
+    telemetry.dropped = 1;
+    telemetry
+}
+
+pub(crate) fn ack() -> Ack {
+    let order = Digest::of(&encoded(&order()));
+    Ack { stamp: STAMP, generation: 300, order, refused: Some(Reason::Stale) }
+}
+
+pub(crate) fn want() -> Want {
+    let pieces = [Piece::Release, Piece::ChunkList, Piece::Chunk(300)].into_iter().collect();
+    Want { of: ShortDigest([0x99; 16]), pieces }
+}
+
+pub(crate) fn block() -> Block<'static> {
+    Block { of: ShortDigest([0x99; 16]), piece: Piece::Chunk(300), bytes: b"chunk" }
+}
+
+fn facts(seed: u8, counter: u64) -> ReleaseFacts {
+    let digest = Digest([seed; 32]);
+    ReleaseFacts { digest, counter, min_release: counter - 1, variant: VariantKind::Qnn }
+}
+
+pub(crate) fn table() -> SlotTable {
+    let slot = |state, release, rollout| Slot { state, release, rollout, policy: policy() };
+    let mut table = SlotTable::new(Some(facts(0xaa, 1)));
+    table.version_floor = 2;
+    table.serving = Some(SlotId::A);
+    table.slots = [
+        slot(SlotState::Confirmed, Some(facts(0xbb, 3)), 6),
+        slot(SlotState::Trial { tries_left: 1 }, Some(facts(0xcc, 300)), 7),
+    ];
+    table.graceful = true;
+    let poison = Poison { release: Digest([0x66; 32]), reason: Reason::Golden };
+    table.poison.push(poison).expect("room");
+    table.poison_dropped = 1;
+    table.last = Some(outcome());
+    table
+}

@@ -1,0 +1,5 @@
+//! `cargo xtask demo [--stay]`: a fleet on one laptop.
+
+fn main() -> std::process::ExitCode {
+    fleetway_tests::demo::main()
+}

@@ -1,0 +1,174 @@
+//! An agent as a process, on a device that `fleetway device add` made.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use serde::Deserialize;
+
+use super::infer::Endpoint;
+use super::process::Process;
+use super::{cli, programs, wait};
+
+/// Longer than a start on a loaded machine, with a model to check and load.
+const START: Duration = Duration::from_secs(30);
+/// Longer than its own bounds for a stop.
+const STOP: Duration = Duration::from_secs(15);
+
+/// A device and its agent.
+#[derive(Debug)]
+pub struct Agent {
+    /// The device's id.
+    pub id: String,
+    dir: PathBuf,
+    process: Option<Process>,
+}
+
+/// What `fleetway-agent status -o json` says, as far as we look at it.
+#[derive(Clone, Debug, Deserialize)]
+pub struct AgentStatus {
+    /// The link to the broker.
+    pub link: AgentLink,
+    /// Where applications ask.
+    pub serving: Serving,
+    /// The models.
+    pub models: Vec<AgentModel>,
+    /// What is wrong: a sentence each.
+    pub problems: Vec<String>,
+}
+
+/// The link to the broker.
+#[derive(Clone, Debug, Deserialize)]
+pub struct AgentLink {
+    /// Whether it is there.
+    pub connected: bool,
+}
+
+/// Where applications ask.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Serving {
+    /// TCP address.
+    pub tcp: Option<SocketAddr>,
+}
+
+/// One model.
+#[derive(Clone, Debug, Deserialize)]
+pub struct AgentModel {
+    /// What answers.
+    pub running: Option<Running>,
+    /// Where an update is.
+    pub phase: String,
+}
+
+/// What answers.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Running {
+    /// What people call it.
+    pub version: String,
+}
+
+impl Agent {
+    /// The device whose directory is `dir`.
+    pub fn new(id: &str, dir: &Path) -> Self {
+        Self { id: id.to_owned(), dir: dir.to_path_buf(), process: None }
+    }
+
+    /// Its configuration.
+    pub fn config(&self) -> PathBuf {
+        self.dir.join("agent.toml")
+    }
+
+    /// What it keeps.
+    pub fn data(&self) -> PathBuf {
+        self.dir.join("data")
+    }
+
+    /// Its log.
+    pub fn log(&self) -> PathBuf {
+        self.dir.join("agent.log")
+    }
+
+    /// Its inference API on the unix socket, which keeps its place over restarts.
+    pub fn endpoint(&self) -> Endpoint {
+        Endpoint::Unix(self.data().join("serve.sock"))
+    }
+
+    /// The command that runs it in the foreground.
+    pub fn run_command(&self) -> Command {
+        let mut command = Command::new(&programs::programs().agent);
+        command.arg("run").arg("--config").arg(self.config());
+        command
+    }
+
+    /// Starts it; does not wait.
+    ///
+    /// # Errors
+    /// If it cannot be started.
+    pub fn spawn(&mut self) -> Result<()> {
+        let name = format!("agent {}", self.id);
+        self.process = Some(Process::start(&name, &mut self.run_command(), &self.log())?);
+        Ok(())
+    }
+
+    /// Starts it and waits until it answers on its own socket.
+    ///
+    /// # Errors
+    /// If it ends, or does not answer in time.
+    pub async fn start(&mut self) -> Result<()> {
+        self.spawn()?;
+        let what = format!("agent {} to answer", self.id);
+        wait::until(&what, START, async || {
+            self.check_running()?;
+            self.status().await.map(drop)
+        })
+        .await
+    }
+
+    /// What it says to a person at the box.
+    ///
+    /// # Errors
+    /// If it does not run, or its answer cannot be read.
+    pub async fn status(&self) -> Result<AgentStatus> {
+        let mut command = tokio::process::Command::new(&programs::programs().agent);
+        command.args(["status", "-o", "json", "--config"]).arg(self.config());
+        cli::run(command, "fleetway-agent status".into()).await?.expect_code(0)?.read()
+    }
+
+    /// Its process, while it runs.
+    pub fn process(&self) -> Option<&Process> {
+        self.process.as_ref()
+    }
+
+    /// Fails with its log if it does not run.
+    ///
+    /// # Errors
+    /// Says how it ended.
+    pub fn check_running(&mut self) -> Result<()> {
+        let id = &self.id;
+        self.process.as_mut().with_context(|| format!("agent {id} was not started"))?.check_running()
+    }
+
+    /// SIGKILL.
+    ///
+    /// # Errors
+    /// The system's, or that it ended before by itself.
+    pub fn kill(&mut self) -> Result<()> {
+        let Some(mut process) = self.process.take() else { return Ok(()) };
+        process.check_running()?;
+        process.kill()
+    }
+
+    /// SIGTERM; expects a clean end.
+    ///
+    /// # Errors
+    /// If it takes too long or ends badly.
+    pub async fn stop(&mut self) -> Result<()> {
+        let Some(mut process) = self.process.take() else { return Ok(()) };
+        process.check_running()?;
+        let how = process.stop(STOP).await?;
+        ensure!(how.success(), "agent {} ended badly: {how}\n{}", self.id, process.tail());
+        Ok(())
+    }
+}

@@ -1,0 +1,80 @@
+//! Where the programs under test are.
+//!
+//! `FLEETWAY_BIN_DIR` names their directory (`cargo xtask` sets it, having built them).
+//! Without it they are looked for beside the running test program, so in the same profile,
+//! and built there first: a run of `cargo test -p fleetway-tests` must never pass against
+//! last week's agent. Cargo is quick to see that nothing changed.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+use anyhow::{Context as _, Result, ensure};
+
+/// The programs under test.
+#[derive(Clone, Debug)]
+pub struct Programs {
+    /// Controller and operator's command line.
+    pub fleetway: PathBuf,
+    /// The device daemon.
+    pub agent: PathBuf,
+}
+
+/// Finds the programs, and builds them if need be.
+///
+/// # Panics
+/// If they can be neither found nor built: no test can say anything without them.
+pub fn programs() -> &'static Programs {
+    static PROGRAMS: OnceLock<Programs> = OnceLock::new();
+    PROGRAMS.get_or_init(|| match find() {
+        Ok(programs) => programs,
+        Err(error) => panic!("no programs to test: {error:#}"),
+    })
+}
+
+fn find() -> Result<Programs> {
+    let dir = match std::env::var_os("FLEETWAY_BIN_DIR") {
+        Some(dir) => PathBuf::from(dir),
+        None => build()?,
+    };
+    let program = |name: &str| {
+        let path = dir.join(name);
+        ensure!(path.is_file(), "{} is not there; run `cargo xtask test`", path.display());
+        Ok(path)
+    };
+    Ok(Programs { fleetway: program("fleetway")?, agent: program("fleetway-agent")? })
+}
+
+/// Builds them where the running program was built: `<target>/<profile>[/deps]/<us>`.
+fn build() -> Result<PathBuf> {
+    let us = std::env::current_exe().context("who am I?")?;
+    let beside = us.parent().context("no directory")?;
+    let dir = match beside.file_name() {
+        Some(name) if name == "deps" => beside.parent().context("no profile directory")?,
+        _ => beside,
+    };
+    let target = dir.parent().context("no target directory")?;
+    let profile = match dir.file_name().map(|name| name.to_string_lossy()) {
+        Some(name) if name != "debug" => name.into_owned(),
+        _ => "dev".to_owned(),
+    };
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.args(["build", "--quiet", "--workspace", "--exclude", "xtask", "--bins"]);
+    cargo.args(["--profile", &profile]).arg("--target-dir").arg(target);
+    let built = cargo.current_dir(workspace()).status().context("cannot start cargo")?;
+    ensure!(built.success(), "`cargo build` failed ({built})");
+    Ok(dir.to_path_buf())
+}
+
+/// The workspace's root.
+pub fn workspace() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."))
+}
+
+/// A program of the system, in the path or where Debian puts daemons.
+pub fn system(program: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let mut dirs: Vec<PathBuf> = std::env::split_paths(&path).collect();
+    dirs.extend(["/usr/sbin", "/usr/local/sbin", "/sbin"].map(PathBuf::from));
+    dirs.into_iter().map(|dir| dir.join(program)).find(|file| file.is_file())
+}

@@ -1,0 +1,10 @@
+//! The whole project from outside: a simulated world, and real processes on a bad network.
+//!
+//! Read in this order: [`world`] (a fleet in one process, from one seed); [`harness`] (a
+//! fleet as processes) and [`proxy`] (the bad network); [`demo`] (the main job, told) and
+//! [`bench`] (the figures in the README). The scenarios themselves are in `tests/tests/`.
+
+pub mod bench;
+pub mod demo;
+pub mod harness;
+pub mod proxy;

@@ -1,0 +1,156 @@
+//! Rollouts from outside, on the embedded broker and on Mosquitto: a good one arrives, bad
+//! ones stop themselves, and a device without a network keeps serving.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use fleetway_tests::harness::infer::{Application, Endpoint};
+use fleetway_tests::harness::views::Rollout;
+use fleetway_tests::harness::{BrokerKind, Digits, Fleet, FleetSpec, wait};
+
+/// Longest wait for a rollout of these small fleets, backoff included.
+const WAIT: Duration = Duration::from_secs(60);
+/// Pause between two questions of an application.
+const ASK: Duration = Duration::from_millis(20);
+/// How devices judge a release here.
+const JUDGE: &str = "--probation 1s --answers 20";
+
+async fn fleet_on_v1(broker: BrokerKind, devices: usize) -> Result<Fleet> {
+    let mut fleet = Fleet::start(FleetSpec::new(broker, devices)).await?;
+    fleet.feed(ASK);
+    fleet.controller.release("digits-v1", "v1", "").await?;
+    fleet.roll_out("v1", JUDGE, WAIT).await?;
+    Ok(fleet)
+}
+
+async fn check_all_run(fleet: &Fleet, version: &str) -> Result<()> {
+    for device in fleet.controller.devices().await? {
+        ensure!(device.runs() == Some(version), "{} runs {:?}", device.id, device.runs());
+    }
+    for (agent, feeder) in fleet.agents.iter().zip(&fleet.feeders) {
+        wait::until(&format!("{} to answer with {version}", agent.id), WAIT, async || {
+            let answers = feeder.books().version;
+            ensure!(answers.as_deref() == Some(version), "it answers with {answers:?}");
+            Ok(())
+        })
+        .await?;
+    }
+    Ok(())
+}
+
+/// Starts a rollout with a canary and expects it to stop itself.
+async fn halts(fleet: &Fleet, version: &str, result: &str, reason: &str) -> Result<Rollout> {
+    let flags = format!("--canary 1 --phase 100% --max-unavailable 100% --failures-max 0 {JUDGE}");
+    let rollout = fleet.controller.rollout(version, &flags).await?;
+    let line = format!("rollout status {} --wait --timeout 60s", rollout.id);
+    fleet.controller.cli.run(&line).await?.expect_code(3)?;
+    let rollout = fleet.controller.rollout_status(rollout.id).await?;
+    ensure!(rollout.state == "halted", "it is {}", rollout.state);
+    ensure!(rollout.counts.failed == 1, "{:?}", rollout.counts);
+    let touched: Vec<_> = rollout.devices.iter().filter(|d| d.state == "failed").collect();
+    let last = touched[0].model.as_ref().and_then(|m| m.last.as_ref()).context("no ending")?;
+    let said = last.reason.as_ref().map(|reason| reason.code.as_str());
+    ensure!(last.result == result && said == Some(reason), "it says {last:?}");
+    Ok(rollout)
+}
+
+async fn good_release(broker: BrokerKind) -> Result<()> {
+    let fleet = fleet_on_v1(broker, 4).await?;
+    check_all_run(&fleet, "v1").await?;
+    fleet.controller.release("digits-v2", "v2", "").await?;
+    let flags = format!("--canary 1 --phase 50% --phase 100% --max-unavailable 100% --soak 1s {JUDGE}");
+    let rollout = fleet.controller.rollout("v2", &flags).await?;
+    let rollout = fleet.controller.rollout_end(rollout.id, WAIT).await?;
+    ensure!(rollout.succeeded && rollout.counts.confirmed == 4, "{rollout:?}");
+    check_all_run(&fleet, "v2").await?;
+    // The other door: TCP on loopback, at the port that the agent says.
+    let status = fleet.agents[0].status().await?;
+    let tcp = status.serving.tcp.context("no TCP port in the agent's status")?;
+    let digits = Digits::heldout();
+    let answer = Application::new(Endpoint::Tcp(tcp)).ask(digits.body(0)).await?;
+    ensure!(answer.version == "v2", "{answer:?}");
+    fleet.check_no_errors()
+}
+
+async fn bad_releases(broker: BrokerKind) -> Result<()> {
+    let fleet = fleet_on_v1(broker, 3).await?;
+    fleet.controller.release("digits-v3", "v3", "--accept-golden-mismatch 'a test'").await?;
+    halts(&fleet, "v3", "failed", "GOLDEN").await?;
+    fleet.controller.release("digits-v4", "v4", "").await?;
+    halts(&fleet, "v4", "rolled_back", "HEALTH_COLLAPSE").await?;
+    check_all_run(&fleet, "v1").await?;
+    let answered = |version: &str| {
+        fleet.feeders.iter().filter(|f| f.books().score(version).answers > 0).count()
+    };
+    ensure!(answered("v3") == 0, "v3 answered somebody");
+    ensure!(answered("v4") == 1, "v4 answered on {} devices", answered("v4"));
+    fleet.check_no_errors()
+}
+
+async fn no_network(broker: BrokerKind) -> Result<()> {
+    let mut fleet = fleet_on_v1(broker, 2).await?;
+    fleet.proxy.cut();
+    wait::until("the controller to see them offline", WAIT, async || {
+        let devices = fleet.controller.devices().await?;
+        ensure!(devices.iter().all(|device| !device.online), "somebody is online");
+        Ok(())
+    })
+    .await?;
+    // A restart without a broker: what was confirmed answers again.
+    fleet.feeders[0].expect_down(true);
+    fleet.agents[0].stop().await?;
+    fleet.agents[0].start().await?;
+    answers_more(&fleet, 0).await?;
+    fleet.feeders[0].expect_down(false);
+    answers_more(&fleet, 1).await?;
+    let status = fleet.agents[0].status().await?;
+    ensure!(!status.link.connected, "it says that it is connected");
+    let problem = status.problems.iter().find(|text| text.contains("unreachable"));
+    ensure!(problem.is_some_and(|text| text.contains("keeps serving")), "{:?}", status.problems);
+    fleet.proxy.heal();
+    fleet.all_online(WAIT).await?;
+    fleet.controller.release("digits-v2", "v2", "").await?;
+    fleet.roll_out("v2", JUDGE, WAIT).await?;
+    check_all_run(&fleet, "v2").await?;
+    fleet.check_no_errors()
+}
+
+async fn answers_more(fleet: &Fleet, at: usize) -> Result<()> {
+    let before = fleet.feeders[at].books().answers();
+    wait::until("ten more answers", WAIT, async || {
+        let now = fleet.feeders[at].books().answers();
+        ensure!(now >= before + 10, "{} so far", now - before);
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_good_release_arrives_embedded() {
+    good_release(BrokerKind::Embedded).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_good_release_arrives_mosquitto() {
+    good_release(BrokerKind::Mosquitto).await.unwrap();
+}
+
+#[tokio::test]
+async fn bad_releases_stop_themselves_embedded() {
+    bad_releases(BrokerKind::Embedded).await.unwrap();
+}
+
+#[tokio::test]
+async fn bad_releases_stop_themselves_mosquitto() {
+    bad_releases(BrokerKind::Mosquitto).await.unwrap();
+}
+
+#[tokio::test]
+async fn without_a_network_devices_keep_serving_embedded() {
+    no_network(BrokerKind::Embedded).await.unwrap();
+}
+
+#[tokio::test]
+async fn without_a_network_devices_keep_serving_mosquitto() {
+    no_network(BrokerKind::Mosquitto).await.unwrap();
+}
