@@ -23,8 +23,8 @@
 //! order or a stop does not wait with it, and while a trial waits for the disk after a boot
 //! the confirmed slot serves.
 //!
-//! Held down by `tests/machine_table.rs` (every state, every event) and by the cut-at-every-
-//! step sweep and the seeded world in the `tests` crate.
+//! Held down by `tests/machine_table.rs` (every step, every event), by the cut at every step
+//! in `tests/machine_power.rs`, and by the seeded world in the `tests` crate.
 
 use crate::ids::{Digest, RolloutId};
 use crate::limits::{STEP_RETRY_MS, STEP_RETRY_MS_MAX, TRIAL_TRIES_MAX, VERIFY_RETRIES_MAX};
@@ -539,9 +539,7 @@ impl Machine {
                 self.set_removed(false);
                 return self.finish(release, rollout, Ending::Confirmed);
             }
-            Some((Place::Slot(slot), _))
-                if self.table.slot(slot).state == SlotState::Confirmed =>
-            {
+            Some((Place::Slot(slot), _)) if self.table.slot(slot).state == SlotState::Confirmed => {
                 self.table.slot_mut(slot).rollout = rollout;
                 self.set_removed(false);
                 return self.finish(release, rollout, Ending::Confirmed);

@@ -317,7 +317,7 @@ fn largest_table() -> SlotTable {
     table
 }
 
-/// The largest value fits its bound, and not by luck: the bound is at most four times it.
+/// Every field at its largest.
 #[test]
 fn the_largest_of_each_kind_fits_its_bound() {
     fn check<T>(name: &str, value: &T, max: usize)

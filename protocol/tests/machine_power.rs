@@ -257,7 +257,7 @@ fn an_order_or_a_stop_at_every_place_with_one_cut_at_every_place() {
 #[test]
 fn three_and_more_cuts_by_seed() {
     let devices: Vec<_> = STORIES.iter().map(|s| (s, s.device())).collect();
-    for seed in 0..40_000 {
+    for seed in 0..60_000 {
         let mut rng = Rng::new(seed);
         let (story, device) = &devices[rng.below(devices.len() as u64) as usize];
         let cuts: Vec<_> = (0..3 + rng.below(6))
@@ -411,7 +411,7 @@ fn disturbed(mut device: Device, things: &[(u8, u8)]) -> Result<(), String> {
 #[test]
 fn any_events_by_seed_keep_the_promises_and_end_well() {
     let worlds: Vec<_> = (0..6).map(world).collect();
-    for seed in 0..30_000 {
+    for seed in 0..60_000 {
         let mut rng = Rng::new(seed);
         let things: Vec<_> = (0..20 + rng.below(100))
             .map(|_| (rng.next() as u8, (rng.next() >> 40) as u8))

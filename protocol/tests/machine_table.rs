@@ -545,6 +545,57 @@ fn a_rotten_slot_that_runs_is_not_erased() {
     );
 }
 
+/// Unconfirmed and serving for want of anything else; a verdict on it ends that too.
+#[test]
+fn what_serves_and_is_judged_bad_serves_no_longer() {
+    let mut device = Device::fresh(None);
+    device.give(run(1, 5));
+    while device.machine.probation().is_none() {
+        device.step();
+    }
+    let device = check(
+        device,
+        "
+        back 3      -> persist [Idle]
+        ok          -> persist [Idle]
+        ok          -> - [Idle]
+        run 1       -> admit [Eligibility]
+        ok          -> verify a [Verification]
+        ok          -> persist [Verification]
+        ok          -> test a [SelfTest]
+        fail Golden -> persist [Rollback]
+        ok          -> unload [Rollback]
+        ok          -> - [Idle]
+        = a=1:bad/Golden b=- floor=0 poison=1:Golden last=1:Failed(Golden)@10
+        ",
+    );
+    assert_eq!(device.engine, None);
+}
+
+/// Confirmed long ago and only not loaded yet: ordered again, it is loaded, not put on trial.
+#[test]
+fn a_confirmed_model_is_not_put_on_trial_for_want_of_memory() {
+    check(
+        v1(),
+        "
+        cut              -> activate a [Rollback]
+        run 1            -> - [Rollback]
+        fail Environment -> - [Rollback] waits for Environment
+        tick             -> activate a [Rollback] waits for Environment
+        fail Environment -> - [Rollback] waits for Environment
+        tick             -> activate a [Rollback] waits for Environment
+        fail Environment -> - [Rollback] waits for Environment
+        tick             -> activate a [Rollback] waits for Environment
+        fail Environment -> - [Rollback] waits for Environment
+        tick             -> activate a [Rollback] waits for Environment
+        fail Environment -> activate a [Rollback]
+        ok               -> persist [Idle]
+        ok               -> - [Idle]
+        = a=1:confirmed* b=- floor=0 last=1:Confirmed@10
+        ",
+    );
+}
+
 #[test]
 fn each_boot_in_a_trial_costs_a_try() {
     check(
@@ -868,10 +919,10 @@ fn expected_poison(at: usize, ending: Ending) -> Option<Reason> {
 
 #[test]
 fn every_reason_at_every_step() {
-    for at in 0..STEPS.len() {
+    for (at, step) in STEPS.iter().enumerate() {
         for reason in REASONS {
             let mut device = at_step(at);
-            let label = format!("step {at} ({}), {reason:?}", STEPS[at]);
+            let label = format!("step {at} ({step}), {reason:?}");
             match expected(at, reason) {
                 None => waits_and_goes_on(&mut device, reason, &label),
                 Some(ending) => fails(&mut device, at, reason, ending, &label),

@@ -439,6 +439,27 @@ fn a_subscription_outlives_the_link() {
     assert!(!world.subscribed.contains(&0));
 }
 
+/// Whatever was on its way is lost with the link, and asked for as soon as it is back.
+#[test]
+fn a_link_that_comes_back_is_used_at_once() {
+    for retained_dead in [false, true] {
+        let mut world = World::new(4, &[], config(4, 0), CALM, 1);
+        world.weather.retained_dead = retained_dead;
+        world.drain().expect("sane");
+        if retained_dead {
+            // On to the other source, and cut there.
+            world.now_ms = 7_000;
+            world.handle(Event::Tick).expect("sane");
+        }
+        let asked = world.subscribes + world.wants;
+        world.change_link(false).expect("sane");
+        assert_eq!(world.timeout(), None, "nothing to wake for");
+        world.now_ms += 1000;
+        world.change_link(true).expect("sane");
+        assert_eq!(world.subscribes + world.wants, asked + 4);
+    }
+}
+
 #[test]
 fn no_step_takes_longer_than_the_longest_wait() {
     let mut world = World::new(4, &[], config(4, 0), CALM, 1);

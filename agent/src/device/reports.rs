@@ -64,6 +64,14 @@ pub struct ModelStatus {
     pub probation: Option<ProbationStatus>,
 }
 
+impl Model {
+    /// What is durable; the machine's own table may be ahead of it while a disk fails.
+    /// Nothing that is not durable is reported.
+    fn durable_table(&self) -> SlotTable {
+        self.table.value().cloned().unwrap_or_else(|| SlotTable::new(self.machine.table().factory))
+    }
+}
+
 impl<F: Fs> Device<F> {
     pub(super) fn stamp(&mut self) -> Stamp {
         self.seq += 1;
@@ -95,7 +103,7 @@ impl<F: Fs> Device<F> {
 
     fn state(&self, model: &Model) -> State {
         let machine = &model.machine;
-        let table = machine.table();
+        let table = model.durable_table();
         State {
             stamp: Stamp::default(),
             generation: self.store.device().generation,
@@ -166,8 +174,8 @@ impl<F: Fs> Device<F> {
             target: model.machine.goal().map(|goal| goal.release),
             progress: model.fetch.as_ref().map(|f| f.progress()).unwrap_or_default(),
             waiting: model.machine.waiting(),
-            last: model.machine.table().last,
-            table: model.machine.table().clone(),
+            last: model.durable_table().last,
+            table: model.durable_table(),
             probation: probation(model),
         };
         self.models.iter().map(status).collect()

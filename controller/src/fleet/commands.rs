@@ -4,10 +4,10 @@
 use fleetway_protocol::ids::{DeviceId, Digest};
 
 use super::open::open_release;
-use super::records::{DeviceRecord, ReleaseRecord};
+use super::records::{DeviceRecord, ReleaseRecord, RolloutRecord};
 use super::txn::{About, Txn};
 use super::{By, DeviceError, Fleet, FleetError, Live, PublishError, ReleaseView};
-use crate::planner::{Labels, Verdict, check_label};
+use crate::planner::{Labels, PausedBy, RolloutState, Verdict, check_label};
 
 impl Fleet {
     /// Adds a device. Again with the same labels: nothing to do.
@@ -147,6 +147,41 @@ impl Fleet {
         txn.releases.push((ReleaseView { digest, manifest, published_s: by.now_s }, record));
         self.commit(txn)?;
         Ok(digest)
+    }
+
+    /// The store was rewound by `lost_commits`
+    /// ([`Opened::Rewound`](crate::store::Opened::Rewound)): what was aborted may run again,
+    /// and orders were given that nobody here knows of. So running rollouts are paused until
+    /// a person has looked, and numbers go on above everything that may have been used.
+    /// Call it right after [`Fleet::open`].
+    ///
+    /// # Errors
+    /// [`FleetError`].
+    pub fn recover_rewound(&mut self, by: By<'_>, lost_commits: u64) -> Result<(), FleetError> {
+        let mut txn = Txn::default();
+        let why = format!(
+            "the store lost its last {lost_commits} commits; compare with what you remember, then resume or abort"
+        );
+        txn.note(by.now_s, by.who, "store.rewound", About::default(), why.clone());
+        for (id, rollout) in &self.rollouts {
+            if let RolloutState::Running { phase } = rollout.record.state {
+                let by = PausedBy::Inconclusive(why.clone());
+                let state = RolloutState::Paused { phase, by };
+                txn.rollouts.insert(*id, RolloutRecord { state, ..rollout.record.clone() });
+            }
+        }
+        for (id, device) in &self.devices {
+            if let Some(record) = txn.device_mut(id, device) {
+                // A commit gives a device at most one order.
+                record.generation = record.generation.saturating_add(lost_commits);
+            }
+        }
+        txn.rollouts_skipped = lost_commits;
+        self.commit(txn)?;
+        for device in self.devices.values_mut().filter(|d| d.order.is_some()) {
+            device.live.reissue_above = Some(device.record.generation);
+        }
+        Ok(())
     }
 
     /// An entry of the shell's own in the journal (a device joined, the store was rebuilt).

@@ -1,6 +1,6 @@
 //! The planner's input, gathered from what the fleet knows.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use fleetway_protocol::ids::{DeviceId, ModelName};
 use fleetway_protocol::machine::Phase;
@@ -49,7 +49,8 @@ pub(super) fn is_live(rollout: &Rollout) -> bool {
 fn device_facts(id: &DeviceId, device: &Device) -> DeviceFacts {
     let reported = device.record.states.keys();
     let ordered = device.order.iter().flat_map(|o| o.order.models.iter().map(|m| &m.model));
-    let names: std::collections::BTreeSet<&ModelName> = reported.chain(ordered).collect();
+    let moved = device.moved_by.keys();
+    let names: BTreeSet<&ModelName> = reported.chain(ordered).chain(moved).collect();
     let models: BTreeMap<_, _> =
         names.into_iter().map(|name| (name.clone(), model_facts(device, name))).collect();
     DeviceFacts {
@@ -70,6 +71,6 @@ fn model_facts(device: &Device, model: &ModelName) -> ModelFacts {
         floor: state.map_or(0, |s| s.floor),
         phase: state.map_or(Phase::Idle, |s| s.phase),
         waiting: state.and_then(|s| s.waiting),
-        assigned: entry.map(|e| (e.rollout, e.release)),
+        assigned: entry.map(|e| (e.rollout, e.release)).or(device.moved_by.get(model).copied()),
     }
 }

@@ -59,6 +59,9 @@ pub const ORDER_LIFE_S: u64 = 7 * 24 * 3600;
 /// Orders renewed in one tick: a fleet whose orders age together is renewed over some
 /// minutes, not in one burst.
 pub const RENEWALS_PER_TICK_MAX: usize = 256;
+/// Seconds after which an order that an online device did not acknowledge is sent again:
+/// brokers lose what they acknowledged, and a device may have had no room to store it.
+pub const RESEND_S: u64 = 30;
 /// Entries that the journal keeps; older ones go, one for one.
 pub const JOURNAL_ENTRIES_MAX: u64 = 100_000;
 
@@ -92,6 +95,8 @@ pub struct Fleet {
 struct Device {
     record: DeviceRecord,
     order: Option<OrderRecord>,
+    /// Follows from the deployments.
+    moved_by: MovedBy,
     live: Live,
 }
 
@@ -105,11 +110,16 @@ struct Live {
     /// Generation of the order that the device took.
     taken: Option<Generation>,
     refused: Option<Reason>,
+    /// When the order in force was last given to the shell.
+    sent_s: Option<u64>,
     /// The order in force must be given again above this generation.
     reissue_above: Option<Generation>,
     telemetry: BTreeMap<ModelName, (Stamp, TelemetryView)>,
     ack: Option<Stamp>,
 }
+
+/// The newest rollout of each model that ever moved a device, and its release.
+type MovedBy = BTreeMap<ModelName, (RolloutId, Digest)>;
 
 /// A rollout and its deployments.
 #[derive(Clone, Debug)]

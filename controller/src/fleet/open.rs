@@ -82,7 +82,8 @@ impl Fleet {
 
     fn read_devices(&mut self, lost: &mut Lost) -> Result<(), FleetError> {
         for (id, record) in self.read_all(Kind::Device, read_device_id, lost)? {
-            self.devices.insert(id, Device { record, order: None, live: Live::default() });
+            let (live, moved_by) = (Live::default(), BTreeMap::new());
+            self.devices.insert(id, Device { record, order: None, moved_by, live });
         }
         for (raw, payload) in self.store.list(Kind::Order)? {
             let device = read_device_id(&raw).and_then(|id| self.devices.get_mut(&id));
@@ -126,10 +127,7 @@ impl Fleet {
         }
         let deployments = self.read_all(Kind::Deployment, read_deployment_key, lost)?;
         for ((id, device), deployment) in deployments {
-            // Without its rollout it says nothing any more.
-            if let Some(rollout) = self.rollouts.get_mut(&id) {
-                rollout.deployments.insert(device, deployment);
-            }
+            self.take_over_deployment(id, device, deployment);
         }
         Ok(())
     }

@@ -144,7 +144,7 @@ fn rollout_view(
 }
 
 fn device_view(id: &DeviceId, device: &Device) -> DeviceView {
-    let Device { record, order, live } = device;
+    let Device { record, order, live, .. } = device;
     let ordered = order.iter().flat_map(|o| o.order.models.iter().map(|m| &m.model));
     let names = record.states.keys().chain(live.telemetry.keys()).chain(ordered);
     let models = names.cloned().collect::<BTreeSet<_>>().into_iter().map(|name| {

@@ -9,7 +9,7 @@ use fleetway_protocol::slot::Ending;
 
 use super::orders::{GENERATION_SANE_MAX, is_due};
 use super::txn::{About, Txn};
-use super::{Device, Fleet, FleetError, TelemetryView};
+use super::{Device, Fleet, FleetError, RESEND_S, TelemetryView};
 use crate::planner::{Verdict, Why};
 
 impl Fleet {
@@ -188,8 +188,9 @@ impl Fleet {
             }
             Some(reason) => {
                 device.live.refused = Some(reason);
-                // A clock that is wrong may be set right; anything else is an answer.
-                if reason != Reason::Expired && !taken {
+                // A clock that is wrong may be set right, a full disk may be freed: the order
+                // is sent again. Anything else is an answer.
+                if reason != Reason::Expired && !reason.is_passing() && !taken {
                     self.refuse_order(now_s, id, reason)?;
                 }
             }
@@ -306,6 +307,15 @@ impl Device {
     /// The highest generation that its states speak of.
     fn acted_on(&self) -> Generation {
         self.record.states.values().map(|s| s.generation).max().unwrap_or(0)
+    }
+
+    /// Whether the order in force was sent, and the device, which is there, never said that
+    /// it has it.
+    pub(super) fn is_unheard(&self, now_s: u64) -> bool {
+        let heard = self.acted_on().max(self.live.taken.unwrap_or(0));
+        let waits = self.order.as_ref().is_some_and(|o| o.order.generation > heard);
+        let sent_long_ago = self.live.sent_s.is_none_or(|at| now_s >= at + RESEND_S);
+        waits && self.live.online && sent_long_ago
     }
 
     /// Digest of what the order in force asks for.

@@ -1,7 +1,7 @@
 //! Changes on their way to the store: written together, then taken over in memory. Nothing
 //! in memory changes before the store has it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use fleetway_protocol::ids::{DeviceId, Digest, RolloutId};
 
@@ -13,7 +13,7 @@ use super::{
     Device, Effect, Fleet, FleetError, JOURNAL_ENTRIES_MAX, JournalEntry, Live, ReleaseView,
     Rollout,
 };
-use crate::planner::Deployment;
+use crate::planner::{Deployment, Verdict};
 use crate::store::{Batch, Kind};
 
 /// The changes of one command, report or tick.
@@ -25,6 +25,8 @@ pub(super) struct Txn {
     pub(super) releases: Vec<(ReleaseView, ReleaseRecord)>,
     pub(super) rollouts: BTreeMap<RolloutId, RolloutRecord>,
     pub(super) deployments: BTreeMap<(RolloutId, DeviceId), Deployment>,
+    /// Rollout numbers that may have been used by what was lost.
+    pub(super) rollouts_skipped: RolloutId,
     journal: Vec<JournalEntry>,
 }
 
@@ -91,6 +93,7 @@ impl Fleet {
         let mut meta = self.meta;
         meta.rollout_last =
             meta.rollout_last.max(txn.rollouts.keys().next_back().copied().unwrap_or(0));
+        meta.rollout_last = meta.rollout_last.saturating_add(txn.rollouts_skipped);
         let mut batch = Batch::new();
         write_journal(&mut txn.journal, &mut meta, &mut batch)?;
         write_records(&txn, &mut batch)?;
@@ -111,6 +114,7 @@ impl Fleet {
                     let new = || Device {
                         record: DeviceRecord::default(),
                         order: None,
+                        moved_by: BTreeMap::new(),
                         live: Live::default(),
                     };
                     self.devices.entry(id).or_insert_with(new).record = record;
@@ -144,17 +148,32 @@ impl Fleet {
             self.rollouts.insert(id, Rollout { record, deployments: BTreeMap::new() });
         }
         for ((id, device), deployment) in txn.deployments {
-            if let Some(rollout) = self.rollouts.get_mut(&id) {
-                rollout.deployments.insert(device, deployment);
-            }
+            self.take_over_deployment(id, device, deployment);
         }
+    }
+
+    pub(super) fn take_over_deployment(
+        &mut self,
+        id: RolloutId,
+        device: DeviceId,
+        deployment: Deployment,
+    ) {
+        // Without its rollout it says nothing any more.
+        let Some(rollout) = self.rollouts.get_mut(&id) else { return };
+        if let Some(moved) = self.devices.get_mut(&device)
+            && deployment.verdict != Some(Verdict::Left)
+        {
+            let by = (id, deployment.release);
+            let newest = moved.moved_by.entry(rollout.record.spec.model.clone()).or_insert(by);
+            *newest = by.max(*newest);
+        }
+        rollout.deployments.insert(device, deployment);
     }
 
     /// A release is offered on the broker while a rollout of it is open.
     pub(super) fn refresh_seeds(&mut self) {
         let open = self.rollouts.values().filter(|r| r.record.state.is_open());
-        let wanted: std::collections::BTreeSet<Digest> =
-            open.map(|r| r.record.spec.release).collect();
+        let wanted: BTreeSet<Digest> = open.map(|r| r.record.spec.release).collect();
         for digest in wanted.difference(&self.seeded) {
             self.effects.push_back(Effect::Seed(*digest));
         }

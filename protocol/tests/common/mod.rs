@@ -467,11 +467,10 @@ impl Device {
                 self.tell();
                 continue;
             }
-            if self.pending.is_some() || self.machine.probation().is_some() {
-                if let Some(cut) = boundary(self) {
-                    self.cut(cut);
-                    continue;
-                }
+            let in_work = self.pending.is_some() || self.machine.probation().is_some();
+            if let Some(cut) = in_work.then(|| boundary(self)).flatten() {
+                self.cut(cut);
+                continue;
             }
             if !self.step() {
                 return Ok(());

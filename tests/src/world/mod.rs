@@ -43,7 +43,7 @@ const CONTROLLER_TICK_MS: u64 = 1_000;
 
 /// Something that is going to happen.
 #[derive(Debug)]
-pub enum Happening {
+pub(crate) enum Happening {
     /// A message reaches a device, if it still has that connection.
     ToDevice { device: usize, connection: u64, topic: String, payload: Vec<u8> },
     /// A message reaches the controller.

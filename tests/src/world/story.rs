@@ -77,7 +77,8 @@ impl World {
             .map(|n| SimDevice::new(id(n), SimFs::lying(setting.lie)))
             .collect();
         let by_id = devices.iter().enumerate().map(|(n, d)| (d.id.clone(), n)).collect();
-        let broker = Broker { faults: storm_faults(&mut rng), ..Broker::default() };
+        let mut broker = Broker::default();
+        broker.faults = storm_faults(&mut rng);
         let mut world = Self {
             seed,
             rng,

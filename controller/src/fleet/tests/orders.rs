@@ -155,3 +155,22 @@ fn a_device_that_was_set_up_anew_is_heard_again() {
     assert_eq!(world.why(rollout, &device), "CONFIRMED");
     assert_eq!(world.deliver(), []);
 }
+
+#[test]
+fn a_rewound_store_pauses_rollouts_and_numbers_go_on_above_what_was_lost() {
+    let mut world = World::new(2);
+    let rollout = world.start("v2", 2, &[Size::Count(1)]);
+    let device = world.tick().remove(0);
+    world.fleet = open(&world.store, world.now_s);
+    world.fleet.recover_rewound(world.by(), 10).unwrap();
+    world.online(0);
+    world.online(1);
+    assert_eq!(world.tick(), [device.clone()], "its order again, above what it may have seen");
+    assert_eq!(world.newest(&device).generation, 12);
+    world.carry_out(&device, None);
+    assert_eq!(world.tick(), []);
+    assert_eq!(world.state(rollout), "paused");
+    world.fleet.resume_rollout(world.by(), rollout).unwrap();
+    assert_eq!(world.tick().len(), 1);
+    assert_eq!(world.start("v3", 3, &[]), rollout + 11);
+}
