@@ -3,6 +3,7 @@
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand, ValueEnum};
@@ -71,7 +72,11 @@ fn act(cli: Cli) -> anyhow::Result<()> {
         Verb::Run(at) => {
             let config = Config::load(&at.config)?;
             log_to_stderr();
-            runtime()?.block_on(run::run(config))?;
+            let runtime = runtime()?;
+            let ended = runtime.block_on(run::run(config));
+            // A hung engine must not keep the process: its thread is left behind.
+            runtime.shutdown_timeout(Duration::from_secs(1));
+            ended?;
         }
         Verb::Status { at, output } => {
             let config = Config::load(&at.config)?;

@@ -21,9 +21,8 @@ use fleetway_protocol::slot::{Ending, Outcome};
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Clock;
-use crate::device;
-use crate::serving::live::{Live, Models};
-use crate::serving::oip::place_name;
+use crate::device::{self, place_name};
+use crate::serving::live::{Live, Loaded, Models};
 
 /// What a person at the box wants to know.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -209,9 +208,19 @@ impl Answers {
     }
 }
 
+impl Running {
+    fn of(loaded: &Loaded) -> Self {
+        Self {
+            release: loaded.release.to_string(),
+            version: loaded.version.clone(),
+            slot: place_name(loaded.place).to_owned(),
+        }
+    }
+}
+
 impl Model {
-    /// The machine's facts in words. `version` is what people call the running release.
-    pub fn of(facts: &device::ModelStatus, version: &str) -> Self {
+    /// The machine's facts in words, and what `live` really answers.
+    pub fn of(facts: &device::ModelStatus, live: Option<&Live>) -> Self {
         let poisoned = |poison: &fleetway_protocol::slot::Poison| Poisoned {
             release: poison.release.to_string(),
             why: poison.reason.into(),
@@ -219,11 +228,7 @@ impl Model {
         let progress = facts.progress;
         Self {
             name: facts.model.to_string(),
-            running: facts.running.map(|(place, release)| Running {
-                release: release.to_string(),
-                version: version.to_owned(),
-                slot: place_name(place).to_owned(),
-            }),
+            running: live.and_then(Live::current).map(|loaded| Running::of(&loaded)),
             phase: phase_name(facts.phase).to_owned(),
             target: facts.target.as_ref().map(Digest::to_string),
             progress: (facts.phase == Phase::Download && progress.total > 0)
@@ -239,7 +244,7 @@ impl Model {
             floor: facts.table.version_floor,
             poisoned: facts.table.poison.iter().map(poisoned).collect(),
             poison_dropped: facts.table.poison_dropped,
-            answers: Answers::default(),
+            answers: live.map(Answers::of).unwrap_or_default(),
         }
     }
 }
@@ -324,6 +329,10 @@ impl Board {
     pub fn status(&self) -> Status {
         let facts = self.facts.lock().unwrap_or_else(PoisonError::into_inner);
         let now_ms = self.clock.monotonic_ms();
+        let model = |facts: &device::ModelStatus| {
+            let live = self.models.get(facts.model.as_str());
+            Model::of(facts, live.as_deref())
+        };
         let for_s = now_ms.saturating_sub(facts.link_since_ms) / 1000;
         let mut status = Status {
             device: self.device.to_string(),
@@ -331,26 +340,12 @@ impl Board {
             uptime_s: now_ms / 1000,
             link: Link { for_s, ..facts.link.clone() },
             serving: facts.serving.clone(),
-            models: facts.models.iter().map(|facts| self.model(facts)).collect(),
+            models: facts.models.iter().map(model).collect(),
             problems: facts.problems.clone(),
         };
         drop(facts);
         let mut found = problems::find(&status, self.clock.is_behind());
         status.problems.append(&mut found);
         status
-    }
-
-    fn model(&self, facts: &device::ModelStatus) -> Model {
-        let live = self.models.get(facts.model.as_str());
-        let loaded = live.as_ref().and_then(|live| live.current());
-        let mut model = Model::of(facts, loaded.as_ref().map_or("", |l| l.version.as_str()));
-        // What answers, not what the loop last said about it.
-        model.running = loaded.map(|loaded| Running {
-            release: loaded.release.to_string(),
-            version: loaded.version.clone(),
-            slot: place_name(loaded.place).to_owned(),
-        });
-        model.answers = live.map(|live| Answers::of(&live)).unwrap_or_default();
-        model
     }
 }

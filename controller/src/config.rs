@@ -111,12 +111,14 @@ impl Config {
     pub(crate) fn load(data: &Path) -> Result<Self, Failure> {
         let path = data.join(FILE);
         let text = std::fs::read_to_string(&path).map_err(|error| match error.kind() {
-            std::io::ErrorKind::NotFound => {
-                Failure::not_found(format!("no {FILE} in {}", data.display())).mend(format!(
-                    "make one with `fleetway --data {} init`, or name the right directory with --data",
-                    data.display()
-                ))
-            }
+            std::io::ErrorKind::NotFound => Failure::not_found(format!(
+                "no {FILE} in {}",
+                data.display()
+            ))
+            .mend(format!(
+                "make one with `fleetway --data {} init`, or name the right directory with --data",
+                data.display()
+            )),
             _ => Failure::file("read", &path, &error),
         })?;
         Self::parse(&text, &path)
@@ -127,7 +129,9 @@ impl Config {
         let config: Self = toml::from_str(text).map_err(|error| {
             let line = error.span().map_or(1, |span| line_of(text, span.start));
             Failure::usage(format!("{}:{line}: {}", path.display(), one_line(error.message())))
-                .mend(format!("correct line {line}; `fleetway init` in an empty directory writes an example"))
+                .mend(format!(
+                    "correct line {line}; `fleetway init` in an empty directory writes an example"
+                ))
         })?;
         config.check(path)?;
         Ok(config)

@@ -152,6 +152,7 @@ pub struct Device<F> {
     epoch: u64,
     seq: u64,
     up: bool,
+    presence_at_ms: u64,
     stopping: bool,
     halted: bool,
     order_problem: Option<String>,
@@ -174,6 +175,7 @@ impl<F: Fs> Device<F> {
             epoch: record.epoch,
             seq: 0,
             up: false,
+            presence_at_ms: 0,
             stopping: false,
             halted: false,
             order_problem: None,
@@ -221,7 +223,7 @@ impl<F: Fs> Device<F> {
     /// through [`Device::handle_message`].
     pub fn handle_up(&mut self, now: Now) {
         self.up = true;
-        self.publish_presence();
+        self.publish_presence(now);
         for model in &mut self.models {
             model.reported = None;
             if let Some(fetch) = &mut model.fetch {
@@ -321,6 +323,7 @@ impl<F: Fs> Device<F> {
 
     /// When to call [`Device::handle_tick`], monotonic milliseconds.
     pub fn poll_timeout(&self, now: Now) -> Option<u64> {
+        let presence = self.up.then_some(self.presence_at_ms + reports::REFRESH_MS);
         self.models
             .iter()
             .flat_map(|m| {
@@ -328,6 +331,7 @@ impl<F: Fs> Device<F> {
                 let fetch = m.fetch.as_ref().and_then(|f| f.transfer.poll_timeout());
                 [m.machine.poll_timeout(), fetch, probation, self.report_due_ms(m)]
             })
+            .chain([presence])
             .flatten()
             .min()
     }
@@ -352,6 +356,9 @@ impl<F: Fs> Device<F> {
             self.drive_fetch(at, now);
             self.watch_probation(at, now);
             self.report(at, now);
+        }
+        if self.up && now.ms >= self.presence_at_ms + reports::REFRESH_MS {
+            self.publish_presence(now);
         }
         let all_halted = self.models.iter().all(|m| m.halted);
         if self.stopping && all_halted && !self.halted {

@@ -17,9 +17,9 @@ use crate::fs::Fs;
 /// Shortest time between two reports that differ in progress alone, milliseconds.
 const PROGRESS_REPORT_MS: u64 = 250;
 
-/// A state is said again after this long, milliseconds, changed or not: brokers lose what
+/// Presence and states are said again after this long, milliseconds, changed or not: brokers lose what
 /// they acknowledged, and the controller must learn the truth all the same.
-const STATE_REFRESH_MS: u64 = 60_000;
+pub(super) const REFRESH_MS: u64 = 60_000;
 
 /// A report as bytes. Reports are bounded by their types, so that they always fit.
 pub(super) fn encode<T: Serialize>(report: &T) -> Vec<u8> {
@@ -78,7 +78,8 @@ impl<F: Fs> Device<F> {
         Stamp { epoch: self.epoch, seq: self.seq }
     }
 
-    pub(super) fn publish_presence(&mut self) {
+    pub(super) fn publish_presence(&mut self, now: Now) {
+        self.presence_at_ms = now.ms;
         let payload = self.presence(true);
         self.publish(Topic::Presence(self.config.id.clone()), payload, true, true);
     }
@@ -124,7 +125,7 @@ impl<F: Fs> Device<F> {
         let reported = model.reported.as_ref().filter(|_| self.up)?;
         let progress = model.fetch.as_ref().map(|f| f.progress()).unwrap_or_default();
         let held_back = reported.progress != progress;
-        let pause_ms = if held_back { PROGRESS_REPORT_MS } else { STATE_REFRESH_MS };
+        let pause_ms = if held_back { PROGRESS_REPORT_MS } else { REFRESH_MS };
         Some(model.reported_at_ms + pause_ms)
     }
 
@@ -136,7 +137,7 @@ impl<F: Fs> Device<F> {
         let mut state = self.state(&self.models[at]);
         let model = &self.models[at];
         if let Some(reported) = &model.reported
-            && now.ms < model.reported_at_ms + STATE_REFRESH_MS
+            && now.ms < model.reported_at_ms + REFRESH_MS
         {
             let seen = State { stamp: state.stamp, ..reported.clone() };
             if seen == state {

@@ -113,7 +113,12 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     let halted = false;
     let link_problem = None;
     let mut agent = Agent { device, clock, models, board, jobs, link, halted, link_problem };
-    // What was confirmed serves before anything else is done; then the doors open.
+    for model in agent.device.status(now(&agent.clock)) {
+        // Known and not loaded yet is "not ready", not "unknown".
+        if let Err(error) = agent.models.add(&model.model) {
+            tracing::error!("{error}");
+        }
+    }
     let server = Server::start(&config.serve.endpoints, api).await?;
     agent.board.set_serving(
         server.tcp().map(|addr| addr.to_string()),
@@ -232,7 +237,6 @@ impl Agent {
     }
 
     fn tick(&mut self) {
-        self.take_answers();
         self.device.handle_tick(now(&self.clock));
     }
 
@@ -279,6 +283,8 @@ impl Agent {
                 self.device.handle_self_test(now, &model, token, result);
             }
             Answer::Loaded { model, token, result } => {
+                // The counters of the release that goes: nobody asks for them later.
+                self.send_telemetry();
                 let result = result.and_then(|loaded| {
                     let release = loaded.release;
                     let live = self.models.add(&model).map_err(|error| {
@@ -295,6 +301,8 @@ impl Agent {
     }
 
     fn drain(&mut self) {
+        // On every turn: however busy the link is, the judge gets its evidence.
+        self.take_answers();
         while let Some(output) = self.device.poll() {
             match output {
                 Output::Publish(publish) => self.publish(publish),

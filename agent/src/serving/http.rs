@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Body as _, Bytes, Incoming};
-use hyper::header::{ALLOW, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
+use hyper::header::{ALLOW, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
 use serde::Serialize;
 use serde_json::json;
@@ -146,7 +146,7 @@ pub(super) async fn handle(api: Arc<Api>, request: Request<Incoming>) -> Result<
             answer_infer(&api, target, &head.headers, &mut body, body_by).await
         }
         Ok(route) => answer(&api, route),
-        Err(refused) => Ok(refused),
+        Err(refused) => Err(refused),
     };
     // What is left of a body: unread, it would cost the connection, and on TCP the answer too.
     if !body.is_end_stream() {
@@ -155,22 +155,19 @@ pub(super) async fn handle(api: Arc<Api>, request: Request<Incoming>) -> Result<
     Ok(answered.unwrap_or_else(refuse))
 }
 
-/// The route of a request, or the answer where there is none.
-fn find<'p>(path: &'p str, method: &Method) -> Result<Route<'p>, Reply> {
-    let Some((route, methods)) = route(path) else {
+/// The route of a request, if there is one for it.
+fn find<'p>(path: &'p str, method: &Method) -> Result<Route<'p>, Refusal> {
+    let (route, methods) = route(path).ok_or_else(|| {
         let text = "no such resource; GET /v2 and the Open Inference Protocol say what there is";
-        return Err(refuse(Refusal::new(StatusCode::NOT_FOUND, text)));
-    };
+        Refusal::new(StatusCode::NOT_FOUND, text)
+    })?;
     if methods.contains(method) {
         return Ok(route);
     }
     let allowed = methods.iter().map(Method::as_str).collect::<Vec<_>>().join(", ");
     let text = format!("{method} is not for this resource; use {allowed}");
-    let mut reply = refuse(Refusal::new(StatusCode::METHOD_NOT_ALLOWED, text));
-    if let Ok(allowed) = HeaderValue::from_str(&allowed) {
-        reply.headers_mut().insert(ALLOW, allowed);
-    }
-    Err(reply)
+    let header = HeaderValue::from_str(&allowed).ok().map(|allowed| (ALLOW, allowed));
+    Err(Refusal { header, ..Refusal::new(StatusCode::METHOD_NOT_ALLOWED, text) })
 }
 
 fn answer(api: &Api, route: Route<'_>) -> Result<Reply, Refusal> {
@@ -250,8 +247,7 @@ async fn read_body(gate: &Gate, body: &mut Incoming) -> Result<Body, Refusal> {
         }
         let count = u32::try_from(piece.len()).unwrap_or(u32::MAX);
         let Ok(more) = gate.bodies.clone().try_acquire_many_owned(count) else {
-            let text = "too many large requests at once; ask again later";
-            return Err(Refusal::new(StatusCode::TOO_MANY_REQUESTS, text));
+            return Err(Refusal::busy("their bodies fill the memory for them"));
         };
         match &mut share {
             Some(share) => share.merge(more),
@@ -290,8 +286,8 @@ fn json_reply(value: &impl Serialize) -> Reply {
 fn refuse(refusal: Refusal) -> Reply {
     let body = json!({ "error": refusal.text }).to_string();
     let mut reply = reply(refusal.status, body);
-    if refusal.status == StatusCode::TOO_MANY_REQUESTS {
-        reply.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    if let Some((name, value)) = refusal.header {
+        reply.headers_mut().insert(name, value);
     }
     reply
 }

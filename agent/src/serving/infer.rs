@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use hyper::StatusCode;
 use hyper::body::Bytes;
+use hyper::header::{HeaderName, HeaderValue, RETRY_AFTER};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
 
@@ -21,11 +22,19 @@ use super::oip::{self, Header, RequestError, data};
 pub(super) struct Refusal {
     pub(super) status: StatusCode,
     pub(super) text: String,
+    pub(super) header: Option<(HeaderName, HeaderValue)>,
 }
 
 impl Refusal {
     pub(super) fn new(status: StatusCode, text: impl Into<String>) -> Self {
-        Self { status, text: text.into() }
+        Self { status, text: text.into(), header: None }
+    }
+
+    /// 429: more at once than there is room for.
+    pub(super) fn busy(why: &str) -> Self {
+        let text = format!("too many requests at once: {why}; ask again later");
+        let header = Some((RETRY_AFTER, HeaderValue::from_static("1")));
+        Self { header, ..Self::new(StatusCode::TOO_MANY_REQUESTS, text) }
     }
 }
 
@@ -53,16 +62,12 @@ impl Gate {
     }
 
     async fn enter(&self, wait: Duration) -> Result<Turn, Refusal> {
-        let busy = |why: &str| {
-            let text = format!("too many requests at once: {why}; ask again later");
-            Refusal::new(StatusCode::TOO_MANY_REQUESTS, text)
-        };
-        let queue =
-            self.queue.clone().try_acquire_owned().map_err(|_| busy("the queue is full"))?;
+        let full = |_| Refusal::busy("the queue is full");
+        let queue = self.queue.clone().try_acquire_owned().map_err(full)?;
         let turn = tokio::time::timeout(wait, self.runners.clone().acquire_owned()).await;
         match turn {
             Ok(Ok(runner)) => Ok(Turn { _runner: runner, _queue: queue }),
-            _ => Err(busy("no turn in time")),
+            _ => Err(Refusal::busy("no turn in time")),
         }
     }
 }

@@ -23,13 +23,17 @@ use super::testing::*;
 const SWAPS: usize = 100;
 const CLIENTS: usize = 6;
 
+/// The request with this number, and what its answer must be.
+type Ask = dyn Fn(usize) -> Value + Send + Sync;
+type Check = dyn Fn(usize, &Value) + Send + Sync;
+
 /// Clients ask without pause while the engine is swapped a hundred times; `check` looks at every
 /// answer. Returns the number of answers.
 async fn swap_under_load(
     site: &Site,
     mut next: impl FnMut(usize) -> Loaded,
-    ask: Arc<dyn Fn(usize) -> Value + Send + Sync>,
-    check: Arc<dyn Fn(usize, &Value) + Send + Sync>,
+    ask: Arc<Ask>,
+    check: Arc<Check>,
 ) -> u64 {
     let stop = Arc::new(AtomicBool::new(false));
     let answered = Arc::new(AtomicU64::new(0));
@@ -89,7 +93,7 @@ async fn a_hundred_swaps_drop_no_request() {
         let n = (y / (at % 50 + 1) as f64) as u8;
         assert_eq!(answer["model_version"], format!("v{n}"), "{answer}");
         assert_eq!(answer["parameters"]["release"], digest(n).to_string());
-        assert_eq!(answer["parameters"]["slot"], if n % 2 == 0 { "b" } else { "a" });
+        assert_eq!(answer["parameters"]["slot"], if n.is_multiple_of(2) { "b" } else { "a" });
     };
     let ask = |at: usize| x([(at % 50 + 1) as f32; 3]);
     let next = |swap: usize| release((swap % 100 + 2) as u8);
@@ -99,10 +103,7 @@ async fn a_hundred_swaps_drop_no_request() {
 }
 
 /// A manifest over `bytes`, signed and admitted as at a boot.
-fn verified(
-    bytes: &[u8],
-    version: &str,
-) -> (Verified<Manifest>, fn(&Manifest) -> Option<Artifact>) {
+fn verified(bytes: &[u8], version: &str) -> Verified<Manifest> {
     let artifact = |bytes: &[u8]| Artifact {
         digest: Digest::of(bytes),
         bytes: bytes.len() as u32,
@@ -127,8 +128,7 @@ fn verified(
     let authority = Authority::new(&[PublicKey::of(&(&[7; 32]).into())], 1).unwrap();
     let keyring = Keyring { release: authority.clone(), director: authority };
     let sealed = envelope.encode(&mut sealed).unwrap();
-    let manifest = Verified::<Manifest>::recheck(sealed, &keyring, &Digest::of(payload)).unwrap();
-    (manifest, |m| m.variant(VariantKind::Onnx).map(|v| v.model))
+    Verified::<Manifest>::recheck(sealed, &keyring, &Digest::of(payload)).unwrap()
 }
 
 fn digits(name: &str) -> Vec<u8> {
@@ -138,7 +138,8 @@ fn digits(name: &str) -> Vec<u8> {
 
 fn tract(name: &str) -> (Arc<dyn Engine>, Digest) {
     let bytes = digits(&format!("digits-{name}.onnx"));
-    let (manifest, pick) = verified(&bytes, name);
+    let manifest = verified(&bytes, name);
+    let pick = |m: &Manifest| m.variant(VariantKind::Onnx).map(|v| v.model);
     let artifact = VerifiedArtifact::check(&bytes, &manifest, pick).unwrap();
     (Arc::new(TractEngine::load(&artifact).unwrap()), manifest.digest())
 }

@@ -75,17 +75,19 @@ impl Client {
         body: Bytes,
         limit: Duration,
     ) -> Result<T, Failure> {
-        let (status, answer) = timeout(limit, self.exchange(method, path, body))
-            .await
-            .map_err(|_| {
+        let (status, answer) =
+            timeout(limit, self.exchange(method, path, body)).await.map_err(|_| {
                 let limit_s = limit.as_secs();
                 Failure::unreachable(format!("the controller did not answer within {limit_s} s"))
                     .mend("see its log; a command that was not answered may still have been done")
             })??;
         if status.is_success() {
             return serde_json::from_slice(&answer).map_err(|error| {
-                Failure::from_error("the controller's answer is not what this version reads", &error)
-                    .mend("use the same version of fleetway for the command line and `serve`")
+                Failure::from_error(
+                    "the controller's answer is not what this version reads",
+                    &error,
+                )
+                .mend("use the same version of fleetway for the command line and `serve`")
             });
         }
         match serde_json::from_slice::<Envelope>(&answer) {
@@ -103,11 +105,13 @@ impl Client {
     ) -> Result<(StatusCode, Bytes), Failure> {
         let stream = self.connect().await?;
         let lost = |error: &hyper::Error| {
-            Failure::unreachable(format!("the connection to the controller broke: {error}"))
-                .mend("see whether it still runs; a command that was not answered may have been done")
+            Failure::unreachable(format!("the connection to the controller broke: {error}")).mend(
+                "see whether it still runs; a command that was not answered may have been done",
+            )
         };
-        let (mut sender, connection) =
-            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|e| lost(&e))?;
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+            .await
+            .map_err(|e| lost(&e))?;
         let driver = tokio::spawn(connection);
         let request = Request::builder()
             .method(method)
@@ -145,7 +149,7 @@ impl Client {
 }
 
 /// Who sits at the terminal, for the journal.
-fn operator() -> String {
+pub(crate) fn operator() -> String {
     let name = ["SUDO_USER", "USER", "LOGNAME"].iter().find_map(|name| std::env::var(name).ok());
     let name = name.unwrap_or_default();
     name.chars().filter(char::is_ascii_graphic).take(64).collect()

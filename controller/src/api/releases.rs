@@ -4,9 +4,9 @@
 //! signatures are checked here and again by the core, every artifact that it names must be
 //! there, whole, and cut as the manifest says. Only then is the release published.
 
+use axum::Json;
 use axum::body::Body;
 use axum::extract::{Path, State};
-use axum::Json;
 use bytes::Bytes;
 use fleetway_controller::fleet::By;
 use fleetway_protocol::codec;

@@ -70,7 +70,10 @@ pub(super) async fn list(State(running): State<Running>) -> Answer<Vec<RolloutSu
         .await?
 }
 
-pub(super) async fn show(State(running): State<Running>, Path(id): Path<String>) -> Answer<RolloutView> {
+pub(super) async fn show(
+    State(running): State<Running>,
+    Path(id): Path<String>,
+) -> Answer<RolloutView> {
     let id = rollout_id(&id)?;
     running.core.ask(move |fleet, now_s| shown(fleet, id, now_s)).await?
 }

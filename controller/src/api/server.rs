@@ -18,11 +18,11 @@ use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
 use super::failure::{Envelope, Failure};
-use super::{releases, rollouts};
 use super::types::{
     DeviceAdd, DeviceCounts, DeviceView, Done, LabelEdits, ReleaseView, StatusView,
 };
 use super::view::{self, failed};
+use super::{releases, rollouts};
 use crate::serve::Running;
 
 /// Deadline of a request. Below the client's, so that the client hears why.
@@ -209,7 +209,8 @@ async fn device(State(running): State<Running>, Path(id): Path<String>) -> Answe
         .ask(move |fleet, _| match fleet.device(&id) {
             Some(device) => Ok(Json(view::device(fleet, device))),
             None => {
-                Err(Failure::not_found(format!("no device {id}")).mend("see `fleetway device list`"))
+                Err(Failure::not_found(format!("no device {id}"))
+                    .mend("see `fleetway device list`"))
             }
         })
         .await?
@@ -230,7 +231,8 @@ async fn label_device(
             fleet
                 .label_device(by, &id, &edits.set, &edits.unset)
                 .map_err(|e| failed(e.kind(), &e))?;
-            let device = fleet.device(&id).ok_or_else(|| Failure::not_found(format!("no device {id}")))?;
+            let device =
+                fleet.device(&id).ok_or_else(|| Failure::not_found(format!("no device {id}")))?;
             Ok(Json(view::device(fleet, device)))
         })
         .await?

@@ -3,7 +3,10 @@
 use std::error::Error;
 
 use fleetway_controller::ErrorKind;
-use fleetway_controller::fleet::{DeviceView as Device, Fleet, ModelView, PlanPreview, ReleaseView as Release, RolloutView as Rollout, TelemetryView as Telemetry};
+use fleetway_controller::fleet::{
+    DeviceView as Device, Fleet, ModelView, PlanPreview, ReleaseView as Release,
+    RolloutView as Rollout, TelemetryView as Telemetry,
+};
 use fleetway_controller::planner::{DeviceReport, Gate, PausedBy, RolloutState, Why};
 use fleetway_protocol::ids::{Digest, ModelName};
 use fleetway_protocol::machine::Phase;
@@ -162,8 +165,12 @@ pub(crate) fn release(
         min_release: manifest.min_release,
         digest: digest.to_string(),
         state: state.into(),
-        signers: envelope.map_or_else(Vec::new, |e| e.signers().map(|key| key.to_string()).collect()),
-        golden_mismatch_accepted: manifest.golden_mismatch_accepted.as_ref().map(ToString::to_string),
+        signers: envelope
+            .map_or_else(Vec::new, |e| e.signers().map(|key| key.to_string()).collect()),
+        golden_mismatch_accepted: manifest
+            .golden_mismatch_accepted
+            .as_ref()
+            .map(ToString::to_string),
         golden_abs_err_max: manifest.golden.abs_err_max,
         variants: variants.collect(),
     }
@@ -206,7 +213,8 @@ pub(crate) fn rollout_summary(fleet: &Fleet, rollout: &Rollout) -> RolloutSummar
     let phases = spec.phases.len() as u32;
     let phase = match &rollout.state {
         RolloutState::Running { phase } | RolloutState::Paused { phase, .. } => phase + 1,
-        _ => rollout.devices.iter().filter_map(|d| d.phase).max().map_or(phases, |phase| phase + 1),
+        RolloutState::Succeeded => phases,
+        _ => rollout.devices.iter().filter_map(|d| d.phase).max().map_or(1, |phase| phase + 1),
     };
     let (gate, gate_text) = match &report.gate {
         Gate::Pass => ("pass", None),
@@ -263,7 +271,8 @@ pub(crate) fn rollout(fleet: &Fleet, rollout: &Rollout) -> RolloutView {
 fn rollout_device(fleet: &Fleet, model: &ModelName, report: &DeviceReport) -> RolloutDevice {
     let device = fleet.device(&report.device);
     let online = device.as_ref().is_some_and(|d| d.online);
-    let model = device.as_ref().and_then(|d| d.models.get(model).map(|m| device_model(fleet, model, m)));
+    let model =
+        device.as_ref().and_then(|d| d.models.get(model).map(|m| device_model(fleet, model, m)));
     RolloutDevice {
         id: report.device.to_string(),
         online,
@@ -309,11 +318,18 @@ pub(crate) fn plan(fleet: &Fleet, preview: &PlanPreview) -> PlanView {
         soak_s: phase.soak_s,
     });
     let moving = preview.phases.iter().enumerate().flat_map(|(at, phase)| {
-        phase.devices.iter().map(move |id| PlannedDevice {
-            id: id.to_string(),
-            phase: Some(at as u32 + 1),
-            moves: at == 0,
-            reason: None,
+        phase.devices.iter().map(move |id| {
+            let online = fleet.device(id).is_some_and(|device| device.online);
+            let offline = Why::Offline { quiet_s: None };
+            PlannedDevice {
+                id: id.to_string(),
+                phase: Some(at as u32 + 1),
+                moves: at == 0 && online,
+                reason: (!online).then(|| ReasonView {
+                    code: offline.code().into(),
+                    text: "offline: moves when it is back".into(),
+                }),
+            }
         })
     });
     let left_out = preview.left_out.iter().map(|(id, reason)| PlannedDevice {

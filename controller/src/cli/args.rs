@@ -58,7 +58,9 @@ pub(crate) enum Format {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
     /// Make a data directory: configuration, keys, certificates
-    #[command(after_long_help = "Example:\n  fleetway --data ./fleet init --listen 0.0.0.0:8883 --name fleet.example")]
+    #[command(
+        after_long_help = "Example:\n  fleetway --data ./fleet init --listen 0.0.0.0:8883 --name fleet.example"
+    )]
     Init(InitArgs),
     /// Run the controller: broker, API, rollouts
     #[command(after_long_help = "Example:\n  fleetway --data ./fleet serve")]
@@ -67,13 +69,22 @@ pub(crate) enum Verb {
     #[command(after_long_help = "Example:\n  fleetway status -o json")]
     Status,
     /// Import, sign, publish, list and show models
-    #[command(subcommand, after_long_help = "Example:\n  fleetway model import digits.onnx --name digits --version v1 --golden digits.npz")]
+    #[command(
+        subcommand,
+        after_long_help = "Example:\n  fleetway model import digits.onnx --name digits --version v1 --golden digits.npz"
+    )]
     Model(ModelVerb),
     /// Add, list, show and label devices
-    #[command(subcommand, after_long_help = "Example:\n  fleetway device add cam-01 --label site=lab")]
+    #[command(
+        subcommand,
+        after_long_help = "Example:\n  fleetway device add cam-01 --label site=lab"
+    )]
     Device(DeviceVerb),
     /// Plan, start, watch, pause, resume and abort rollouts
-    #[command(subcommand, after_long_help = "Example:\n  fleetway rollout start digits@v2 --canary 1 --phase 25% --phase 100%")]
+    #[command(
+        subcommand,
+        after_long_help = "Example:\n  fleetway rollout start digits@v2 --canary 1 --phase 25% --phase 100%"
+    )]
     Rollout(RolloutVerb),
 }
 
@@ -95,10 +106,14 @@ pub(crate) struct InitArgs {
 #[derive(Debug, Subcommand)]
 pub(crate) enum ModelVerb {
     /// Check a model file, run its golden vectors, and keep it as a draft (offline)
-    #[command(after_long_help = "Example:\n  fleetway model import digits.onnx --name digits --version v1 --golden digits.npz")]
+    #[command(
+        after_long_help = "Example:\n  fleetway model import digits.onnx --name digits --version v1 --golden digits.npz"
+    )]
     Import(Box<ImportArgs>),
     /// Sign a draft as the release authority (offline: no server, no network)
-    #[command(after_long_help = "Example:\n  fleetway model sign digits@v1 --key /media/usb/release.key")]
+    #[command(
+        after_long_help = "Example:\n  fleetway model sign digits@v1 --key /media/usb/release.key"
+    )]
     Sign {
         /// Which release
         #[arg(value_name = "MODEL@VERSION")]
@@ -162,7 +177,9 @@ pub(crate) struct ImportArgs {
 #[derive(Debug, Subcommand)]
 pub(crate) enum DeviceVerb {
     /// Write the configuration and certificate of a device
-    #[command(after_long_help = "Example:\n  fleetway device add cam-01 --out ./devices --label site=lab")]
+    #[command(
+        after_long_help = "Example:\n  fleetway device add cam-01 --out ./devices --label site=lab"
+    )]
     Add(AddArgs),
     /// List devices
     #[command(after_long_help = "Example:\n  fleetway device list -l site=lab")]
@@ -217,10 +234,14 @@ pub(crate) struct AddArgs {
 #[derive(Debug, Subcommand)]
 pub(crate) enum RolloutVerb {
     /// Show what a rollout would do, and why devices would not move
-    #[command(after_long_help = "Example:\n  fleetway rollout plan digits@v2 -l site=lab --canary 1 --phase 100%")]
+    #[command(
+        after_long_help = "Example:\n  fleetway rollout plan digits@v2 -l site=lab --canary 1 --phase 100%"
+    )]
     Plan(RolloutArgs),
     /// Start a rollout
-    #[command(after_long_help = "Example:\n  fleetway rollout start digits@v2 --canary 1 --phase 25% --phase 100% --soak 10m")]
+    #[command(
+        after_long_help = "Example:\n  fleetway rollout start digits@v2 --canary 1 --phase 25% --phase 100% --soak 10m"
+    )]
     Start(RolloutArgs),
     /// Show a rollout; with --wait, wait for its end
     #[command(after_long_help = "Example:\n  fleetway rollout status 3 --wait --timeout 10m")]

@@ -16,12 +16,13 @@ use super::files::{self, Layout, PUBLIC, SECRET};
 use super::output::{facts, talk};
 use super::show::{device_text, devices_text, labels_text};
 use super::values::LabelEdit;
-use crate::api::client::escape;
+use crate::api::client::{escape, operator};
 use crate::api::failure::{Failure, Kind};
 use crate::api::types::{DeviceAdd, DeviceView, Done, LabelEdits, RunFile};
 use crate::api::view::failed;
 use crate::config::Config;
-use crate::serve::{connect, open_fleet};
+use crate::serve::connect;
+use crate::serve::open::open_fleet;
 
 pub(super) async fn run(verb: DeviceVerb, context: &Context) -> Result<(), Failure> {
     let client = context.client();
@@ -133,12 +134,12 @@ fn device_broker(config: &Config, layout: &Layout) -> Result<BrokerUrl, Failure>
     if config.listen.port() != 0 {
         return connect::device_url(config, config.listen.port());
     }
-    let run: Option<RunFile> = std::fs::read(layout.run_file())
-        .ok()
-        .and_then(|bytes| serde_json::from_slice(&bytes).ok());
+    let run: Option<RunFile> =
+        std::fs::read(layout.run_file()).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
     run.and_then(|run| run.broker.parse().ok()).ok_or_else(|| {
-        Failure::conflict("`listen` has port 0, and no controller runs that has taken one")
-            .mend("start `fleetway serve` first, or name the broker with --broker mqtts://host:port")
+        Failure::conflict("`listen` has port 0, and no controller runs that has taken one").mend(
+            "start `fleetway serve` first, or name the broker with --broker mqtts://host:port",
+        )
     })
 }
 
@@ -157,7 +158,8 @@ async fn register(
     }
     talk("no controller runs: adding the device to its store directly");
     let mut opened = open_fleet(&context.data, config)?;
-    let by = By { who: "operator", now_s: clock::now_s() };
+    let who = operator();
+    let by = By { who: &who, now_s: clock::now_s() };
     opened.fleet.add_device(by, id, &labels).map_err(|error| failed(error.kind(), &error))
 }
 

@@ -80,8 +80,10 @@ fn refuse_to_overwrite(layout: &Layout) -> Result<(), Failure> {
     ];
     match there.iter().find(|path| path.exists()) {
         None => Ok(()),
-        Some(path) => Err(Failure::new(Kind::Conflict, format!("{} exists already", path.display()))
-            .mend("use another --data directory; nothing was changed")),
+        Some(path) => {
+            Err(Failure::new(Kind::Conflict, format!("{} exists already", path.display()))
+                .mend("use another --data directory; nothing was changed"))
+        }
     }
 }
 

@@ -79,13 +79,14 @@ fn run(verb: Verb, context: &Context) -> Result<(), Failure> {
 fn refuse(error: &clap::Error) -> ExitCode {
     let wants_json = {
         let words: Vec<_> = std::env::args().collect();
-        words.windows(2).any(|pair| matches!(pair[0].as_str(), "-o" | "--output") && pair[1] == "json")
-            || words.iter().any(|word| matches!(word.as_str(), "-ojson" | "-o=json" | "--output=json"))
+        words
+            .windows(2)
+            .any(|pair| matches!(pair[0].as_str(), "-o" | "--output") && pair[1] == "json")
+            || words
+                .iter()
+                .any(|word| matches!(word.as_str(), "-ojson" | "-o=json" | "--output=json"))
     };
-    let asked = matches!(
-        error.kind(),
-        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion
-    );
+    let asked = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
     if asked || !wants_json {
         // Help was asked for on stdout; a complaint goes to stderr. Nobody to talk to is fine.
         let _ = error.print();

@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use super::args::{ImportArgs, ModelVerb};
 use super::files::Layout;
-use super::output::{bytes, facts, or_dash, table, talk};
+use super::output::{bytes, count, facts, or_dash, table, talk};
 use super::values::ReleaseName;
 use super::{Context, block_on};
 use crate::api::client::escape;
@@ -74,8 +74,9 @@ fn import(args: ImportArgs, context: &Context) -> Result<(), Failure> {
     };
     let golden = &request.golden_npz;
     if !golden.exists() {
-        return Err(Failure::not_found(format!("no golden vectors at {}", golden.display()))
-            .mend("make them with onnxruntime on the same file, and name them with --golden FILE.npz"));
+        return Err(Failure::not_found(format!("no golden vectors at {}", golden.display())).mend(
+            "make them with onnxruntime on the same file, and name them with --golden FILE.npz",
+        ));
     }
     talk(format!("running the golden vectors of {}", request.onnx.display()));
     let report = Catalog::open(&context.data)
@@ -88,19 +89,17 @@ fn import(args: ImportArgs, context: &Context) -> Result<(), Failure> {
         latency_us: report.latency_us,
     };
     if !imported.golden_passed {
-        talk("WARNING: its answers differ from its golden vectors; the reason you gave travels with it");
+        talk(
+            "WARNING: its answers differ from its golden vectors; the reason you gave travels with it",
+        );
     }
     let name = format!("{}@{}", imported.release.model, imported.release.version);
     context.output.data(&imported, || {
-        format!(
-            "{}\n{}",
-            release_text(&imported.release),
-            facts(&[
-                ("golden", imported.golden.clone()),
-                ("latency", super::output::millis(imported.latency_us)),
-                ("next", format!("fleetway model sign {name}")),
-            ])
-        )
+        let mut lines = release_facts(&imported.release);
+        lines.push(("check", imported.golden.clone()));
+        lines.push(("latency", super::output::millis(imported.latency_us)));
+        lines.push(("next", format!("fleetway model sign {name}")));
+        facts(&lines)
     })
 }
 
@@ -130,11 +129,10 @@ async fn publish(name: &ReleaseName, context: &Context) -> Result<(), Failure> {
     };
     let client = context.client();
     let files = catalog.artifacts(&release).map_err(|error| failed(error.kind(), &error))?;
-    let count = files.len();
     for (at, file) in files.iter().enumerate() {
-        let content = std::fs::read(&file.path)
-            .map_err(|error| Failure::file("read", &file.path, &error))?;
-        talk(format!("sending {} of {count}: {}", at + 1, bytes(content.len() as u64)));
+        let content =
+            std::fs::read(&file.path).map_err(|error| Failure::file("read", &file.path, &error))?;
+        talk(format!("sending {} of {}: {}", at + 1, files.len(), bytes(content.len() as u64)));
         let path = format!("/v1/blobs/{}", file.artifact.digest);
         let _: BlobView = client.upload(Method::PUT, &path, content.into()).await?;
     }
@@ -192,7 +190,8 @@ pub(super) fn mismatch(reason: Option<&str>) -> String {
 }
 
 async fn show(name: &ReleaseName, context: &Context) -> Result<(), Failure> {
-    let path = format!("/v1/models/{}/{}", escape(name.model.as_str()), escape(name.version.as_str()));
+    let path =
+        format!("/v1/models/{}/{}", escape(name.model.as_str()), escape(name.version.as_str()));
     let shown = match context.client().get::<ReleaseView>(&path).await {
         Ok(published) => published,
         Err(failure) if matches!(failure.code, Kind::Unreachable | Kind::NotFound) => {
@@ -206,20 +205,20 @@ async fn show(name: &ReleaseName, context: &Context) -> Result<(), Failure> {
         }
         Err(failure) => return Err(failure),
     };
-    context.output.data(&shown, || release_text(&shown))
+    context.output.data(&shown, || facts(&release_facts(&shown)))
 }
 
 fn artifact_text(artifact: &ArtifactView) -> String {
     format!(
-        "{}, {} chunks of {}, {}",
+        "{}, {} of {}, {}",
         bytes(u64::from(artifact.bytes)),
-        artifact.chunks,
+        count(u64::from(artifact.chunks), "chunk"),
         bytes(u64::from(artifact.chunk_bytes)),
         artifact.digest
     )
 }
 
-fn release_text(release: &ReleaseView) -> String {
+fn release_facts(release: &ReleaseView) -> Vec<(&str, String)> {
     let mut lines = vec![
         ("release", format!("{}@{}", release.model, release.version)),
         ("state", release.state.clone()),
@@ -236,5 +235,5 @@ fn release_text(release: &ReleaseView) -> String {
     if release.golden_mismatch_accepted.is_some() {
         lines.push(("WARNING", mismatch(release.golden_mismatch_accepted.as_deref())));
     }
-    facts(&lines)
+    lines
 }

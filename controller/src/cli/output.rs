@@ -73,7 +73,7 @@ impl Output {
 }
 
 fn paint(word: &str) -> String {
-    let bare = word.trim_end();
+    let bare = word.trim_end_matches([' ', '\n', ',', ':']);
     let code = match bare {
         "confirmed" | "online" | "succeeded" | "up" | "published" => "32",
         "failed" | "halted" | "aborted" | "offline" | "down" => "31",
@@ -149,6 +149,11 @@ pub(crate) fn percent(permille: u32) -> String {
     }
 }
 
+/// `1 chunk`, `2 chunks`.
+pub(crate) fn count(number: u64, thing: &str) -> String {
+    format!("{number} {thing}{}", if number == 1 { "" } else { "s" })
+}
+
 /// Seconds as a person counts them.
 pub(crate) fn ago(seconds: u64) -> String {
     match seconds {
@@ -183,7 +188,7 @@ mod tests {
     #[test]
     fn colour_touches_whole_words_only() {
         let output = Output { format: Format::Table, colour: true, terminal: true };
-        assert_eq!(output.painted("a online\nofflined"), "a \x1b[32monline\x1b[0m\nofflined");
+        assert_eq!(output.painted("a online,\nofflined"), "a \x1b[32monline\x1b[0m,\nofflined");
         let plain = Output { colour: false, ..output };
         assert_eq!(plain.painted("a online"), "a online");
     }

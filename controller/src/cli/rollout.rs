@@ -168,18 +168,21 @@ pub(super) fn outcome(summary: &RolloutSummary) -> Result<(), Failure> {
     }
     let why = summary.reason.as_ref().map_or_else(String::new, |why| format!(": {}", why.text));
     let name = format!("{}@{}", summary.model, summary.release.text());
-    Err(Failure::new(
-        Kind::RolloutFailed,
-        format!("rollout {} of {name} {}{why}", summary.id, summary.state),
-    )
-    .mend("publish a corrected release and start a rollout of that; devices keep or took back what they ran"))
+    let mend = match summary.state.as_str() {
+        "aborted" => "start another rollout when you want one".to_owned(),
+        _ => {
+            "publish a corrected release and roll that out; no further device gets this one".into()
+        }
+    };
+    let what = format!("rollout {} of {name} {}{why}", summary.id, summary.state);
+    Err(Failure::new(Kind::RolloutFailed, what).mend(mend))
 }
 
 /// A rollout in one line.
 pub(super) fn line(summary: &RolloutSummary) -> String {
     let why = summary.reason.as_ref().map_or_else(String::new, |why| format!(": {}", why.text));
     format!(
-        "rollout {} of {}@{} {} , phase {} of {}, {} of {} confirmed, {} moving, {} failed{why}",
+        "rollout {} of {}@{} {}, phase {} of {}, {} of {} confirmed, {} moving, {} failed{why}",
         summary.id,
         summary.model,
         summary.release.text(),
@@ -191,7 +194,6 @@ pub(super) fn line(summary: &RolloutSummary) -> String {
         summary.counts.moving,
         summary.counts.failed,
     )
-    .replace(" ,", ",")
 }
 
 /// The list of rollouts.
@@ -240,7 +242,7 @@ fn plan_text(plan: &PlanView) -> String {
         }),
     );
     let devices = table(
-        ["device", "phase", "why not"],
+        ["device", "phase", "note"],
         plan.devices.iter().map(|device| {
             [
                 device.id.clone(),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::output::{ago, bytes, facts, millis, or_dash, percent, table};
+use super::output::{ago, bytes, count, facts, millis, or_dash, percent, table};
 use crate::api::types::{DeviceModelView, DeviceView, ReleaseRef, TelemetryView};
 
 /// `site=lab floor=2`.
@@ -96,7 +96,7 @@ fn model_text(model: &DeviceModelView) -> String {
         ("  phase", phase_text(model)),
         ("  floor", model.floor.to_string()),
     ];
-    if let Some(target) = &model.target {
+    if let Some(target) = model.target.as_ref().filter(|_| model.phase != "idle") {
         lines.push(("  works on", target.text()));
     }
     if let Some(waiting) = &model.waiting {
@@ -111,11 +111,17 @@ fn model_text(model: &DeviceModelView) -> String {
         ));
     }
     if model.poisoned > 0 {
-        lines.push(("  bad", format!("{} releases remembered as bad", model.poisoned)));
+        lines.push((
+            "  bad",
+            format!("{} remembered as bad", count(u64::from(model.poisoned), "release")),
+        ));
     }
     if let Some(telemetry) = &model.telemetry {
         let [requests, errors, p50, p95, top] = telemetry_cells(Some(telemetry));
-        lines.push(("  answers", format!("{requests} requests, {errors} errors, by {}", telemetry.release.text())));
+        lines.push((
+            "  answers",
+            format!("{requests} requests, {errors} errors, by {}", telemetry.release.text()),
+        ));
         lines.push(("  latency", format!("p50 {p50}, p95 {p95}")));
         lines.push(("  top class", top));
         lines.push(("  classes", classes_text(&telemetry.classes)));
@@ -167,8 +173,14 @@ mod tests {
             telemetry: Some(telemetry),
         };
         let text = model_text(&model);
-        for said in ["download 3/9", "120 requests, 1 errors", "p50 0.9 ms, p95 2.4 ms", "1 (84%)",
-            "1:100 2:19", "20.0 MiB"] {
+        for said in [
+            "download 3/9",
+            "120 requests, 1 errors",
+            "p50 0.9 ms, p95 2.4 ms",
+            "1 (84%)",
+            "1:100 2:19",
+            "20.0 MiB",
+        ] {
             assert!(text.contains(said), "{said} in\n{text}");
         }
     }

@@ -3,7 +3,7 @@
 use fleetway_controller::clock;
 
 use super::Context;
-use super::output::{ago, bytes, facts};
+use super::output::{ago, bytes, count, facts};
 use super::rollout;
 use crate::api::failure::Failure;
 use crate::api::types::{LinkView, StatusView};
@@ -16,7 +16,7 @@ pub(super) async fn run(context: &Context) -> Result<(), Failure> {
 fn text(status: &StatusView) -> String {
     let now_s = clock::now_s();
     let sessions = match status.broker.sessions {
-        Some(sessions) => format!(", {sessions} sessions"),
+        Some(sessions) => format!(", {}", count(sessions, "session")),
         None => String::new(),
     };
     let mut lines = vec![
@@ -36,8 +36,8 @@ fn text(status: &StatusView) -> String {
         (
             "models",
             format!(
-                "{} releases on the broker, {} pieces waiting, {} sent",
-                status.blobs.seeded_releases,
+                "{} on the broker, {} pieces waiting, {} sent",
+                count(status.blobs.seeded_releases, "release"),
                 status.blobs.pieces_waiting,
                 bytes(status.blobs.bytes_out)
             ),

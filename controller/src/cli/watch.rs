@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use super::Context;
 use super::model::mismatch;
-use super::output::{facts, table, talk};
+use super::output::{facts, table, talk, time};
 use super::rollout::{Follower, line, outcome};
 use super::show::{phase_text, release_text, telemetry_cells};
 use crate::api::failure::Failure;
@@ -88,7 +88,8 @@ fn device_line(device: &RolloutDevice) -> String {
     let running = release_text(device.model.as_ref().and_then(|model| model.running.as_ref()));
     let at = device.model.as_ref().map_or_else(|| "-".into(), phase_text);
     let phase = if device.state == "moving" { format!(" {at}") } else { String::new() };
-    let quiet = matches!(device.reason.code.as_str(), "IN_PROGRESS" | "OFFLINE" | "SILENT_IN_PROGRESS");
+    let quiet =
+        matches!(device.reason.code.as_str(), "IN_PROGRESS" | "OFFLINE" | "SILENT_IN_PROGRESS");
     let why = if quiet { device.reason.code.clone() } else { device.reason.text.clone() };
     format!("{} {}{phase}, runs {running}: {why}", device.id, device.state)
 }
@@ -107,10 +108,14 @@ pub(super) fn page(view: &RolloutView) -> String {
     let counts = &summary.counts;
     let mut lines = vec![
         ("rollout", format!("{} of {}@{}", summary.id, summary.model, summary.release.text())),
-        ("state", match &summary.reason {
-            Some(why) => format!("{} : {}", summary.state, why.text).replace(" :", ":"),
-            None => summary.state.clone(),
-        }),
+        (
+            "state",
+            match &summary.reason {
+                Some(why) => format!("{}: {}", summary.state, why.text),
+                None => summary.state.clone(),
+            },
+        ),
+        ("started", format!("{} by {}", time(summary.started_s), summary.started_by)),
         ("phases", phases.join("  ")),
         (
             "devices",
@@ -132,7 +137,16 @@ pub(super) fn page(view: &RolloutView) -> String {
         lines.push(("WARNING", mismatch(view.golden_mismatch_accepted.as_deref())));
     }
     let header = [
-        "device", "phase", "state", "runs", "update", "requests", "errors", "p50", "p95", "top class",
+        "device",
+        "phase",
+        "state",
+        "runs",
+        "update",
+        "requests",
+        "errors",
+        "p50",
+        "p95",
+        "top class",
         "why",
     ];
     format!("{}\n\n{}", facts(&lines), table(header, view.devices.iter().map(device_row)))
@@ -142,7 +156,8 @@ fn device_row(device: &RolloutDevice) -> [String; 11] {
     let model = device.model.as_ref();
     let [requests, errors, p50, p95, top] =
         telemetry_cells(model.and_then(|model| model.telemetry.as_ref()));
-    let state = if device.online { device.state.clone() } else { format!("{} (offline)", device.state) };
+    let state =
+        if device.online { device.state.clone() } else { format!("{} (offline)", device.state) };
     [
         device.id.clone(),
         super::output::or_dash(device.rollout_phase),
@@ -164,7 +179,8 @@ mod tests {
     use crate::api::types::{ReasonView, ReleaseRef, RolloutCounts, RolloutSummary};
 
     fn view() -> RolloutView {
-        let reason = ReasonView { code: "OFFLINE".into(), text: "offline; last heard 9 s ago".into() };
+        let reason =
+            ReasonView { code: "OFFLINE".into(), text: "offline; last heard 9 s ago".into() };
         let device = RolloutDevice {
             id: "cam-1".into(),
             online: false,
@@ -187,7 +203,12 @@ mod tests {
                 phases: 2,
                 gate: "waiting".into(),
                 gate_text: Some("1 device in flight".into()),
-                counts: RolloutCounts { total: 2, waiting: 1, moving: 1, ..RolloutCounts::default() },
+                counts: RolloutCounts {
+                    total: 2,
+                    waiting: 1,
+                    moving: 1,
+                    ..RolloutCounts::default()
+                },
                 started_by: "me".into(),
                 started_s: 0,
             },

@@ -71,13 +71,18 @@ pub fn check(input: &Input, plan: &Plan) -> Result<(), Insane> {
     apply(&mut after, plan);
     check_changes(input, plan)?;
     let devices: BTreeMap<_, _> = input.devices.iter().map(|d| (&d.id, d)).collect();
-    let mut seen = BTreeSet::new();
+    let mut seen: BTreeMap<_, &Assignment> = BTreeMap::new();
     for order in &plan.orders {
         let unknown = || Insane::Unknown(order.device.clone(), order.rollout);
         let device = devices.get(&order.device).ok_or_else(unknown)?;
         let rollout = find(input, order.rollout).ok_or_else(unknown)?;
         let state = &find(&after, order.rollout).ok_or_else(unknown)?.state;
-        if !seen.insert((&order.device, &order.model)) {
+        // Going back may be followed by a newer rollout's release, nothing else by anything.
+        let moves_on = |before: &Assignment| {
+            order.rollout > before.rollout
+                && matches!((before.wish, order.wish), (w, Wish::Run(_)) if !matches!(w, Wish::Run(_)))
+        };
+        if seen.insert((&order.device, &order.model), order).is_some_and(|b| !moves_on(b)) {
             return Err(Insane::Twice(order.device.clone(), order.model.clone()));
         }
         match order.wish {

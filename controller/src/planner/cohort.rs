@@ -67,12 +67,14 @@ pub(super) type Holds<'a> = BTreeMap<(&'a DeviceId, &'a ModelName), RolloutId>;
 /// Everything that is in flight for a rollout that is not over. A halted or aborted one
 /// holds nothing: the way on must stay open.
 pub(super) fn holds(input: &Input) -> Holds<'_> {
-    let open = input.rollouts.iter().filter(|r| r.state.is_open());
-    open.flat_map(|r| {
-        let flying = r.deployments.iter().filter(|(_, d)| d.verdict.is_none());
-        flying.map(move |(device, _)| ((device, &r.spec.model), r.id))
-    })
-    .collect()
+    let mut holds = Holds::new();
+    for rollout in input.rollouts.iter().filter(|r| r.state.is_open()) {
+        for (device, _) in rollout.deployments.iter().filter(|(_, d)| d.verdict.is_none()) {
+            let holder = holds.entry((device, &rollout.spec.model)).or_insert(rollout.id);
+            *holder = rollout.id.max(*holder);
+        }
+    }
+    holds
 }
 
 impl<'a> Cohort<'a> {

@@ -57,7 +57,8 @@ pub struct ModelFacts {
     pub phase: Phase,
     /// What it waits for.
     pub waiting: Option<Reason>,
-    /// What the order in force says: on whose behalf, and which release.
+    /// What it was last told: on whose behalf, and which release. Also if the order says
+    /// nothing of the model any more.
     pub assigned: Option<(RolloutId, Digest)>,
 }
 

@@ -44,7 +44,7 @@ pub fn plan(input: &Input) -> Plan {
 pub fn plan_and_check(input: &Input) -> Plan {
     let plan = plan(input);
     let sane = check(input, &plan);
-    assert!(sane.is_ok(), "the planner made a plan that is not sane: {sane:?} DBG {:#?} {:?} {:?}", input.rollouts.iter().map(|r| (r.id, &r.state, &r.spec.phases, r.spec.selector.to_string(), &r.spec.model, &r.deployments)).collect::<Vec<_>>(), plan.orders, plan.changes);
+    assert!(sane.is_ok(), "the planner made a plan that is not sane: {sane:?}");
     plan
 }
 
@@ -79,12 +79,13 @@ pub fn apply(input: &mut Input, plan: &Plan) {
                 waiting: None,
                 assigned: None,
             });
-            model.assigned = match order.wish {
+            match order.wish {
                 Wish::Run(digest) | Wish::Rollback(digest) | Wish::Remove(digest) => {
-                    Some((order.rollout, digest))
+                    model.assigned = Some((order.rollout, digest));
                 }
-                Wish::Withdraw => None,
-            };
+                // It stays with the rollout that had it last.
+                Wish::Withdraw => {}
+            }
         }
     }
     for order in &plan.orders {
@@ -124,7 +125,11 @@ fn step(input: &Input) -> Plan {
     for rollout in &rollouts {
         timed_out(input, rollout, &mut plan);
     }
-    if !plan.changes.is_empty() {
+    // Before anybody is offered anything: who goes back changes who is still to move.
+    for rollout in rollouts.iter().filter(|r| r.state == RolloutState::Aborted) {
+        revert(input, rollout, &mut plan);
+    }
+    if !(plan.changes.is_empty() && plan.orders.is_empty()) {
         return plan;
     }
     let holds = holds(input);
@@ -141,12 +146,6 @@ fn step(input: &Input) -> Plan {
     for (rollout, cohort) in &cohorts {
         if plan.orders.is_empty() {
             offer(input, rollout, cohort, &mut plan);
-        }
-    }
-    // Last: a device that moves on need not go back first.
-    for rollout in rollouts.iter().filter(|r| r.state == RolloutState::Aborted) {
-        if plan.orders.is_empty() {
-            revert(input, rollout, &mut plan);
         }
     }
     plan

@@ -155,8 +155,7 @@ impl BlobWriter {
     /// Takes the next bytes.
     pub(crate) fn write(&mut self, bytes: &[u8]) -> Result<(), BlobError> {
         let max = self.left;
-        self.left =
-            self.left.checked_sub(bytes.len() as u64).ok_or(BlobError::TooLarge { max })?;
+        self.left = self.left.checked_sub(bytes.len() as u64).ok_or(BlobError::TooLarge { max })?;
         self.hasher.update(bytes);
         self.file.write_all(bytes).map_err(|source| self.io("write", source))
     }

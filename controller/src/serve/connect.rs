@@ -16,7 +16,7 @@ use fleetway_controller::clock;
 use fleetway_controller::pki::{self, FleetCa, Issued};
 use fleetway_link::{
     BackoffLimits, BrokerUrl, LaneLimits, LinkConfig, LinkEvent, LinkHandle, OutboxLimits, Qos,
-    Subscription, TlsIdentity,
+    Subscription,
 };
 use tokio::sync::mpsc;
 
@@ -143,8 +143,11 @@ fn own_url(addr: SocketAddr) -> Result<BrokerUrl, Failure> {
         IpAddr::V4(_) => Ipv4Addr::LOCALHOST.to_string(),
         IpAddr::V6(ip) if ip.is_unspecified() || ip.is_loopback() => "localhost".into(),
         IpAddr::V6(_) => {
-            return Err(Failure::usage(format!("`listen` is the single IPv6 address {}", addr.ip()))
-                .mend("listen on [::] or on an IPv4 address: TLS names are not checked against IPv6"));
+            return Err(Failure::usage(format!(
+                "`listen` is the single IPv6 address {}",
+                addr.ip()
+            ))
+            .mend("listen on [::] or on an IPv4 address: TLS names are not checked against IPv6"));
         }
     };
     url(&host, addr.port())
@@ -157,7 +160,8 @@ pub(crate) fn device_url(config: &Config, port: u16) -> Result<BrokerUrl, Failur
 
 fn url(host: &str, port: u16) -> Result<BrokerUrl, Failure> {
     format!("mqtts://{host}:{port}").parse().map_err(|error: fleetway_link::UrlError| {
-        Failure::usage(error.to_string()).mend("correct `names` in fleetway.toml, or set `advertise`")
+        Failure::usage(error.to_string())
+            .mend("correct `names` in fleetway.toml, or set `advertise`")
     })
 }
 
@@ -168,21 +172,14 @@ pub(super) type Connection = (LinkHandle, mpsc::Receiver<LinkEvent>);
 pub(super) fn links(
     config: &Config,
     layout: &Layout,
-    ca: &FleetCa,
+    ca: FleetCa,
     side: &BrokerSide,
 ) -> Result<(Connection, Option<Connection>), Failure> {
     let issued = ca
         .issue_controller(now())
         .map_err(|error| Failure::from_error("no certificate for the controller", &error))?;
     store_issued(layout, "controller", &issued)?;
-    let identity = TlsIdentity {
-        ca_pem: ca.cert_pem().as_bytes().to_vec(),
-        cert_pem: issued.cert_pem.into_bytes(),
-        key_pem: issued.key_pem.into_bytes(),
-    };
-    let tls = identity
-        .client_config(None)
-        .map_err(|error| Failure::from_error("TLS of the controller's connection", &error))?;
+    let tls = super::identity::client_config(ca, &issued)?;
     let link = |client_id: &str| {
         let mut link = LinkConfig::new(side.url.clone(), client_id);
         link.tls = Some(tls.clone());
@@ -196,16 +193,16 @@ pub(super) fn links(
         link
     };
     let mut orders = link(pki::CONTROLLER);
-    orders.standing =
-        vec![Subscription::new(format!("{}d/+/up/#", config.root), Qos::AtLeastOnce)];
+    orders.standing = vec![Subscription::new(format!("{}d/+/up/#", config.root), Qos::AtLeastOnce)];
     let blobs = side.local.is_some().then(|| {
         let mut blobs = link(&format!("{}-blobs", pki::CONTROLLER));
         blobs.session = fleetway_link::Session::Clean;
         blobs
     });
     let start = |link| {
-        fleetway_link::start(link)
-            .map_err(|error| Failure::usage(error.to_string()).mend("correct `broker` in fleetway.toml"))
+        fleetway_link::start(link).map_err(|error| {
+            Failure::usage(error.to_string()).mend("correct `broker` in fleetway.toml")
+        })
     };
     Ok((start(orders)?, blobs.map(start).transpose()?))
 }
@@ -226,7 +223,8 @@ mod tests {
         check("10.0.0.5:1", Some("mqtts://10.0.0.5:1"));
         check("[::]:1", Some("mqtts://localhost:1"));
         check("[2001:db8::1]:1", None);
-        let config = Config { names: vec!["a.example".into(), "localhost".into()], ..Config::default() };
+        let config =
+            Config { names: vec!["a.example".into(), "localhost".into()], ..Config::default() };
         assert_eq!(server_names(&config), ["a.example", "localhost", "127.0.0.1"]);
         assert_eq!(device_url(&config, 9).unwrap().to_string(), "mqtts://a.example:9");
     }

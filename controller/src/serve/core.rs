@@ -103,7 +103,8 @@ impl Core {
             // Whoever asked may have given up; the change stands.
             let _ = reply.send(question(fleet, now_s));
         });
-        let gone = || Failure::unreachable("the controller is shutting down").mend("start it again");
+        let gone =
+            || Failure::unreachable("the controller is shutting down").mend("start it again");
         self.inputs.send(Input::Job(job)).await.map_err(|_| gone())?;
         answer.await.map_err(|_| gone())
     }

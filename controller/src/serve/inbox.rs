@@ -127,7 +127,8 @@ impl Watch {
 
     fn up(&self, protocol: String, now_s: u64) {
         let link = &mut self.lock().link;
-        *link = LinkView { up: true, protocol: Some(protocol), since_s: now_s, ..LinkView::default() };
+        *link =
+            LinkView { up: true, protocol: Some(protocol), since_s: now_s, ..LinkView::default() };
     }
 
     /// Takes the link down; `true` if it was up, or never was anything, or for another reason.

@@ -7,12 +7,14 @@
 //! ```
 //!
 //! Read in this order: this page; `connect` (broker and links); `inbox` (what devices say);
-//! [`core`] (the fleet's thread); `blobs`, `pieces`, `queue`, `pump` (model bytes).
+//! `open` and [`core`] (the fleet and its thread); `blobs`, `pieces`, `queue`, `pump` (model bytes).
 
 pub(crate) mod blobs;
 pub(crate) mod connect;
 pub(crate) mod core;
+mod identity;
 pub(crate) mod inbox;
+pub(crate) mod open;
 pub(crate) mod pieces;
 mod pump;
 mod queue;
@@ -24,7 +26,6 @@ use std::time::Duration;
 
 use fleetway_controller::broker::{Broker as _, LocalBroker};
 use fleetway_controller::fleet::Fleet;
-use fleetway_controller::store::{Opened as StoreOpened, SledStore, Store};
 use fleetway_controller::{clock, keys};
 use fleetway_link::{Link as _, LinkHandle};
 use fleetway_protocol::envelope::Authority;
@@ -33,7 +34,7 @@ use fleetway_protocol::manifest::Manifest;
 use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::timeout;
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 
 use crate::api::client::{SOCKET_PATH_BYTES_MAX, socket_path};
 use crate::api::failure::{Failure, Kind};
@@ -45,6 +46,7 @@ use crate::config::Config;
 use blobs::BlobStore;
 use core::{Core, Outward};
 use inbox::Watch;
+use open::{Opened, open_fleet};
 use pump::{Order, Published, Pump};
 
 /// What is in the outbox gets this long at the end.
@@ -115,44 +117,6 @@ impl Running {
     }
 }
 
-/// The fleet of a data directory, whose lock we hold.
-pub(crate) struct Opened {
-    /// The fleet.
-    pub(crate) fleet: Fleet,
-    /// Who may sign releases.
-    pub(crate) release_authority: Authority,
-    /// Holds the lock as long as it lives.
-    store: Arc<dyn Store>,
-}
-
-/// Opens the fleet of a data directory; refuses if a controller runs on it.
-pub(crate) fn open_fleet(data: &Path, config: &Config) -> Result<Opened, Failure> {
-    let mut release_keys = Vec::new();
-    for path in &config.trust.release_keys {
-        let key = keys::load_public(&data.join(path)).map_err(|e| failed(e.kind(), &e))?;
-        release_keys.push(key);
-    }
-    let release_authority = Authority::new(&release_keys, config.trust.release_threshold)
-        .map_err(|error| {
-            Failure::trust(format!("release_keys in fleetway.toml: {error}"))
-                .mend("correct the section [trust]")
-        })?;
-    let (store, how) = SledStore::open(data).map_err(|e| failed(e.kind(), &e))?;
-    match how {
-        StoreOpened::New | StoreOpened::Clean => {}
-        StoreOpened::WithoutSnapshots { snapshots, why } => {
-            warn!(%why, kept = %snapshots.display(), "the store opened without its snapshots");
-        }
-        StoreOpened::Rebuilt { kept, why } => {
-            error!(%why, kept = %kept.display(), "the store did not open and was begun anew; restore a backup, or publish and add devices again");
-        }
-    }
-    let store: Arc<dyn Store> = Arc::new(store);
-    let fleet = Fleet::open(store.clone(), release_authority.clone(), clock::now_s())
-        .map_err(|e| failed(e.kind(), &e))?;
-    Ok(Opened { fleet, release_authority, store })
-}
-
 /// Runs the controller of a data directory until it is asked to stop.
 pub(crate) async fn run(data: &Path) -> Result<(), Failure> {
     let config = Config::load(data)?;
@@ -184,7 +148,7 @@ async fn start(
     let blobs = Arc::new(blobs);
     let ca = connect::load_ca(layout)?;
     let side = connect::broker(config, layout, &ca).await?;
-    let ((link, events), blobs_connection) = connect::links(config, layout, &ca, &side)?;
+    let ((link, events), blobs_connection) = connect::links(config, layout, ca, &side)?;
     let (blob_link, blob_events) = blobs_connection.unzip();
 
     let root = config.root.clone();
@@ -265,10 +229,7 @@ async fn serve_api(running: &Running) -> Result<(), Failure> {
     let (mut interrupt, mut terminate) = signals
         .map_err(|error: std::io::Error| Failure::from_error("cannot wait for signals", &error))?;
     files::write(&layout.run_file(), PUBLIC, text.as_bytes())?;
-    talk(format!(
-        "ready: broker {}, api {}, pid {}",
-        run_file.broker, run_file.api, run_file.pid
-    ));
+    talk(format!("ready: broker {}, api {}, pid {}", run_file.broker, run_file.api, run_file.pid));
 
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let router = crate::api::server::router(running.clone());

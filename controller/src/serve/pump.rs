@@ -176,7 +176,9 @@ impl Worker {
                 self.pieces.learn(release.digest, release.envelope, &release.manifest);
             }
             Order::Seed(digest) => {
-                if self.seeded.insert(digest.short()) {
+                let up = self.link.stats().version.is_some();
+                // Without a connection `Up` will do it, with everything else.
+                if self.seeded.insert(digest.short()) && up {
                     self.enqueue(digest.short());
                 }
             }
@@ -224,13 +226,12 @@ impl Worker {
             Job::Seed(of, piece) => {
                 self.read(*of, *piece).map(|bytes| self.blob(Topic::Blob(*of, *piece), bytes))
             }
-            Job::Reply(device, of, piece) => self
-                .read(*of, *piece)
-                .and_then(|bytes| block(*of, *piece, &bytes))
-                .map(|payload| {
+            Job::Reply(device, of, piece) => {
+                self.read(*of, *piece).and_then(|bytes| block(*of, *piece, &bytes)).map(|payload| {
                     let topic = Topic::Block(device.clone()).text(&self.root).to_string();
                     Outgoing::new(topic, payload).at_most_once().expiring(REPLY_AGE_MAX)
-                }),
+                })
+            }
         };
         let Some(message) = message else {
             if matches!(job, Job::Reply(..)) {
@@ -272,8 +273,7 @@ impl Worker {
     }
 
     fn count(&self) {
-        let (releases, waiting) =
-            (self.seeded.len() as u64, self.queue.seeds_waiting() as u64);
+        let (releases, waiting) = (self.seeded.len() as u64, self.queue.seeds_waiting() as u64);
         self.change(|view| {
             view.seeded_releases = releases;
             view.pieces_waiting = waiting;

@@ -8,11 +8,13 @@
 //! [`SledStore`] is the real one, [`MemStore`] the one of tests and the simulated world.
 //! No group commit: one operator and one tick a second do not need it.
 
+mod ladder;
 mod lock;
 mod mem;
 mod sled;
 #[cfg(test)]
 mod tests;
+mod watermark;
 
 use std::path::PathBuf;
 
@@ -20,9 +22,10 @@ use fleetway_protocol::record::crc32c;
 
 use crate::ErrorKind;
 
+pub use ladder::Opened;
 pub use lock::DirLock;
 pub use mem::MemStore;
-pub use sled::{Opened, SledStore};
+pub use sled::SledStore;
 
 /// Which collection a value belongs to. The name is the tree's name on disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

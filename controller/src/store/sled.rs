@@ -5,51 +5,23 @@
 //! then `fdatasync` of our own descriptor on `<db>/db`, and the files and directories of a
 //! new database are flushed once. Rotten media make it fail at open or panic on read; hence
 //! the ladder at open (which reads everything once), and a `catch_unwind` around every call.
-//!
-//! A rung is taken only for what looks like rot. A full disk, a missing permission or a slow
-//! disk is an error that leaves everything where it is: moving a healthy store aside would
-//! be the greater loss.
 
-use std::fs::{self, File};
-use std::io::ErrorKind as IoKind;
+use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
 
 use ::sled::transaction::{ConflictableTransactionError, TransactionError, Transactional as _};
 use ::sled::{Db, Tree};
 
+use super::ladder::{Opened, climb, make_durable};
+use super::watermark::Watermark;
 use super::{Batch, DirLock, Entry, Kind, Op, Store, StoreError, StoreEvent, frame, unframe};
 
-/// Seconds for opening and reading everything once: 50 MB from a poor SD card take ten.
-const OPEN_S_MAX: u64 = 60;
-/// Bytes of sled's page cache. Mostly ignored by sled, hence small.
-const CACHE_BYTES: u64 = 8 << 20;
-
-/// How a store was opened.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Opened {
-    /// There was none.
-    New,
-    /// As it was left.
-    Clean,
-    /// Only without its snapshot files, which are kept in `snapshots`; nothing is lost.
-    WithoutSnapshots {
-        /// Where they are.
-        snapshots: PathBuf,
-        /// Why it did not open with them.
-        why: String,
-    },
-    /// Not at all: it was moved to `kept`, and an empty one took its place.
-    Rebuilt {
-        /// Where the broken one is.
-        kept: PathBuf,
-        /// Why it did not open.
-        why: String,
-    },
-}
+/// The tree after those of the kinds, and its one key: the number of commits.
+const COUNTER_TREE: usize = Kind::ALL.len();
+pub(super) const COUNTER_TREE_NAME: &str = "commits";
+const COUNTER_KEY: &[u8] = b"commits";
 
 /// The store in `<data>/store`.
 pub struct SledStore {
@@ -59,6 +31,8 @@ pub struct SledStore {
     file: File,
     dir: PathBuf,
     events: Mutex<Vec<StoreEvent>>,
+    /// Commits so far; held while one is under way.
+    commits: Mutex<(u64, Watermark)>,
     _lock: DirLock,
 }
 
@@ -68,15 +42,7 @@ impl std::fmt::Debug for SledStore {
     }
 }
 
-/// Why one attempt to open failed.
-enum Failure {
-    /// What is on the disk is rotten, as far as one can tell.
-    Rot(String),
-    /// Anything else; the files are not to blame.
-    Other(StoreError),
-}
-
-fn io(doing: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> StoreError {
+pub(super) fn io(doing: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> StoreError {
     let path = path.to_owned();
     move |source| StoreError::Io { doing, path, source }
 }
@@ -91,44 +57,22 @@ impl SledStore {
         let lock = DirLock::acquire(data)?;
         let dir = data.join("store");
         let opened = if dir.join("db").exists() { Opened::Clean } else { Opened::New };
-        let why = match attempt(&dir) {
-            Ok((db, trees)) => return Ok((Self::finish(lock, dir, db, trees)?, opened)),
-            Err(Failure::Other(error)) => return Err(error),
-            Err(Failure::Rot(why)) => why,
-        };
-        if let Some(snapshots) = set_snapshots_aside(&dir)? {
-            match attempt(&dir) {
-                Ok((db, trees)) => {
-                    let opened = Opened::WithoutSnapshots { snapshots, why };
-                    return Ok((Self::finish(lock, dir, db, trees)?, opened));
-                }
-                Err(Failure::Other(error)) => return Err(error),
-                Err(Failure::Rot(_)) => {}
-            }
+        let (opened, db, trees) = climb(data, &dir, opened)?;
+        let path = data.join("store.commits");
+        if matches!(opened, Opened::Rebuilt { .. }) && path.exists() {
+            std::fs::remove_file(&path).map_err(io("remove", &path))?;
         }
-        let kept = move_aside(data, &dir)?;
-        match attempt(&dir) {
-            Ok((db, trees)) => {
-                Ok((Self::finish(lock, dir, db, trees)?, Opened::Rebuilt { kept, why }))
-            }
-            Err(Failure::Other(error)) => Err(error),
-            Err(Failure::Rot(detail)) => Err(StoreError::Database { doing: "start empty", detail }),
-        }
-    }
-
-    /// Makes what sled created durable: it never flushes its configuration or a directory.
-    fn finish(lock: DirLock, dir: PathBuf, db: Db, trees: Vec<Tree>) -> Result<Self, StoreError> {
-        db.flush().map_err(|e| database("flush", &e))?;
-        let parent = dir.parent().unwrap_or(&dir).to_owned();
-        for path in [dir.join("conf"), dir.join("db"), dir.join("blobs"), dir.clone(), parent] {
-            match File::open(&path).and_then(|f| f.sync_all()) {
-                Err(e) if e.kind() != IoKind::NotFound => return Err(io("flush", &path)(e)),
-                _ => {}
-            }
-        }
-        let path = dir.join("db");
-        let file = File::open(&path).map_err(io("open", &path))?;
-        Ok(Self { trees, db, file, dir, events: Mutex::default(), _lock: lock })
+        let watermark = Watermark::open(&path)?;
+        let counted = trees[COUNTER_TREE].get(COUNTER_KEY).map_err(|e| database("read", &e))?;
+        let counted = counted.and_then(|v| Some(u64::from_be_bytes(v.as_ref().try_into().ok()?)));
+        let commits = counted.unwrap_or(0);
+        let lost_commits = watermark.found.saturating_sub(commits);
+        let opened = if lost_commits > 0 { Opened::Rewound { lost_commits } } else { opened };
+        let file = make_durable(&dir, &db)?;
+        // The next commit shall be above everything that ever was.
+        let commits = Mutex::new((commits.max(watermark.found), watermark));
+        let events = Mutex::default();
+        Ok((Self { trees, db, file, dir, events, commits, _lock: lock }, opened))
     }
 
     pub(super) fn tree(&self, kind: Kind) -> &Tree {
@@ -145,6 +89,8 @@ impl SledStore {
     }
 
     fn transact(&self, batch: &Batch) -> Result<(), StoreError> {
+        let mut commits = self.commits.lock().unwrap_or_else(PoisonError::into_inner);
+        let number = commits.0 + 1;
         let trees: &[Tree] = &self.trees;
         let result = trees.transaction(|trees| {
             for op in batch.ops() {
@@ -158,6 +104,7 @@ impl SledStore {
                     }
                 }
             }
+            trees[COUNTER_TREE].insert(COUNTER_KEY, &number.to_be_bytes())?;
             Ok::<(), ConflictableTransactionError<()>>(())
         });
         match result {
@@ -170,7 +117,10 @@ impl SledStore {
             }
         }
         self.db.flush().map_err(|e| database("flush", &e))?;
-        self.file.sync_data().map_err(io("flush", &self.dir.join("db")))
+        self.file.sync_data().map_err(io("flush", &self.dir.join("db")))?;
+        commits.0 = number;
+        commits.1.note(number);
+        Ok(())
     }
 }
 
@@ -203,7 +153,7 @@ impl Store for SledStore {
     }
 }
 
-fn database(doing: &'static str, error: &::sled::Error) -> StoreError {
+pub(super) fn database(doing: &'static str, error: &::sled::Error) -> StoreError {
     StoreError::Database { doing, detail: error.to_string() }
 }
 
@@ -217,91 +167,8 @@ fn guarded<T>(
     })
 }
 
-fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+pub(super) fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|s| (*s).to_owned());
     let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
     format!("it panicked: {}", text.unwrap_or_default())
-}
-
-/// Opens the database and reads everything once, in a thread that may hang or panic.
-fn attempt(dir: &Path) -> Result<(Db, Vec<Tree>), Failure> {
-    let (send, receive) = channel();
-    let path = dir.to_owned();
-    let work = move || {
-        let opened = catch_unwind(AssertUnwindSafe(|| open_and_read(&path)));
-        let opened = opened.unwrap_or_else(|p| Err(Failure::Rot(panic_text(p.as_ref()))));
-        // Nobody waits any more if the time was up.
-        let _ = send.send(opened);
-    };
-    let spawned = std::thread::Builder::new().name("store-open".to_owned()).spawn(work);
-    spawned.map_err(|source| Failure::Other(io("start a thread to open", dir)(source)))?;
-    match receive.recv_timeout(Duration::from_secs(OPEN_S_MAX)) {
-        Ok(opened) => opened,
-        Err(RecvTimeoutError::Timeout) => {
-            Err(Failure::Other(StoreError::Timeout { dir: dir.to_owned(), after_s: OPEN_S_MAX }))
-        }
-        Err(RecvTimeoutError::Disconnected) => Err(Failure::Rot("its thread died".to_owned())),
-    }
-}
-
-fn open_and_read(dir: &Path) -> Result<(Db, Vec<Tree>), Failure> {
-    let classify = |error: ::sled::Error| match error {
-        ::sled::Error::Io(source) => match source.kind() {
-            // What sled makes of a file that is not what it wrote.
-            IoKind::InvalidData | IoKind::InvalidInput | IoKind::UnexpectedEof => {
-                Failure::Rot(source.to_string())
-            }
-            IoKind::Other if !source.to_string().contains("lock") => {
-                Failure::Rot(source.to_string())
-            }
-            _ => Failure::Other(io("open", dir)(source)),
-        },
-        other => Failure::Rot(other.to_string()),
-    };
-    let config = ::sled::Config::new().path(dir).cache_capacity(CACHE_BYTES);
-    let db = config.open().map_err(classify)?;
-    let mut trees = Vec::new();
-    for kind in Kind::ALL {
-        let tree = db.open_tree(kind.name()).map_err(classify)?;
-        for entry in &tree {
-            entry.map_err(classify)?;
-        }
-        trees.push(tree);
-    }
-    Ok((db, trees))
-}
-
-/// Moves `snap.*` into `snapshots.bad`; `None` if there is none.
-fn set_snapshots_aside(dir: &Path) -> Result<Option<PathBuf>, StoreError> {
-    let kept = dir.join("snapshots.bad");
-    let mut found = false;
-    for entry in fs::read_dir(dir).map_err(io("read", dir))? {
-        let path = entry.map_err(io("read", dir))?.path();
-        let Some(name) = path.file_name().filter(|n| n.to_string_lossy().starts_with("snap."))
-        else {
-            continue;
-        };
-        fs::create_dir_all(&kept).map_err(io("create", &kept))?;
-        fs::rename(&path, kept.join(name)).map_err(io("move", &path))?;
-        found = true;
-    }
-    Ok(found.then_some(kept))
-}
-
-/// Moves the broken store to `store.bad.<n>` and removes the one that was kept before.
-fn move_aside(data: &Path, dir: &Path) -> Result<PathBuf, StoreError> {
-    let number = |name: &str| name.strip_prefix("store.bad.")?.parse::<u64>().ok();
-    let mut older = Vec::new();
-    for entry in fs::read_dir(data).map_err(io("read", data))? {
-        let entry = entry.map_err(io("read", data))?;
-        older.extend(number(&entry.file_name().to_string_lossy()));
-    }
-    let n = older.iter().max().map_or(1, |n| n + 1);
-    let kept = data.join(format!("store.bad.{n}"));
-    fs::rename(dir, &kept).map_err(io("move", dir))?;
-    for n in older {
-        let path = data.join(format!("store.bad.{n}"));
-        fs::remove_dir_all(&path).map_err(io("remove", &path))?;
-    }
-    Ok(kept)
 }

@@ -81,7 +81,7 @@ pub(super) async fn rollbacks(figures: &mut Figures) -> Result<()> {
         askers.iter().for_each(|asker| drop(asker.take()));
         let version = format!("bad{round}");
         fleet.controller.release("digits-v4", &version, "").await?;
-        let flags = "--phase 100% --max-unavailable 100% --failures-max 100 --probation 5s --answers 50";
+        let flags = "--phase 100% --soak 0s --max-unavailable 100% --failures-max 100 --probation 5s --answers 50";
         let id = fleet.controller.rollout(&version, flags).await?.id;
         let what = "every device to go back";
         wait::until(what, WAIT, async || {

@@ -40,7 +40,7 @@ pub(super) async fn first_model(story: &mut Story) -> Result<()> {
     let claim = format!("on these lines that takes at least {least_s:.1} s");
     story.check(least_s >= 2.0, &claim, || "the lines are too fast".into())?;
     story.say(&format!("A device keeps a release after its probation: {PROBATION}."));
-    let id = story.start_rollout("v1", "--phase 100% --max-unavailable 100%").await?;
+    let id = story.start_rollout("v1", "--phase 100% --soak 0s --max-unavailable 100%").await?;
     let rollout = story.wait_rollout(id, 0).await?;
     let confirmed = rollout.counts.confirmed;
     story.check(confirmed == DEVICES, "all devices confirmed v1", || {

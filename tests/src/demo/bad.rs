@@ -15,7 +15,7 @@ pub(super) async fn altered(story: &mut Story) -> Result<()> {
     story.say("Somebody insists, with a reason that travels with the release:");
     let reason = "'the demo wants to see the device refuse it'";
     story.release("digits-v3", "v3", &format!("--accept-golden-mismatch {reason}")).await?;
-    let flags = "--canary 1 --phase 100% --failures-max 0 --max-unavailable 100%";
+    let flags = "--canary 1 --phase 100% --soak 0s --failures-max 0 --max-unavailable 100%";
     let plan = story.operator(&format!("rollout plan digits@v3 {flags}"), 0).await?;
     let shown = plan.stdout.contains("the demo wants to see") || plan.stderr.contains("the demo wants");
     story.check(shown, "the plan shows the reason", || "it does not".into())?;
@@ -37,7 +37,7 @@ pub(super) async fn collapsing(story: &mut Story) -> Result<()> {
     story.say("v4 passes its self-test. It was made for images 16 times as bright as those that");
     story.say("the applications send: every digit looks like an empty field to it.");
     story.release("digits-v4", "v4", "").await?;
-    let flags = "--canary 1 --phase 100% --failures-max 0 --max-unavailable 100%";
+    let flags = "--canary 1 --phase 100% --soak 0s --failures-max 0 --max-unavailable 100%";
     let id = story.start_rollout("v4", flags).await?;
     let canary = canary(story, id).await?;
     let rollout = story.wait_rollout(id, 3).await?;

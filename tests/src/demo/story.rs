@@ -89,7 +89,7 @@ impl Story {
     pub(super) async fn operator(&self, line: &str, code: i32) -> Result<Done> {
         let done = self.fleet.controller.cli.run(line).await?.expect_code(code)?;
         let (out, err) = (words::tail(&done.stdout, 16), words::tail(&done.stderr, 16));
-        print!("{}{}", words::indented(&out, "  │ "), words::indented(&err, "  │ "));
+        print!("{}{}", words::indented(&err, "  │ "), words::indented(&out, "  │ "));
         Ok(done)
     }
 

@@ -45,6 +45,18 @@ impl Controller {
         Ok(Self { cli, data, log: dir.join("controller.log"), process: None, broker })
     }
 
+    /// Has devices told to connect to this address: the bad network's.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn advertise(&self, addr: SocketAddr) -> Result<()> {
+        let path = self.data.join("fleetway.toml");
+        let config = std::fs::read_to_string(&path).context("fleetway.toml")?;
+        // At the top: below it come sections.
+        let line = format!("advertise = \"mqtts://localhost:{}\"", addr.port());
+        std::fs::write(&path, format!("{line}\n{config}")).context("fleetway.toml")
+    }
+
     /// Its data directory.
     pub fn data(&self) -> &Path {
         &self.data

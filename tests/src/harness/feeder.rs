@@ -2,8 +2,8 @@
 //! was anything refused.
 //!
 //! A refusal counts as an error from the first answer on, unless the test has just killed
-//! the agent itself and said so ([`Feeder::expect_down`]). A request that dies with its
-//! agent counts as down; one that a living agent refuses or drops is an error, always.
+//! the agent itself and said so ([`Feeder::expect_down`]): until it answers again it counts
+//! as down. Whatever a living agent refuses or drops is an error.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -76,7 +76,7 @@ impl Books {
                 }
             }
             Err(_) if self.version.is_none() => self.early += 1,
-            Err(NoAnswer::Unreachable(_) | NoAnswer::Lost(_)) if down => self.down += 1,
+            Err(_) if down => self.down += 1,
             Err(why) => {
                 self.errors += 1;
                 self.last_error = Some(why.to_string());

@@ -94,9 +94,10 @@ impl Fleet {
             mosquitto.configure(controller.data())?;
             mosquitto.start().await?;
         }
-        controller.start().await?;
         let proxy = Proxy::start(controller.broker()).await.context("proxy")?;
         proxy.set_rate(spec.bytes_per_s);
+        controller.advertise(proxy.addr())?;
+        controller.start().await?;
         Ok(Self {
             feeders: Vec::new(),
             agents: Vec::new(),
@@ -119,29 +120,13 @@ impl Fleet {
         self.dir.path().to_path_buf()
     }
 
-    /// The command that adds a device, for those who print it.
-    pub fn add_line(&self, id: &str, more: &str) -> String {
-        let out = self.dir.path().join("devices");
-        let broker = format!("mqtts://localhost:{}", self.proxy.addr().port());
-        let line = format!("device add {id} --out '{}' --broker {broker} {more}", out.display());
-        line.trim_end().to_owned()
-    }
-
     /// Adds a device; its agent is not started.
     ///
     /// # Errors
     /// The command's.
     pub async fn add_device(&mut self, id: &str, more: &str) -> Result<()> {
-        self.controller.cli.ok(&self.add_line(id, more)).await?;
-        self.adopt_device(id)
-    }
-
-    /// Takes a device that was added by hand.
-    ///
-    /// # Errors
-    /// If there is no configuration where it should be.
-    pub fn adopt_device(&mut self, id: &str) -> Result<()> {
-        let agent = Agent::new(id, &self.dir.path().join("devices").join(id));
+        self.controller.cli.ok(format!("device add {id} {more}").trim_end()).await?;
+        let agent = Agent::new(id, &self.controller.data().join("devices").join(id));
         let path = agent.config();
         let config = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
         // Reports come faster than the default, so that tests see them.
@@ -194,7 +179,7 @@ impl Fleet {
     /// # Errors
     /// If it does not succeed in time.
     pub async fn roll_out(&self, version: &str, more: &str, within: Duration) -> Result<Rollout> {
-        let all = format!("--phase 100% --max-unavailable 100% {more}");
+        let all = format!("--phase 100% --soak 0s --max-unavailable 100% {more}");
         let rollout = self.controller.rollout(version, &all).await?;
         let rollout = self.controller.rollout_end(rollout.id, within).await?;
         ensure!(rollout.succeeded, "{}", super::controller::describe(&rollout));

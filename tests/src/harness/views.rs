@@ -77,6 +77,8 @@ pub struct Device {
     pub id: String,
     /// Whether it is there.
     pub online: bool,
+    /// When it was last heard, Unix seconds.
+    pub last_seen_s: Option<u64>,
     /// Its labels.
     pub labels: BTreeMap<String, String>,
     /// Why it refused its last order.

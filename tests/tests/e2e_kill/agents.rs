@@ -44,7 +44,7 @@ async fn round(fleet: &mut Fleet, number: usize, seed: u64) -> Result<Histogram>
     let version = format!("v{number}");
     let model = if number % 2 == 1 { "digits-v2" } else { "digits-v1" };
     fleet.controller.release(model, &version, CHUNKS).await?;
-    let flags = format!("--phase 100% --max-unavailable 100% --failures-max 0 {JUDGE}");
+    let flags = format!("--phase 100% --soak 0s --max-unavailable 100% --failures-max 0 {JUDGE}");
     let rollout = fleet.controller.rollout(&version, &flags).await?.id;
     let pairs = fleet.agents.drain(..).zip(fleet.feeders.drain(..));
     let stories = pairs.enumerate().map(|(at, (agent, feeder))| {

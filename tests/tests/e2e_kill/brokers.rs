@@ -80,18 +80,21 @@ async fn round(
     let version = format!("v{number}");
     let model = if number % 2 == 1 { "digits-v2" } else { "digits-v1" };
     fleet.controller.release(model, &version, CHUNKS).await?;
-    let flags = format!("--phase 100% --max-unavailable 100% --failures-max 0 {JUDGE}");
+    let flags = format!("--phase 100% --soak 0s --max-unavailable 100% --failures-max 0 {JUDGE}");
     let rollout = fleet.controller.rollout(&version, &flags).await?.id;
     let aim = Midst::ALL[rng.usize(..Midst::ALL.len())];
-    let hit = wait::until(&format!("{aim:?}"), AIM, async || {
+    wait::until(&format!("{aim:?}"), AIM, async || {
         let view = fleet.controller.rollout_status(rollout).await?;
         ensure!(midst(&view) >= aim, "{}", describe(&view));
-        Ok(midst(&view))
+        Ok(())
     })
     .await?;
-    sleep(Duration::from_millis(rng.u64(0..aim.span_ms()))).await;
+    if aim != Midst::Acknowledged {
+        sleep(Duration::from_millis(rng.u64(0..aim.span_ms()))).await;
+    }
     // The last thing that the controller says yes to before the kill.
     fleet.controller.cli.ok(&format!("device label cam-1 round={number}")).await?;
+    let hit = midst(&fleet.controller.rollout_status(rollout).await?);
     match victim {
         Victim::Controller => {
             fleet.controller.kill()?;

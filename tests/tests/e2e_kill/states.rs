@@ -103,7 +103,7 @@ impl Midst {
     /// How long to wait after it is seen, at most, milliseconds.
     pub(crate) fn span_ms(self) -> u64 {
         match self {
-            Self::Acknowledged => 30,
+            Self::Acknowledged => 1,
             Self::Downloading => 500,
             Self::Probation => 600,
             Self::Confirming => 100,

@@ -11,10 +11,10 @@ pub mod request;
 
 use fleetway_engine::tensor::TensorData;
 use fleetway_engine::{DType, Tensor, TensorSpec};
-use fleetway_protocol::slot::Place;
 use serde::{Serialize, Serializer};
 
 use super::live::Loaded;
+use crate::device::place_name;
 
 pub use request::{Header, RequestError};
 
@@ -30,14 +30,6 @@ pub fn datatype(dtype: DType) -> &'static str {
         DType::I32 => "INT32",
         DType::I64 => "INT64",
         DType::Bool => "BOOL",
-    }
-}
-
-/// How a place is named to applications and people.
-pub fn place_name(place: Place) -> &'static str {
-    match place {
-        Place::Slot(slot) => slot.letter(),
-        Place::Factory => "factory",
     }
 }
 

@@ -1,0 +1,225 @@
+//! What must hold of every plan, on random fleets and through random lives.
+
+use proptest::prelude::*;
+
+use super::*;
+
+fn any_size() -> impl Strategy<Value = Size> {
+    prop_oneof![(1u32..8).prop_map(Size::Count), (1u8..=100).prop_map(Size::Percent)]
+}
+
+fn any_spec() -> impl Strategy<Value = RolloutSpec> {
+    let selector = prop::sample::select(vec!["all", "site=a", "site!=a", "cam", "id=cam-03"]);
+    let phases = prop::collection::vec((any_size(), prop_oneof![Just(0u64), 0u64..500]), 0..3);
+    let rest = (1u8..=100, 0u32..4, any_size(), 1u64..400, 0u64..2000);
+    (0u8..2, 0u8..4, selector, phases, rest).prop_map(
+        |(of, release, selector, phases, (percent, failures_max, max, offline_after_s, more_s))| {
+            let spec = RolloutSpec {
+                model: model(of),
+                selector: selector.parse().unwrap(),
+                phases: phases
+                    .iter()
+                    .map(|(size, soak_s)| PhaseSpec { size: *size, soak_s: *soak_s })
+                    .collect(),
+                success_percent_min: percent,
+                failures_max,
+                max_unavailable: max,
+                offline_after_s,
+                device_timeout_s: offline_after_s + more_s,
+                ..spec(release, &[])
+            };
+            let everybody = RolloutSpec { phases: Vec::new(), ..spec.clone() };
+            spec.checked().or_else(|_| everybody.checked()).unwrap()
+        },
+    )
+}
+
+fn any_verdict() -> impl Strategy<Value = Option<Verdict>> {
+    prop::sample::select(vec![
+        None,
+        None,
+        Some(Verdict::Confirmed),
+        Some(Verdict::Confirmed),
+        Some(Verdict::Failed(Reason::Golden)),
+        Some(Verdict::RolledBack(Reason::HealthErrors)),
+        Some(Verdict::Silent),
+        Some(Verdict::Left),
+    ])
+}
+
+fn any_state() -> impl Strategy<Value = RolloutState> {
+    let halted = RolloutState::Halted { why: "x".to_owned(), device: None, reason: None };
+    prop_oneof![
+        4 => (0u32..2).prop_map(|phase| RolloutState::Running { phase }),
+        1 => Just(RolloutState::Paused { phase: 0, by: PausedBy::Operator }),
+        1 => Just(halted),
+        1 => Just(RolloutState::Aborted),
+        1 => Just(RolloutState::Succeeded),
+    ]
+}
+
+prop_compose! {
+    fn any_device(n: usize)(
+        online in prop::bool::weighted(0.8),
+        quiet_s in prop::option::weighted(0.9, 0u64..500),
+        models in prop::collection::vec(
+            (0u8..2, prop::option::of(0u8..4), prop::option::of((1u64..5, 0u8..4)), 0u64..4, any::<bool>()),
+            0..3,
+        ),
+    ) -> DeviceFacts {
+        let mut device = DeviceFacts { online, heard_s: quiet_s.map(|s| NOW_S - s), ..device(n) };
+        for (of, running, assigned, floor, trial) in models {
+            let phase = if trial { Phase::Probation } else { Phase::Idle };
+            device.models.insert(model(of), ModelFacts { floor, phase, ..facts(running, assigned) });
+        }
+        device
+    }
+}
+
+prop_compose! {
+    fn any_rollout(id_of: u64)(
+        spec in any_spec(),
+        state in any_state(),
+        deployments in prop::collection::btree_map(
+            0usize..14, (any_verdict(), 0u64..3000, any::<bool>()), 0..6),
+    ) -> RolloutFacts {
+        let phase = match state {
+            RolloutState::Running { phase } => phase.min(spec.phases.len() as u32 - 1),
+            _ => 0,
+        };
+        let state = match state {
+            RolloutState::Running { .. } => RolloutState::Running { phase },
+            other => other,
+        };
+        let deployments = deployments.into_iter().map(|(n, (verdict, ago_s, reverted))| {
+            (id(n), Deployment {
+                release: spec.release,
+                ordered_s: NOW_S - ago_s,
+                phase: 0,
+                previous: [Previous::Unknown, Previous::Nothing, Previous::Release(digest(0))][n % 3],
+                verdict,
+                verdict_s: NOW_S - ago_s / 2,
+                reverted,
+            })
+        }).collect();
+        RolloutFacts { id: id_of, spec, state, deployments }
+    }
+}
+
+fn any_input() -> impl Strategy<Value = Input> {
+    let devices: Vec<_> = (0..12).map(any_device).collect();
+    let rollouts: Vec<_> = (1..5).map(any_rollout).collect();
+    let listening = prop_oneof![4 => (0u64..4000).prop_map(|s| Some(NOW_S - s)), 1 => Just(None)];
+    (devices, rollouts, 0usize..=12, 1usize..=4, listening).prop_map(
+        |(mut devices, mut rollouts, n, m, listening_since_s)| {
+            devices.truncate(n);
+            rollouts.truncate(m);
+            Input { devices, rollouts, listening_since_s, ..input(0, vec![]) }
+        },
+    )
+}
+
+fn in_flight(rollout: &RolloutFacts) -> usize {
+    rollout.deployments.values().filter(|d| d.verdict.is_none()).count()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(600))]
+
+    #[test]
+    fn every_plan_is_sane_and_final(world in any_input()) {
+        let made = plan(&world);
+        prop_assert_eq!(check(&world, &made), Ok(()));
+        prop_assert_eq!(&made, &plan(&world), "same input, same plan");
+        let mut after = world.clone();
+        apply(&mut after, &made);
+        let again = plan(&after);
+        prop_assert_eq!(&again.orders, &[]);
+        prop_assert_eq!(&again.changes, &[]);
+        for rollout in &after.rollouts {
+            let before = world.rollouts.iter().find(|r| r.id == rollout.id).unwrap();
+            let max = rollout.spec.max_unavailable.bound_of(world.devices.len() + 14);
+            prop_assert!(in_flight(rollout) <= max.max(in_flight(before)));
+            if !matches!(before.state, RolloutState::Running { .. }) {
+                prop_assert_eq!(rollout.deployments.len(), before.deployments.len());
+            }
+        }
+    }
+
+    #[test]
+    fn the_order_of_devices_and_rollouts_is_irrelevant(world in any_input(), seed in any::<u64>()) {
+        let mut shuffled = world.clone();
+        let mut random = fastrand::Rng::with_seed(seed);
+        random.shuffle(&mut shuffled.devices);
+        random.shuffle(&mut shuffled.rollouts);
+        random.shuffle(&mut shuffled.releases);
+        prop_assert_eq!(plan(&world), plan(&shuffled));
+    }
+
+    /// A whole life: devices answer, fall silent and come back, join and leave; whatever
+    /// happens, bounds hold and what is over stays over.
+    #[test]
+    fn a_life_of_rollouts_keeps_every_bound(seed in any::<u64>(), specs in prop::collection::vec(any_spec(), 1..4)) {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let mut world = input(10, Vec::new());
+        let mut over: BTreeMap<u64, usize> = BTreeMap::new();
+        for tick in 0..60u64 {
+            if let Some(spec) = specs.get(tick as usize / 15).filter(|_| tick % 15 == 0) {
+                world.rollouts.extend(input(0, vec![(tick + 1, spec.clone())]).rollouts);
+            }
+            live(&mut world, &mut random);
+            let before = world.clone();
+            go(&mut world);
+            for (rollout, old) in world.rollouts.iter().zip(&before.rollouts) {
+                let offered = rollout.deployments.len();
+                if !rollout.state.is_open() {
+                    prop_assert_eq!(*over.entry(rollout.id).or_insert(offered), offered);
+                }
+                if offered > old.deployments.len() {
+                    let total = world.devices.len() + offered;
+                    let max = rollout.spec.max_unavailable.bound_of(total);
+                    prop_assert!(in_flight(rollout) <= max);
+                    prop_assert!(before.listening_since_s.is_some());
+                }
+            }
+        }
+    }
+}
+
+/// One step of random life.
+fn live(world: &mut Input, random: &mut fastrand::Rng) {
+    world.now_s += random.u64(0..300);
+    let now_s = world.now_s;
+    if random.u8(..10) == 0 {
+        world.listening_since_s = if random.bool() { Some(now_s) } else { None };
+    }
+    for device in &mut world.devices {
+        match random.u8(..12) {
+            0 => device.online = false,
+            1..=3 => device.online = true,
+            _ => {}
+        }
+        if device.online {
+            device.heard_s = Some(now_s);
+        }
+    }
+    for rollout in &mut world.rollouts {
+        for (id, deployment) in &mut rollout.deployments {
+            let Some(device) = world.devices.iter_mut().find(|d| d.id == *id) else { continue };
+            if !device.online || deployment.verdict.is_some() || random.bool() {
+                continue;
+            }
+            let good = random.u8(..8) > 0;
+            deployment.verdict =
+                Some(if good { Verdict::Confirmed } else { Verdict::Failed(Reason::LoadFailed) });
+            deployment.verdict_s = now_s;
+            let facts = device.models.get_mut(&rollout.spec.model).unwrap();
+            facts.reported = true;
+            facts.running = if good { Some(deployment.release) } else { facts.running };
+        }
+        match random.u8(..40) {
+            0 if rollout.state.is_open() => rollout.state = RolloutState::Aborted,
+            _ => {}
+        }
+    }
+}
