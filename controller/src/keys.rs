@@ -29,7 +29,7 @@ pub enum KeyFileError {
     #[error("{} exists; use it, or move it away first", .0.display())]
     Exists(PathBuf),
     /// There is none.
-    #[error("no key at {}; make one with `fleetway key create`, or give the right path", .0.display())]
+    #[error("no key at {}; make one with `fleetway init`, or give the right path", .0.display())]
     NotFound(PathBuf),
     /// Others may read it.
     #[error("{} can be read by others (mode {mode:o}); run: chmod 600 {}", path.display(), path.display())]

@@ -59,7 +59,12 @@ impl HealthWindow {
     /// The verdict by `policy`, `None` while there is too little evidence.
     pub fn judge(&self, now_ms: u64, policy: &Policy) -> Option<Result<(), Reason>> {
         let held = self.total.min(HEALTH_WINDOW_ANSWERS as u64) as usize;
-        let needed = REFUSAL_ANSWERS_MIN.min(policy.probation_answers.max(1));
+        // A policy that needs few answers is refused by few; one that needs none is not
+        // refused by one.
+        let needed = match policy.probation_answers {
+            0 => REFUSAL_ANSWERS_MIN,
+            answers => REFUSAL_ANSWERS_MIN.min(answers),
+        };
         if held >= needed as usize
             && let Some(reason) = refuse(&self.answers[..held], policy)
         {

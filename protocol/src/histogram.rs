@@ -1,6 +1,7 @@
 //! Base-2 exponential histogram of latencies, as in OpenTelemetry's data model.
 //!
-//! Scale 3: eight buckets per doubling, so a quantile is off by at most 2^(1/8) - 1 = 9 %.
+//! Eight buckets per doubling; a quantile is given as its bucket's upper bound, which is at
+//! most an eighth (12.5 %) above the true value.
 //! Two histograms merge by adding their counts, on a device, in the controller, over time.
 //! The bucket of a value is found in integers alone: the highest set bit gives the octave,
 //! the next three bits pick the eighth linearly (an HdrHistogram-style approximation of the
@@ -76,7 +77,7 @@ impl Histogram {
     }
 
     /// The latency in microseconds that `permille` of the values do not exceed (an upper
-    /// bound, at most 9 % above the true value for values of 8 us and more); `None` if
+    /// bound, at most 12.5 % above the true value for values of 8 us and more); `None` if
     /// nothing was counted.
     pub fn quantile_us(&self, permille: u32) -> Option<u64> {
         let total = self.count();
@@ -99,7 +100,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_quantile_bounds_the_true_value_from_above_by_nine_percent(
+        fn a_quantile_bounds_the_true_value_from_above_by_an_eighth(
             mut values in prop::collection::vec(8u64..100_000_000, 1..300), permille in 1u32..=1000
         ) {
             let mut histogram = Histogram::new();

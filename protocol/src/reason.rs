@@ -86,12 +86,6 @@ impl Reason {
         matches!(self, Self::Network | Self::DiskFull | Self::DiskError | Self::Environment)
     }
 
-    /// Whether it passes by itself: no network, no room, no process. Nobody's verdict, never
-    /// a failure, always tried again.
-    pub fn is_passing(self) -> bool {
-        matches!(self, Self::Network | Self::DiskFull | Self::DiskError | Self::Environment)
-    }
-
     /// Stable upper-case name for logs, JSON and dashboards.
     pub fn code(self) -> &'static str {
         match self {

@@ -7,9 +7,8 @@
 //! attack: remote operators come by ssh, which brings its own identities.
 //!
 //! Read in this order: [`types`] (what travels), [`failure`] (how it fails), [`client`]
-//! (all that the command line uses), [`server`] (the routes; `releases` and `rollouts` have the
-//! larger ones), [`view`] (from the core's
-//! words to these).
+//! (all that the command line uses), [`server`] (the routes; the larger ones in `releases`
+//! and `rollouts`), [`view`] (from the core's words to these).
 
 pub(crate) mod client;
 pub(crate) mod failure;

@@ -63,7 +63,9 @@ pub(crate) enum Verb {
     )]
     Init(InitArgs),
     /// Run the controller: broker, API, rollouts
-    #[command(after_long_help = "Example:\n  fleetway --data ./fleet serve")]
+    #[command(
+        after_long_help = "Example:\n  fleetway --data ./fleet serve\n\nThe log goes to stderr; FLEETWAY_LOG=debug or FLEETWAY_LOG=fleetway=debug shows more of it.\nSIGINT and SIGTERM end it in order. Whoever can open DIR/api.sock is the operator."
+    )]
     Serve,
     /// Show the controller, its broker, the devices and the rollouts
     #[command(after_long_help = "Example:\n  fleetway status -o json")]

@@ -53,7 +53,7 @@ impl Layout {
         self.0.join("run.json")
     }
 
-    /// The store.
+    /// The data directory itself.
     pub(crate) fn root(&self) -> &Path {
         &self.0
     }

@@ -3,7 +3,8 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use fleetway_controller::{keys, pki};
+use fleetway_controller::keys;
+use fleetway_controller::pki::{FleetCa, Issued, PkiError};
 use serde::Serialize;
 
 use super::args::InitArgs;
@@ -13,7 +14,7 @@ use super::{Context, model::key_id};
 use crate::api::failure::{Failure, Kind};
 use crate::api::view::failed;
 use crate::config::{self, Config};
-use crate::serve::connect::{now, server_names, store_issued};
+use crate::serve::connect::{self, now, server_names, store_issued};
 
 /// What was made.
 #[derive(Serialize)]
@@ -35,13 +36,17 @@ pub(super) fn run(args: InitArgs, context: &Context) -> Result<(), Failure> {
     let text = Config::template(&args.listen, &names, broker.as_deref());
     let config = Config::parse(&text, &data.join(config::FILE))?;
 
-    files::make_dir(data)?;
-    files::make_dir(&data.join("keys"))?;
-    files::make_dir(&data.join("pki"))?;
+    connect::device_url(&config, config.listen.port().max(1))?;
+    // Before anything is written: what can be refused is refused here.
+    let certificates = Certificates::make(&config)?;
+
+    for dir in [data, &data.join("keys"), &data.join("pki")] {
+        files::make_dir(dir)?;
+    }
     let key = |path: PathBuf| keys::create(&path).map_err(|error| failed(error.kind(), &error));
     let release = key(layout.release_key())?;
     let director = key(layout.director_key())?;
-    certificates(&layout, &config)?;
+    certificates.write(&layout)?;
     // Last: a directory with this file is complete.
     files::write(&data.join(config::FILE), PUBLIC, text.as_bytes())?;
 
@@ -87,15 +92,29 @@ fn refuse_to_overwrite(layout: &Layout) -> Result<(), Failure> {
     }
 }
 
-fn certificates(layout: &Layout, config: &Config) -> Result<(), Failure> {
-    let made = |error: pki::PkiError| {
-        Failure::usage(crate::api::failure::chain(&error))
-            .mend("use host names and IP addresses for --name")
-    };
-    let ca = pki::FleetCa::create("fleetway", now()).map_err(made)?;
-    files::write(&layout.certificate_key("ca"), SECRET, ca.key_pem().as_bytes())?;
-    files::write(&layout.certificate("ca"), PUBLIC, ca.cert_pem().as_bytes())?;
-    let server = ca.issue_server(&server_names(config), now()).map_err(made)?;
-    store_issued(layout, "server", &server)?;
-    store_issued(layout, "controller", &ca.issue_controller(now()).map_err(made)?)
+/// All certificates of a fleet on its first day.
+struct Certificates {
+    ca: FleetCa,
+    server: Issued,
+    controller: Issued,
+}
+
+impl Certificates {
+    fn make(config: &Config) -> Result<Self, Failure> {
+        let refused = |error: PkiError| {
+            Failure::usage(crate::api::failure::chain(&error))
+                .mend("use host names and IP addresses for --name")
+        };
+        let ca = FleetCa::create("fleetway", now()).map_err(refused)?;
+        let server = ca.issue_server(&server_names(config), now()).map_err(refused)?;
+        let controller = ca.issue_controller(now()).map_err(refused)?;
+        Ok(Self { ca, server, controller })
+    }
+
+    fn write(&self, layout: &Layout) -> Result<(), Failure> {
+        files::write(&layout.certificate_key("ca"), SECRET, self.ca.key_pem().as_bytes())?;
+        files::write(&layout.certificate("ca"), PUBLIC, self.ca.cert_pem().as_bytes())?;
+        store_issued(layout, "server", &self.server)?;
+        store_issued(layout, "controller", &self.controller)
+    }
 }

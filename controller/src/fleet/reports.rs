@@ -190,7 +190,7 @@ impl Fleet {
                 device.live.refused = Some(reason);
                 // A clock that is wrong may be set right, a full disk may be freed: the order
                 // is sent again. Anything else is an answer.
-                if reason != Reason::Expired && !reason.is_passing() && !taken {
+                if reason != Reason::Expired && !reason.is_transient() && !taken {
                     self.refuse_order(now_s, id, reason)?;
                 }
             }

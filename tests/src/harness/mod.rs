@@ -31,6 +31,7 @@ pub mod wait;
 pub mod words;
 
 pub use agent::Agent;
+pub use cli::Cli;
 pub use controller::Controller;
 pub use digits::Digits;
 pub use feeder::Feeder;

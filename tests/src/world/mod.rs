@@ -84,7 +84,6 @@ pub struct World {
     keys: Keys,
     model: ModelName,
     devices: Vec<SimDevice>,
-    by_id: BTreeMap<DeviceId, usize>,
     releases: BTreeMap<Digest, Release>,
     seeded: std::collections::BTreeSet<Digest>,
     store: Arc<MemStore>,

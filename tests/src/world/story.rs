@@ -76,7 +76,6 @@ impl World {
         let devices: Vec<_> = (0..setting.devices)
             .map(|n| SimDevice::new(id(n), SimFs::lying(setting.lie)))
             .collect();
-        let by_id = devices.iter().enumerate().map(|(n, d)| (d.id.clone(), n)).collect();
         let mut broker = Broker::default();
         broker.faults = storm_faults(&mut rng);
         let mut world = Self {
@@ -89,7 +88,6 @@ impl World {
             keys: Keys::default(),
             model: ModelName::new("digits").expect("a name"),
             devices,
-            by_id,
             releases: BTreeMap::new(),
             seeded: BTreeSet::new(),
             store: Arc::new(MemStore::default()),
