@@ -202,7 +202,7 @@ mod tests {
     fn what_is_no_key_or_open_to_others_is_refused_with_the_mend() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("k");
-        assert!(load(&path).unwrap_err().to_string().contains("key create"));
+        assert!(load(&path).unwrap_err().to_string().contains("fleetway init"));
         create(&path).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
         let error = load(&path).unwrap_err();

@@ -5,7 +5,7 @@
 //! terminal's process group, or takes this process's place, so that Ctrl-C reaches it.
 //!
 //! Read in this order: [`needs`] (what a machine must have), [`cargo`] (how cargo is
-//! called), [`test`], [`lint`], and [`run`] (demo, bench, sim, soak).
+//! called), [`mod@test`], [`lint`], and [`run`] (demo, bench, sim, soak).
 
 mod cargo;
 mod lint;

@@ -8,6 +8,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
+use fleetway_tests::harness::process::log_tail;
 use fleetway_tests::harness::{BrokerKind, Fleet, FleetSpec, wait};
 
 const WAIT: Duration = Duration::from_secs(90);
@@ -36,14 +37,13 @@ impl SmallDisk {
         Ok(Self { at: at.to_path_buf() })
     }
 
-    /// Fills it to the last byte.
-    fn fill(&self) -> Result<()> {
+    /// Fills it but for `spare` bytes (whole pages of 4 KiB).
+    fn fill(&self, spare: u64) -> Result<()> {
         use std::io::Write as _;
         let mut file = std::fs::File::create(self.ballast())?;
-        for size in [4096, 64, 1] {
-            while file.write_all(&vec![7; size]).is_ok() {}
-        }
-        Ok(())
+        while file.write_all(&[7; 4096]).is_ok() {}
+        let len = file.metadata()?.len();
+        Ok(file.set_len(len - spare)?)
     }
 
     fn free(&self) -> Result<()> {
@@ -62,12 +62,19 @@ impl Drop for SmallDisk {
     }
 }
 
+/// Not even the order can be stored: it is refused, and taken when there is room.
 #[tokio::test]
-async fn a_device_with_a_full_disk_serves_says_so_and_goes_on() {
-    device().await.unwrap();
+async fn a_device_without_room_for_an_order_says_so_and_goes_on() {
+    device(0).await.unwrap();
 }
 
-async fn device() -> Result<()> {
+/// The order fits and the model does not: the download waits, and goes on.
+#[tokio::test]
+async fn a_device_without_room_for_a_model_says_so_and_goes_on() {
+    device(16 * 1024).await.unwrap();
+}
+
+async fn device(spare: u64) -> Result<()> {
     let mut fleet = Fleet::prepare(FleetSpec::new(BrokerKind::Embedded, 1)).await?;
     fleet.add_device("cam-1", "").await?;
     let disk = SmallDisk::mount(&fleet.agents[0].data(), 512)?;
@@ -75,25 +82,26 @@ async fn device() -> Result<()> {
     fleet.feed(Duration::from_millis(20));
     fleet.controller.release("digits-v1", "v1", "").await?;
     fleet.roll_out("v1", JUDGE, WAIT).await?;
-    disk.fill()?;
+    disk.fill(spare)?;
     fleet.controller.release("digits-v2", "v2", "").await?;
     let flags = format!("--phase 100% --soak 0s {JUDGE}");
     let rollout = fleet.controller.rollout("v2", &flags).await?.id;
     wait::until("the device to say that its disk is full", WAIT, async || {
         let device = fleet.controller.device("cam-1").await?;
-        let waiting = device.digits().and_then(|model| model.waiting.clone());
-        ensure!(waiting.as_ref().is_some_and(|why| why.code == "DISK_FULL"), "{waiting:?}");
+        let waiting = device.digits().and_then(|model| model.waiting.as_ref());
+        let full = waiting.or(device.refused.as_ref()).is_some_and(|why| why.code == "DISK_FULL");
+        ensure!(full, "{device:?}\n{}", log_tail(&fleet.agents[0].log()));
+        let status = fleet.agents[0].status().await?;
+        let said = status.problems.iter().any(|text| text.contains("no room on the disk"));
+        ensure!(said, "the status at the box does not say it: {:?}", status.problems);
         Ok(())
     })
     .await?;
-    let status = fleet.agents[0].status().await?;
-    let said = status.problems.iter().any(|text| text.contains("no room on the disk"));
-    ensure!(said, "the status at the box does not say it: {:?}", status.problems);
     // A crash on a full disk: what was confirmed is served all the same.
     fleet.feeders[0].expect_down(true);
     fleet.agents[0].kill()?;
-    fleet.agents[0].start().await?;
     let answered = fleet.feeders[0].books().answers();
+    fleet.agents[0].start().await?;
     wait::until("answers on a full disk", WAIT, async || {
         ensure!(fleet.feeders[0].books().answers() > answered + 5, "none yet");
         Ok(())
@@ -101,7 +109,8 @@ async fn device() -> Result<()> {
     .await?;
     fleet.feeders[0].expect_down(false);
     disk.free()?;
-    let ended = fleet.controller.rollout_end(rollout, WAIT).await?;
+    let ended = fleet.controller.rollout_end(rollout, WAIT).await;
+    let ended = ended.with_context(|| log_tail(&fleet.agents[0].log()))?;
     ensure!(ended.succeeded, "{ended:?}");
     fleet.check_no_errors()?;
     fleet.agents[0].stop().await
@@ -124,18 +133,22 @@ async fn controller() -> Result<()> {
     let copied = Command::new("cp").arg("-a").arg(aside.join(".")).arg(&data).status()?;
     ensure!(copied.success(), "cp failed");
     fleet.controller.start().await?;
-    disk.fill()?;
-    let mut refused = 0;
-    for number in 0..200 {
-        let line = format!("device label cam-1 at={number}");
+    disk.fill(0)?;
+    // Commands with some weight: a log that was given its room before still has some.
+    let weight: Vec<String> = (0..40).map(|key| format!("k{key}={}", "x".repeat(60))).collect();
+    let weight = weight.join(" ");
+    let mut refused = None;
+    for number in 0..400 {
+        let line = format!("device label cam-1 at={number} {weight}");
         let done = fleet.controller.cli.run(&line).await?;
         if done.code != 0 {
-            ensure!(done.stderr.contains("space") || done.stderr.contains("disk"), "{}", done.stderr);
-            refused += 1;
+            refused = Some(done);
             break;
         }
     }
-    ensure!(refused > 0, "200 commands were acknowledged on a full disk");
+    let done = refused.context("400 commands were acknowledged on a full disk")?;
+    let text = &done.stderr;
+    ensure!(text.contains("space") || text.contains("disk"), "it does not say why: {text}");
     let device = fleet.controller.device("cam-1").await?;
     let acknowledged = device.labels.clone();
     fleet.controller.kill()?;

@@ -63,13 +63,15 @@ async fn table() -> Result<()> {
     // An altered one: any byte of what was imported.
     cli.ok("model sign digits@v1").await?;
     let untouched = alter(&catalogued(&fleet, "v1")?)?;
-    refused(cli, "model publish digits@v1", TRUST, &["damaged", "import"]).await?;
+    refused(cli, "model publish digits@v1", TRUST, &["the bytes hash to", "publish again"]).await?;
     untouched.restore()?;
     cli.ok("model publish digits@v1").await?;
     // Files that are no models, or none that we take.
-    for (file, word) in [("truncated.onnx", "truncated"), ("cycle.onnx", ""), ("empty.onnx", "")] {
+    let hostile =
+        [("truncated.onnx", TRUST, "truncated"), ("cycle.onnx", TRUST, ""), ("empty.onnx", USAGE, "empty")];
+    for (file, code, word) in hostile {
         let path = model_dir().join("hostile").join(file);
-        refused(cli, &import(&path, "v2", ""), TRUST, &["not imported", word]).await?;
+        refused(cli, &import(&path, "v2", ""), code, &["not imported", word]).await?;
     }
     let nowhere = Path::new("/nowhere/model.onnx");
     refused(cli, &import(nowhere, "v2", ""), NOT_FOUND, &["/nowhere/model.onnx"]).await?;
@@ -81,7 +83,7 @@ async fn table() -> Result<()> {
     }
     // A selector that matches nobody, and a release that is not there.
     let nobody = format!("rollout start digits@v1 -l site=nowhere {JUDGE}");
-    refused(cli, &nobody, USAGE, &["site=nowhere", "labels in use"]).await?;
+    refused(cli, &nobody, NOT_FOUND, &["site=nowhere", "labels in use"]).await?;
     refused(cli, "rollout start digits@v7", NOT_FOUND, &["v7"]).await?;
     refused(cli, "rollout status 99", NOT_FOUND, &["99", "rollout list"]).await?;
     refused(cli, "device show nobody", NOT_FOUND, &["nobody", "device list"]).await?;
@@ -195,10 +197,10 @@ async fn twins() -> Result<()> {
     fleet.feed(Duration::from_millis(20));
     fleet.controller.release("digits-v1", "v1", "").await?;
     fleet.roll_out("v1", JUDGE, WAIT).await?;
+    fleet.feeders[0].expect_down(true);
     fleet.agents[0].stop().await?;
     let twin_dir = fleet.dir().join("twin");
     copy_dir(fleet.agents[0].config().parent().context("no directory")?, &twin_dir)?;
-    fleet.feeders[0].expect_down(true);
     fleet.agents[0].start().await?;
     let mut twin = Agent::new("cam-1", &twin_dir);
     twin.start().await?;

@@ -23,6 +23,14 @@ pub(super) fn facts(manifest: &Verified<Manifest>, variant: VariantKind) -> Rele
     }
 }
 
+/// A release of which every byte was checked against its signature.
+struct Checked {
+    manifest: Verified<Manifest>,
+    variant: VariantKind,
+    model_bytes: Vec<u8>,
+    golden_bytes: Vec<u8>,
+}
+
 impl<F: Fs> Device<F> {
     pub(super) fn execute(&mut self, at: usize, now: Now, command: Command) {
         match command {
@@ -57,11 +65,7 @@ impl<F: Fs> Device<F> {
     }
 
     /// The release at `place` and its parts, every byte checked against the signature.
-    fn checked(
-        &self,
-        at: usize,
-        place: Place,
-    ) -> Result<(Verified<Manifest>, VariantKind, [Vec<u8>; 2]), Reason> {
+    fn checked(&self, at: usize, place: Place) -> Result<Checked, Reason> {
         let model = &self.models[at];
         let release = model.machine.table().release_at(place).ok_or(Reason::Verification)?;
         let files = self.store.files(&model.name, place).ok_or(Reason::Verification)?;
@@ -72,15 +76,15 @@ impl<F: Fs> Device<F> {
         if manifest.get().model != model.name {
             return Err(Reason::Verification);
         }
-        let parts = all_parts_checked(&files, &manifest, release.variant)?;
-        Ok((manifest, release.variant, parts))
+        let [golden_bytes, model_bytes] = all_parts_checked(&files, &manifest, release.variant)?;
+        Ok(Checked { manifest, variant: release.variant, model_bytes, golden_bytes })
     }
 
     fn start_self_test(&mut self, at: usize, now: Now, token: Token, slot: SlotId) {
         let model = &self.models[at];
         let policy = model.machine.table().slot(slot).policy;
         match self.checked(at, Place::Slot(slot)) {
-            Ok((manifest, variant, [golden_bytes, model_bytes])) => {
+            Ok(Checked { manifest, variant, model_bytes, golden_bytes }) => {
                 let job = SelfTestJob {
                     model: model.name.clone(),
                     token,
@@ -102,7 +106,7 @@ impl<F: Fs> Device<F> {
 
     fn start_activation(&mut self, at: usize, now: Now, token: Token, place: Place) {
         match self.checked(at, place) {
-            Ok((manifest, variant, [_, model_bytes])) => {
+            Ok(Checked { manifest, variant, model_bytes, .. }) => {
                 let model = self.models[at].name.clone();
                 let job = ActivateJob { model, token, place, manifest, variant, model_bytes };
                 self.out.push_back(Output::Activate(Box::new(job)));

@@ -62,9 +62,11 @@ fn self_test(job: &SelfTestJob) -> Result<(), Reason> {
         max_abs_err: manifest.golden.abs_err_max,
         require_same_top1: manifest.golden.same_top1,
     };
-    let mut test = SelfTest::default();
-    test.deadline = Duration::from_millis(job.policy.self_test_ms_max.into());
-    test.memory_bytes = u64::from(job.policy.self_test_mib_max) << 20;
+    let test = SelfTest {
+        deadline: Duration::from_millis(job.policy.self_test_ms_max.into()),
+        memory_bytes: u64::from(job.policy.self_test_mib_max) << 20,
+        ..SelfTest::default()
+    };
     match test.run(&job.model_bytes, &job.golden_bytes, rule) {
         Ok(report) => {
             tracing::info!(

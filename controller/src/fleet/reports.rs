@@ -310,12 +310,13 @@ impl Device {
     }
 
     /// Whether the order in force was sent, and the device, which is there, never said that
-    /// it has it.
+    /// it has it. One that refused it for good has it.
     pub(super) fn is_unheard(&self, now_s: u64) -> bool {
         let heard = self.acted_on().max(self.live.taken.unwrap_or(0));
         let waits = self.order.as_ref().is_some_and(|o| o.order.generation > heard);
         let sent_long_ago = self.live.sent_s.is_none_or(|at| now_s >= at + RESEND_S);
-        waits && self.live.online && sent_long_ago
+        let passes = |reason: Reason| reason.is_transient() || reason == Reason::Expired;
+        waits && self.live.online && sent_long_ago && self.live.refused.is_none_or(passes)
     }
 
     /// Digest of what the order in force asks for.

@@ -31,11 +31,10 @@ impl Fleet {
         self.write_changes(&plan, now_s, &mut txn);
         self.write_deployments(&plan, now_s, &mut txn);
         self.write_orders(&plan, now_s, &mut txn)?;
-        let mut due: Vec<DeviceId> = txn.orders.keys().cloned().collect();
+        let mut due: BTreeSet<DeviceId> = txn.orders.keys().cloned().collect();
         self.commit(txn)?;
         let unheard = self.devices.iter().filter(|(_, d)| d.is_unheard(now_s));
         due.extend(unheard.map(|(id, _)| id.clone()));
-        due.dedup();
         for device in due {
             self.resend_to(&device);
             if let Some(device) = self.devices.get_mut(&device) {

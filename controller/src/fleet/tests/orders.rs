@@ -174,3 +174,28 @@ fn a_rewound_store_pauses_rollouts_and_numbers_go_on_above_what_was_lost() {
     assert_eq!(world.tick().len(), 1);
     assert_eq!(world.start("v3", 3, &[]), rollout + 11);
 }
+
+#[test]
+fn an_order_that_nobody_heard_of_is_sent_again_until_it_is_answered() {
+    let (mut world, _, device) = worldwide();
+    let sent = |world: &mut World, after_s: u64| {
+        world.effects.clear();
+        world.now_s += after_s;
+        world.tick();
+        let sent = world.effects.iter().filter(|e| matches!(e, Effect::SendOrder { .. }));
+        sent.count()
+    };
+    assert_eq!(sent(&mut world, RESEND_S - 1), 0);
+    assert_eq!(sent(&mut world, 1), 1);
+    let payload = world.devices[&device].orders[&1].clone();
+    let answer = |world: &mut World, refused| {
+        let ack = world.devices.get_mut(&device).unwrap().ack(&payload, refused);
+        world.fleet.handle_ack(world.now_s, &device, &ack).unwrap();
+    };
+    answer(&mut world, Some(Reason::DiskFull));
+    assert_eq!(sent(&mut world, RESEND_S), 1);
+    answer(&mut world, Some(Reason::Untrusted));
+    assert_eq!(sent(&mut world, RESEND_S), 0);
+    answer(&mut world, None);
+    assert_eq!(sent(&mut world, RESEND_S), 0);
+}
