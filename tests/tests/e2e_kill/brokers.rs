@@ -46,7 +46,9 @@ async fn kill_all(victim: Victim, name: &str) {
     let mut histogram = Histogram::default();
     hits.iter().for_each(|hits| histogram.add(hits));
     report(&format!("{FLEETS} fleets in {:.0} s", started.elapsed().as_secs_f32()));
-    histogram.check(name, &Midst::ALL.map(Midst::name)).unwrap();
+    if let Err(error) = histogram.check(name, &Midst::ALL.map(Midst::name)) {
+        panic!("{error:#}");
+    }
 }
 
 /// One fleet, and its share of the kills.
