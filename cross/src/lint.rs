@@ -11,14 +11,7 @@ pub(crate) fn lint() -> Result<()> {
     crate::say("format");
     cargo::run(&mut cargo(&["fmt", "--all", "--check"]))?;
     crate::say("clippy");
-    cargo::run(&mut cargo(&[
-        "clippy",
-        "--workspace",
-        "--all-targets",
-        "--",
-        "-D",
-        "warnings",
-    ]))?;
+    cargo::run(&mut cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))?;
     crate::say("documentation");
     let mut doc = cargo(&["doc", "--workspace", "--no-deps", "--document-private-items"]);
     cargo::run(doc.env("RUSTDOCFLAGS", "-D warnings"))?;

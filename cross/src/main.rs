@@ -43,7 +43,9 @@ enum Verb {
         stay: bool,
     },
     /// Install what the tests need, build everything, run all tests
-    #[command(after_help = "Examples:\n  cargo xtask test\n  cargo xtask test -p fleetway-protocol\n  cargo xtask test --test e2e_rollout -- --nocapture")]
+    #[command(
+        after_help = "Examples:\n  cargo xtask test\n  cargo xtask test -p fleetway-protocol\n  cargo xtask test --test e2e_rollout -- --nocapture"
+    )]
     Test {
         /// Passed on to `cargo test`; without any, the whole workspace is tested
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGS")]

@@ -64,7 +64,10 @@ pub(crate) fn soak(time: Duration) -> Result<()> {
     let mut seed = u64::from(std::process::id()) << 16;
     while started.elapsed() < time {
         seed += 1;
-        crate::say(&format!("kill tests with FLEETWAY_SEED={seed}, {} s so far", started.elapsed().as_secs()));
+        crate::say(&format!(
+            "kill tests with FLEETWAY_SEED={seed}, {} s so far",
+            started.elapsed().as_secs()
+        ));
         let mut kills = cargo(&["test", "-p", "fleetway-tests", "--test", "e2e_kill", "--"]);
         kills.arg("--nocapture").env("FLEETWAY_SEED", seed.to_string());
         cargo::run(kills.env("FLEETWAY_BIN_DIR", &dir)).with_context(|| {

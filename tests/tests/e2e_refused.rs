@@ -9,7 +9,9 @@ use anyhow::{Context as _, Result, ensure};
 use fleetway_tests::harness::cli::{self, Done};
 use fleetway_tests::harness::digits::model_dir;
 use fleetway_tests::harness::views::Status;
-use fleetway_tests::harness::{Agent, BrokerKind, Cli, Fleet, FleetSpec, Controller, programs, wait};
+use fleetway_tests::harness::{
+    Agent, BrokerKind, Cli, Controller, Fleet, FleetSpec, programs, wait,
+};
 use tempfile::TempDir;
 
 /// Longest wait for a small thing.
@@ -58,7 +60,8 @@ async fn table() -> Result<()> {
     let v1 = model_dir().join("digits-v1.onnx");
     // An unsigned release, and one that does not exist.
     cli.ok(&import(&v1, "v1", "")).await?;
-    refused(cli, "model publish digits@v1", TRUST, &["digits@v1", "not signed", "model sign"]).await?;
+    refused(cli, "model publish digits@v1", TRUST, &["digits@v1", "not signed", "model sign"])
+        .await?;
     refused(cli, "model sign digits@v9", NOT_FOUND, &["v9", "model list"]).await?;
     // An altered one: any byte of what was imported.
     cli.ok("model sign digits@v1").await?;
@@ -67,8 +70,11 @@ async fn table() -> Result<()> {
     untouched.restore()?;
     cli.ok("model publish digits@v1").await?;
     // Files that are no models, or none that we take.
-    let hostile =
-        [("truncated.onnx", TRUST, "truncated"), ("cycle.onnx", TRUST, ""), ("empty.onnx", USAGE, "empty")];
+    let hostile = [
+        ("truncated.onnx", TRUST, "truncated"),
+        ("cycle.onnx", TRUST, ""),
+        ("empty.onnx", USAGE, "empty"),
+    ];
     for (file, code, word) in hostile {
         let path = model_dir().join("hostile").join(file);
         refused(cli, &import(&path, "v2", ""), code, &["not imported", word]).await?;
@@ -76,7 +82,8 @@ async fn table() -> Result<()> {
     let nowhere = Path::new("/nowhere/model.onnx");
     refused(cli, &import(nowhere, "v2", ""), NOT_FOUND, &["/nowhere/model.onnx"]).await?;
     let altered = model_dir().join("digits-v3.onnx");
-    refused(cli, &import(&altered, "v3", ""), TRUST, &["golden", "--accept-golden-mismatch"]).await?;
+    refused(cli, &import(&altered, "v3", ""), TRUST, &["golden", "--accept-golden-mismatch"])
+        .await?;
     // Ids with topic characters.
     for id in ["cam/1", "cam+", "#", "Cam", "controller"] {
         refused(cli, &format!("device add '{id}'"), USAGE, &[id]).await?;

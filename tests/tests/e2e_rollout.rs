@@ -40,7 +40,9 @@ async fn check_all_run(fleet: &Fleet, version: &str) -> Result<()> {
 
 /// Starts a rollout with a canary and expects it to stop itself.
 async fn halts(fleet: &Fleet, version: &str, result: &str, reason: &str) -> Result<Rollout> {
-    let flags = format!("--canary 1 --phase 100% --soak 0s --max-unavailable 100% --failures-max 0 {JUDGE}");
+    let flags = format!(
+        "--canary 1 --phase 100% --soak 0s --max-unavailable 100% --failures-max 0 {JUDGE}"
+    );
     let rollout = fleet.controller.rollout(version, &flags).await?;
     let line = format!("rollout status {} --wait --timeout 60s", rollout.id);
     fleet.controller.cli.run(&line).await?.expect_code(3)?;
@@ -58,7 +60,8 @@ async fn good_release(broker: BrokerKind) -> Result<()> {
     let fleet = fleet_on_v1(broker, 4).await?;
     check_all_run(&fleet, "v1").await?;
     fleet.controller.release("digits-v2", "v2", "").await?;
-    let flags = format!("--canary 1 --phase 50% --phase 100% --soak 1s --max-unavailable 100% {JUDGE}");
+    let flags =
+        format!("--canary 1 --phase 50% --phase 100% --soak 1s --max-unavailable 100% {JUDGE}");
     let rollout = fleet.controller.rollout("v2", &flags).await?;
     let rollout = fleet.controller.rollout_end(rollout.id, WAIT).await?;
     ensure!(rollout.succeeded && rollout.counts.confirmed == 4, "{rollout:?}");

@@ -24,7 +24,7 @@ const PROBATION_S: f64 = 5.0;
 
 /// Stripped sizes of what is shipped, if `cargo xtask bench` built it.
 pub(super) fn sizes(figures: &mut Figures) -> Result<()> {
-    let Some(dir) = std::env::var_os("FLEETWAY_DIST_DIR").map(PathBuf::from) else {
+    let Some(dir) = dist_dir() else {
         eprintln!("no sizes: profile `dist` was not built");
         return Ok(());
     };
@@ -39,6 +39,11 @@ pub(super) fn sizes(figures: &mut Figures) -> Result<()> {
     Ok(())
 }
 
+/// Where the shipped programs are, if they were built.
+fn dist_dir() -> Option<PathBuf> {
+    std::env::var_os("FLEETWAY_DIST_DIR").map(PathBuf::from)
+}
+
 async fn one_on_v2() -> Result<Fleet> {
     let mut fleet = Fleet::start(FleetSpec::new(BrokerKind::Embedded, 1)).await?;
     fleet.feed(Duration::from_millis(20));
@@ -48,15 +53,23 @@ async fn one_on_v2() -> Result<Fleet> {
     Ok(fleet)
 }
 
-/// Resident memory of an agent with the digits model.
+/// Resident memory of an agent with the digits model: of the shipped build if there is one,
+/// because pages of the program itself count.
 pub(super) async fn memory(figures: &mut Figures) -> Result<()> {
-    let fleet = one_on_v2().await?;
+    let mut fleet = one_on_v2().await?;
+    let mut build = "profile `dev`";
+    if let Some(dir) = dist_dir() {
+        build = "profile `dist`";
+        fleet.agents[0].stop().await?;
+        fleet.agents[0].set_program(dir.join("fleetway-agent"));
+        fleet.agents[0].start().await?;
+    }
     let rss = || {
         let process = fleet.agents[0].process().context("the agent does not run")?;
         anyhow::Ok(process.rss_bytes()? as f64 / MB)
     };
     sleep(Duration::from_secs(5)).await;
-    let how = "VmRSS, 5 s without a request, digits model confirmed";
+    let how = format!("VmRSS, 5 s without a request, digits model confirmed, {build}");
     figures.add("agent_rss_idle_mb", rss()?, Some(25.0), how);
     let askers = (0..4).map(|_| Asker::start(fleet.agents[0].endpoint(), Duration::ZERO));
     let askers = askers.collect::<Result<Vec<_>>>()?;
@@ -66,7 +79,9 @@ pub(super) async fn memory(figures: &mut Figures) -> Result<()> {
         most = most.max(rss()?);
     }
     let answers: usize = askers.iter().map(|asker| asker.take().len()).sum();
-    let how = format!("most VmRSS in 5 s, 4 connections without pause, {} answers/s", answers / 5);
+    let per_s = answers / 5;
+    let how =
+        format!("most VmRSS in 5 s of 4 connections without pause ({per_s} answers/s), {build}");
     figures.add("agent_rss_load_mb", most, Some(25.0), how);
     Ok(())
 }

@@ -38,7 +38,10 @@ pub fn main() -> ExitCode {
     let arguments = match arguments() {
         Ok(arguments) => arguments,
         Err(error) => {
-            eprintln!("error: {error:#}\nusage: bench [--json FILE] [PART...]   (parts: {})", PARTS.join(", "));
+            eprintln!(
+                "error: {error:#}\nusage: bench [--json FILE] [PART...]   (parts: {})",
+                PARTS.join(", ")
+            );
             return ExitCode::from(2);
         }
     };

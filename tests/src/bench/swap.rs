@@ -53,8 +53,18 @@ pub(super) async fn gaps(figures: &mut Figures) -> Result<()> {
     );
     figures.add("swap_gap_ms_p99", quantile(&mut swaps, 990), Some(10.0), how);
     figures.add("swap_gap_ms_p50", quantile(&mut swaps, 500), None, "the same, median");
-    figures.add("quiet_gap_ms_p99", quantile(&mut quiet, 990), None, "as long, without a swap: the machine's own noise");
-    figures.add("update_gap_ms_p99", quantile(&mut updates, 990), None, "longest gap in the whole update, download and self-test included");
+    figures.add(
+        "quiet_gap_ms_p99",
+        quantile(&mut quiet, 990),
+        None,
+        "as long, without a swap: the machine's own noise",
+    );
+    figures.add(
+        "update_gap_ms_p99",
+        quantile(&mut updates, 990),
+        None,
+        "longest gap in the whole update, download and self-test included",
+    );
     figures.add("swap_errors", errors as f64, Some(0.0), "requests without an answer, all swaps");
     Ok(())
 }
@@ -70,9 +80,8 @@ async fn publish(fleet: &Fleet, number: u64) -> Result<()> {
 /// From the answer that made the verdict to the first answer of the old release.
 pub(super) async fn rollbacks(figures: &mut Figures) -> Result<()> {
     let fleet = Fleet::start(FleetSpec::new(BrokerKind::Embedded, DEVICES)).await?;
-    let start = |agent: &crate::harness::Agent| {
-        Asker::start(agent.endpoint(), Duration::from_millis(5))
-    };
+    let start =
+        |agent: &crate::harness::Agent| Asker::start(agent.endpoint(), Duration::from_millis(5));
     let askers = fleet.agents.iter().map(start).collect::<Result<Vec<_>>>()?;
     fleet.controller.release("digits-v2", "good", "").await?;
     fleet.roll_out("good", "--probation 1s --answers 20", WAIT).await?;

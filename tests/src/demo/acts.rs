@@ -86,7 +86,10 @@ pub(super) async fn better_model(story: &mut Story) -> Result<()> {
     let claim = format!("all devices confirmed v2, {victim} too");
     story.check(confirmed == DEVICES, &claim, || format!("{confirmed} of {DEVICES} did"))?;
     let accuracy = settled(story, "v2", 600).await?;
-    let claim = format!("v2 is right in {accuracy:.1} % of its answers; v1 was in {:.1} %", story.score("v1").percent());
+    let claim = format!(
+        "v2 is right in {accuracy:.1} % of its answers; v1 was in {:.1} %",
+        story.score("v1").percent()
+    );
     story.check(accuracy > 96.0, &claim, || "expected about 99 %".into())?;
     story.check_none_missed("through both updates")
 }

@@ -17,7 +17,8 @@ pub(super) async fn altered(story: &mut Story) -> Result<()> {
     story.release("digits-v3", "v3", &format!("--accept-golden-mismatch {reason}")).await?;
     let flags = "--canary 1 --phase 100% --soak 0s --failures-max 0 --max-unavailable 100%";
     let plan = story.operator(&format!("rollout plan digits@v3 {flags}"), 0).await?;
-    let shown = plan.stdout.contains("the demo wants to see") || plan.stderr.contains("the demo wants");
+    let shown =
+        plan.stdout.contains("the demo wants to see") || plan.stderr.contains("the demo wants");
     story.check(shown, "the plan shows the reason", || "it does not".into())?;
     let id = story.start_rollout("v3", flags).await?;
     let canary = canary(story, id).await?;

@@ -53,7 +53,7 @@ pub(super) async fn kill_in_download(story: &mut Story, id: u64, canary: &str) -
     );
     let fits = (KILL_FROM..=KILL_TO).contains(&percent(&model));
     story.check(fits, &claim, || format!("wanted {KILL_FROM} to {KILL_TO} %"))?;
-    story.say(&format!("fleetway-agent run --config …/{victim}/agent.toml   (started again)"));
+    println!("$ fleetway-agent run --config …/{victim}/agent.toml &");
     story.fleet.agents[at].start().await?;
     resumed(story, at, &model, connections).await?;
     story.note(&victim, "killed in mid-download of v2");
@@ -128,6 +128,7 @@ pub(super) async fn cut(story: &mut Story) -> Result<()> {
     sleep(CUT).await;
     let (answers_after, heard_after) = (answers(story), heard(story).await?);
     story.operator("device list", 0).await?;
+    story.say("(a device counts as offline when its line is broken for 10 s)");
     let silent = heard_before == heard_after;
     story.check(silent, "the controller hears nobody any more", || {
         format!("{heard_before:?}, then {heard_after:?}")

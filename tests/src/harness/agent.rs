@@ -23,6 +23,7 @@ pub struct Agent {
     /// The device's id.
     pub id: String,
     dir: PathBuf,
+    program: PathBuf,
     process: Option<Process>,
 }
 
@@ -72,7 +73,13 @@ pub struct Running {
 impl Agent {
     /// The device whose directory is `dir`.
     pub fn new(id: &str, dir: &Path) -> Self {
-        Self { id: id.to_owned(), dir: dir.to_path_buf(), process: None }
+        let program = programs::programs().agent.clone();
+        Self { id: id.to_owned(), dir: dir.to_path_buf(), program, process: None }
+    }
+
+    /// From its next start on it runs another build of the agent.
+    pub fn set_program(&mut self, program: PathBuf) {
+        self.program = program;
     }
 
     /// Its configuration.
@@ -97,7 +104,7 @@ impl Agent {
 
     /// The command that runs it in the foreground.
     pub fn run_command(&self) -> Command {
-        let mut command = Command::new(&programs::programs().agent);
+        let mut command = Command::new(&self.program);
         command.arg("run").arg("--config").arg(self.config());
         command
     }
@@ -131,7 +138,7 @@ impl Agent {
     /// # Errors
     /// If it does not run, or its answer cannot be read.
     pub async fn status(&self) -> Result<AgentStatus> {
-        let mut command = tokio::process::Command::new(&programs::programs().agent);
+        let mut command = tokio::process::Command::new(&self.program);
         command.args(["status", "-o", "json", "--config"]).arg(self.config());
         cli::run(command, "fleetway-agent status".into()).await?.expect_code(0)?.read()
     }
@@ -147,7 +154,10 @@ impl Agent {
     /// Says how it ended.
     pub fn check_running(&mut self) -> Result<()> {
         let id = &self.id;
-        self.process.as_mut().with_context(|| format!("agent {id} was not started"))?.check_running()
+        self.process
+            .as_mut()
+            .with_context(|| format!("agent {id} was not started"))?
+            .check_running()
     }
 
     /// SIGKILL.

@@ -168,9 +168,8 @@ impl Fleet {
 
     /// Starts an application on every device, each with an order of images of its own.
     pub fn feed(&mut self, pause: Duration) {
-        let feeder = |(at, agent): (usize, &Agent)| {
-            Feeder::start(agent.endpoint(), pause, at as u64)
-        };
+        let feeder =
+            |(at, agent): (usize, &Agent)| Feeder::start(agent.endpoint(), pause, at as u64);
         self.feeders = self.agents.iter().enumerate().map(feeder).collect();
     }
 

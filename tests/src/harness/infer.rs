@@ -94,9 +94,8 @@ impl Application {
             let best = (0..scores.len()).max_by(|a, b| scores[*a].total_cmp(&scores[*b]))?;
             Some(Answer { version: body.model_version, class: best })
         };
-        read(&answer).ok_or_else(|| {
-            NoAnswer::Refused(200, String::from_utf8_lossy(&answer).into_owned())
-        })
+        read(&answer)
+            .ok_or_else(|| NoAnswer::Refused(200, String::from_utf8_lossy(&answer).into_owned()))
     }
 
     /// One request, one answer.

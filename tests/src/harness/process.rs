@@ -60,7 +60,9 @@ impl Process {
     pub fn check_running(&mut self) -> Result<()> {
         match self.ended()? {
             None => Ok(()),
-            Some(how) => bail!("{} ended by itself ({how}); its log ends:\n{}", self.name, self.tail()),
+            Some(how) => {
+                bail!("{} ended by itself ({how}); its log ends:\n{}", self.name, self.tail())
+            }
         }
     }
 

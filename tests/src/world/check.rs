@@ -113,11 +113,17 @@ impl Checker {
         seen.ever_confirmed |= table.serving.is_some();
         let serves = model.running.is_some();
         assert!(
-            !settled || serves || !seen.ever_confirmed || model.phase == Phase::Idle && model.running.is_some(),
+            !settled
+                || serves
+                || !seen.ever_confirmed
+                || model.phase == Phase::Idle && model.running.is_some(),
             "P1: {device} had a working model and serves nothing: {model:?}"
         );
         if seen.ever_confirmed {
-            assert!(table.fallback().is_some(), "P1: {device} has nothing to go back to: {table:?}");
+            assert!(
+                table.fallback().is_some(),
+                "P1: {device} has nothing to go back to: {table:?}"
+            );
         }
     }
 

@@ -104,11 +104,7 @@ impl World {
         self.drain(device);
     }
 
-    fn alive(
-        &mut self,
-        device: usize,
-        boot: u64,
-    ) -> Option<&mut Device<SimFs>> {
+    fn alive(&mut self, device: usize, boot: u64) -> Option<&mut Device<SimFs>> {
         let device = &mut self.devices[device];
         device.core.as_mut().filter(|_| device.boot == boot)
     }
@@ -284,7 +280,11 @@ impl World {
         for model in core.status(now) {
             let settled = matches!(
                 model.phase,
-                Phase::Idle | Phase::Eligibility | Phase::Download | Phase::Verification | Phase::SelfTest
+                Phase::Idle
+                    | Phase::Eligibility
+                    | Phase::Download
+                    | Phase::Verification
+                    | Phase::SelfTest
             );
             self.checker.device_seen(&d.id, &model, settled);
         }

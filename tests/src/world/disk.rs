@@ -146,8 +146,10 @@ impl SimFs {
     /// Turns one bit of one file around, as rotting storage does. `None` if there is none.
     pub fn rot(&self, rng: &mut fastrand::Rng, part_of_name: &str) -> Option<PathBuf> {
         let mut disk = self.0.borrow_mut();
-        let matching = |(path, _): &(&PathBuf, &Inode)| path.to_string_lossy().contains(part_of_name);
-        let found: Vec<_> = disk.names.iter().filter(matching).map(|(p, i)| (p.clone(), *i)).collect();
+        let matching =
+            |(path, _): &(&PathBuf, &Inode)| path.to_string_lossy().contains(part_of_name);
+        let found: Vec<_> =
+            disk.names.iter().filter(matching).map(|(p, i)| (p.clone(), *i)).collect();
         let (path, inode) = rng.choice(found)?;
         let file = disk.files.get_mut(&inode).filter(|f| !f.now.is_empty())?;
         let (at, bit) = (rng.usize(0..file.now.len()), rng.u8(0..8));

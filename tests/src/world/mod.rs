@@ -51,9 +51,21 @@ pub(crate) enum Happening {
     /// The device's timer.
     Wake { device: usize, boot: u64 },
     /// A self-test ended.
-    SelfTested { device: usize, boot: u64, model: ModelName, token: Token, result: Result<(), Reason> },
+    SelfTested {
+        device: usize,
+        boot: u64,
+        model: ModelName,
+        token: Token,
+        result: Result<(), Reason>,
+    },
     /// An engine loaded, or did not.
-    Activated { device: usize, boot: u64, model: ModelName, token: Token, result: Result<Digest, Reason> },
+    Activated {
+        device: usize,
+        boot: u64,
+        model: ModelName,
+        token: Token,
+        result: Result<Digest, Reason>,
+    },
     /// Nothing is served any more.
     Unloaded { device: usize, boot: u64, model: ModelName, token: Token },
     /// The link of a device comes up.
@@ -190,14 +202,17 @@ impl World {
         let Some(fleet) = &mut self.controller else { return };
         let decoded = Topic::parse(ROOT_DEFAULT, topic);
         let result = match decoded {
-            Some(Topic::Presence(id)) => match codec::decode::<Presence>(payload, REPORT_BYTES_MAX) {
+            Some(Topic::Presence(id)) => match codec::decode::<Presence>(payload, REPORT_BYTES_MAX)
+            {
                 Ok(presence) => fleet.handle_presence(now_s, &id, &presence),
                 Err(_) => Ok(()),
             },
-            Some(Topic::State(id, model)) => match codec::decode::<State>(payload, REPORT_BYTES_MAX) {
-                Ok(state) => fleet.handle_state(now_s, &id, &model, &state),
-                Err(_) => Ok(()),
-            },
+            Some(Topic::State(id, model)) => {
+                match codec::decode::<State>(payload, REPORT_BYTES_MAX) {
+                    Ok(state) => fleet.handle_state(now_s, &id, &model, &state),
+                    Err(_) => Ok(()),
+                }
+            }
             Some(Topic::Ack(id)) => match codec::decode::<Ack>(payload, REPORT_BYTES_MAX) {
                 Ok(ack) => fleet.handle_ack(now_s, &id, &ack),
                 Err(_) => Ok(()),

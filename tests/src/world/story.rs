@@ -127,8 +127,7 @@ impl World {
 
     fn start(&mut self, release: Digest, canaries: u32) -> RolloutId {
         let version = self.releases[&release].version.clone();
-        let mut spec =
-            RolloutSpec::new(self.model.clone(), release, version, Selector::all());
+        let mut spec = RolloutSpec::new(self.model.clone(), release, version, Selector::all());
         spec.phases = match canaries {
             0 => Vec::new(),
             n => vec![PhaseSpec { size: Size::Count(n), soak_s: 5 }],
@@ -174,9 +173,9 @@ impl World {
         while self.now_ms < end {
             self.run_until(self.now_ms + 30_000);
             let now_s = self.now_s();
-            let over = rollouts.iter().all(|id| {
-                self.fleet().rollout(*id, now_s).is_some_and(|r| !r.state.is_open())
-            });
+            let over = rollouts
+                .iter()
+                .all(|id| self.fleet().rollout(*id, now_s).is_some_and(|r| !r.state.is_open()));
             if over && self.at_rest() {
                 return;
             }
@@ -199,7 +198,11 @@ impl World {
         let (seed, now_s) = (self.seed, self.now_s());
         let nature = self.releases[&release].nature;
         let view = self.fleet().rollout(rollout, now_s).expect("P3: the rollout is there");
-        assert!(!view.state.is_open(), "liveness: seed {seed}: still {:?} in the calm: {view:#?}", view.state);
+        assert!(
+            !view.state.is_open(),
+            "liveness: seed {seed}: still {:?} in the calm: {view:#?}",
+            view.state
+        );
         let succeeded = view.state == RolloutState::Succeeded;
         let aborted = view.state == RolloutState::Aborted;
         assert!(
@@ -216,15 +219,21 @@ impl World {
             let core = device.core.as_ref().expect("calm: every device is on");
             let status = core.status(now);
             let running = status.first().and_then(|m| m.running).map(|(_, digest)| digest);
-            let confirmed = |d: Digest| status.first().is_some_and(|m| {
-                m.table.serving.is_some_and(|s| m.table.slot(s).holds(&d))
-            });
+            let confirmed = |d: Digest| {
+                status
+                    .first()
+                    .is_some_and(|m| m.table.serving.is_some_and(|s| m.table.slot(s).holds(&d)))
+            };
             let right = match running {
                 Some(digest) if digest == release => nature == Nature::Good && confirmed(release),
                 Some(digest) => digest == before && (!succeeded || before == release),
                 None => false,
             };
-            assert!(right, "P1: seed {seed}: {} runs {running:?} after {:?}: {status:#?}", device.id, view.state);
+            assert!(
+                right,
+                "P1: seed {seed}: {} runs {running:?} after {:?}: {status:#?}",
+                device.id, view.state
+            );
         }
     }
 

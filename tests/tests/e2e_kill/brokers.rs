@@ -58,8 +58,7 @@ async fn fleet(victim: Victim, seed: u64) -> Result<Histogram> {
         Victim::Controller => BrokerKind::Embedded,
         Victim::Mosquitto => BrokerKind::Mosquitto,
     };
-    let spec =
-        FleetSpec { bytes_per_s: Some(BYTES_PER_S), ..FleetSpec::new(broker, DEVICES) };
+    let spec = FleetSpec { bytes_per_s: Some(BYTES_PER_S), ..FleetSpec::new(broker, DEVICES) };
     let mut fleet = Fleet::start(spec).await?;
     fleet.feed(ASK);
     fleet.controller.release("digits-v1", "v0", CHUNKS).await?;
