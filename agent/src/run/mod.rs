@@ -56,7 +56,9 @@ pub enum RunError {
     #[error(transparent)]
     Lock(#[from] LockError),
     /// The data directory cannot be used.
-    #[error("{path}: cannot be used; check that it exists on a writable disk and belongs to this user")]
+    #[error(
+        "{path}: cannot be used; check that it exists on a writable disk and belongs to this user"
+    )]
     Data {
         /// The directory.
         path: PathBuf,
@@ -95,7 +97,8 @@ struct Agent {
 pub async fn run(config: Config) -> Result<(), RunError> {
     let _lock = lock::take(&config.data_dir)?;
     let data = |source| RunError::Data { path: config.data_dir.clone(), source };
-    let store = Store::open(RealFs, &config.data_dir, config.factory_dir.as_deref()).map_err(data)?;
+    let store =
+        Store::open(RealFs, &config.data_dir, config.factory_dir.as_deref()).map_err(data)?;
     let clock = Clock::new(store.device().time_floor_s);
     let mut device = Device::open(device_config(&config), store, now(&clock)).map_err(data)?;
     let models = Arc::new(Models::new());

@@ -129,11 +129,7 @@ impl<F: Fs> Store<F> {
     ///
     /// # Errors
     /// The disk's; the old table stays then.
-    pub fn put_table(
-        &self,
-        file: &mut RecordFile<SlotTable>,
-        table: SlotTable,
-    ) -> io::Result<()> {
+    pub fn put_table(&self, file: &mut RecordFile<SlotTable>, table: SlotTable) -> io::Result<()> {
         file.put(&self.fs, table)
     }
 

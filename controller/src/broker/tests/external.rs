@@ -67,7 +67,6 @@ async fn connected(daemon: &Daemon, ca: &FleetCa, own: &Issued, hello: &Hello<'_
 }
 
 #[tokio::test]
-#[ignore = "needs mosquitto 2.0 (Debian: apt-get install mosquitto)"]
 async fn mosquitto_keeps_the_same_rules() {
     let ca = FleetCa::create("test fleet", now()).unwrap();
     let daemon = mosquitto(&ca).await;
