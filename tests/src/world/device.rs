@@ -33,13 +33,25 @@ pub struct SimDevice {
     pub up: bool,
     /// What its engine has loaded.
     pub serving: Option<Digest>,
+    /// How often it ended without being asked to.
+    pub ends: u32,
     answers: u32,
 }
 
 impl SimDevice {
     /// A new device, off.
     pub fn new(id: DeviceId, fs: SimFs) -> Self {
-        Self { id, fs, core: None, boot: 0, connection: 0, up: false, serving: None, answers: 0 }
+        Self {
+            id,
+            fs,
+            core: None,
+            boot: 0,
+            connection: 0,
+            up: false,
+            serving: None,
+            ends: 0,
+            answers: 0,
+        }
     }
 }
 
@@ -196,6 +208,7 @@ impl World {
         if d.core.take().is_none() {
             return;
         }
+        d.ends += 1;
         d.boot += 1;
         d.up = false;
         d.connection += 1;

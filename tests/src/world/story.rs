@@ -8,7 +8,9 @@ use fleetway_controller::fleet::Fleet;
 use fleetway_controller::planner::{PhaseSpec, RolloutSpec, RolloutState, Selector, Size};
 use fleetway_controller::store::MemStore;
 use fleetway_protocol::ids::{DeviceId, Digest, ModelName, RolloutId};
+use fleetway_protocol::limits::TRIAL_TRIES_MAX;
 use fleetway_protocol::order::Policy;
+use fleetway_protocol::reason::Reason;
 use fleetway_protocol::slot::Ending;
 
 use super::broker::{Broker, Faults};
@@ -50,6 +52,11 @@ pub fn run(seed: u64, setting: Setting) -> Checker {
     let first = world.start(good, 0);
     world.storm(&[first], STORM_MS);
     world.calm(&[first], CALM_MS);
+    if world.is_interrupted(first) {
+        // Bad luck, told as such; devices that never had a model are another story.
+        world.note_endings();
+        return world.checker;
+    }
     world.expect(first, good, good);
 
     let nature = match world.rng.usize(0..=Nature::BAD.len()) {
@@ -205,8 +212,9 @@ impl World {
         );
         let succeeded = view.state == RolloutState::Succeeded;
         let aborted = view.state == RolloutState::Aborted;
+        let bad_luck = nature == Nature::Good && self.is_interrupted(rollout);
         assert!(
-            succeeded == (nature == Nature::Good) || aborted,
+            succeeded == (nature == Nature::Good) || aborted || bad_luck,
             "P6: seed {seed}: a rollout of a {nature:?} release ended {:?}",
             view.state
         );
@@ -235,6 +243,18 @@ impl World {
                 device.id, view.state
             );
         }
+    }
+
+    /// Whether the rollout halted because a device was cut three times in its trial, which
+    /// really happened to that device. The release is given up then, good or not (P5).
+    fn is_interrupted(&mut self, rollout: RolloutId) -> bool {
+        let now_s = self.now_s();
+        let state = self.fleet().rollout(rollout, now_s).map(|r| r.state);
+        let Some(RolloutState::Halted { device: Some(device), reason, .. }) = state else {
+            return false;
+        };
+        let ends = self.devices.iter().find(|d| d.id == device).map_or(0, |d| d.ends);
+        reason == Some(Reason::Interrupted) && ends >= u32::from(TRIAL_TRIES_MAX)
     }
 
     fn note_endings(&mut self) {
