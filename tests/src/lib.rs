@@ -2,7 +2,7 @@
 //!
 //! Read in this order: [`world`] (a fleet in one process, from one seed); [`harness`] (a
 //! fleet as processes) and [`proxy`] (the bad network); [`demo`] (the main job, told) and
-//! [`bench`] (the figures in the README). The scenarios themselves are in `tests/tests/`.
+//! [`mod@bench`] (the figures in the README). The scenarios themselves are in `tests/tests/`.
 
 pub mod bench;
 pub mod demo;

@@ -28,7 +28,7 @@ fn a_device_that_is_ahead_gets_its_order_above_that() {
     // Even if the controller dies between hearing it and ordering.
     world.fleet = open(&world.store, world.now_s);
     world.deliver();
-    assert_eq!(world.tick(), [device.clone()]);
+    assert_eq!(world.tick(), std::slice::from_ref(&device));
     let order = world.newest(&device);
     assert_eq!((order.generation, order.models[0].release), (42, world.release("v2", 2)));
     world.online(0);
@@ -47,7 +47,7 @@ fn a_stale_answer_is_believed_once_and_only_about_the_order_in_force() {
     let ack = world.devices.get_mut(&device).unwrap().ack(&payload, refused);
     world.fleet.handle_ack(world.now_s, &device, &ack).unwrap();
     world.fleet.handle_ack(world.now_s, &device, &ack).unwrap();
-    assert_eq!(world.tick(), [device.clone()]);
+    assert_eq!(world.tick(), std::slice::from_ref(&device));
     // It took that one; a second delivery of it is stale, and no reason for another.
     let payload = world.devices[&device].orders[&2].clone();
     for refused in [None, refused] {
@@ -84,7 +84,7 @@ fn orders_are_renewed_before_they_expire_and_bad_ones_are_not() {
     world.now_s += ORDER_LIFE_S / 3 * 2 - 1;
     assert_eq!(world.tick(), []);
     world.now_s += 1;
-    assert_eq!(world.tick(), [device.clone()]);
+    assert_eq!(world.tick(), std::slice::from_ref(&device));
     let order = world.newest(&device);
     assert_eq!(order.generation, 2);
     assert!(order.expires_s > expires_s);
@@ -165,7 +165,11 @@ fn a_rewound_store_pauses_rollouts_and_numbers_go_on_above_what_was_lost() {
     world.fleet.recover_rewound(world.by(), 10).unwrap();
     world.online(0);
     world.online(1);
-    assert_eq!(world.tick(), [device.clone()], "its order again, above what it may have seen");
+    assert_eq!(
+        world.tick(),
+        std::slice::from_ref(&device),
+        "its order again, above what it may have seen"
+    );
     assert_eq!(world.newest(&device).generation, 12);
     world.carry_out(&device, None);
     assert_eq!(world.tick(), []);
