@@ -13,7 +13,7 @@ pub(crate) fn lint() -> Result<()> {
     crate::say("clippy");
     cargo::run(&mut cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))?;
     crate::say("documentation");
-    let mut doc = cargo(&["doc", "--workspace", "--no-deps", "--document-private-items"]);
+    let mut doc = cargo(&["doc", "--workspace", "--no-deps"]);
     cargo::run(doc.env("RUSTDOCFLAGS", "-D warnings"))?;
     crate::say("the protocol without std");
     bare_protocol()?;
