@@ -19,11 +19,6 @@ pub mod keys;
 pub mod pki;
 pub mod planner;
 pub mod store;
-// The shell engineer enables these once they exist:
-// pub mod api;
-// pub mod cli;
-// pub mod config;
-// pub mod serve;
 
 /// What kind of failure an error is: the exit code of the CLI and the status of the API
 /// hang on it, the sentence does not.
