@@ -18,6 +18,10 @@ pub(crate) fn test(args: &[String]) -> Result<()> {
     if args.is_empty() || args[0] == "--" {
         words.extend(["--workspace", "--no-fail-fast"]);
     }
+    if args.is_empty() {
+        // What is marked ignored needs something that we have just seen to.
+        words.extend(["--", "--include-ignored"]);
+    }
     words.extend(args.iter().map(String::as_str));
     crate::say("testing");
     let started = started();
@@ -27,7 +31,8 @@ pub(crate) fn test(args: &[String]) -> Result<()> {
     closing(&sum, started.elapsed());
     bare?;
     if !ok || sum.failed > 0 {
-        bail!("tests failed: {}", sum.failures.join(", "));
+        let seen = sum.failures.len() + sum.reruns.len() > 0;
+        bail!("not all tests passed; see {}", if seen { "above" } else { "cargo's error" });
     }
     Ok(())
 }
@@ -47,6 +52,8 @@ struct Sum {
     ignored: u64,
     /// Names of failed tests.
     failures: Vec<String>,
+    /// Arguments for the test programs that failed, those that died included.
+    reruns: Vec<String>,
     /// Names of tests that did not run.
     skipped: Vec<String>,
     /// libtest's closing lines, word for word.
@@ -61,6 +68,9 @@ impl Sum {
             } else if let Some((name, _)) = name.split_once(" ... ignored") {
                 self.skipped.push(name.to_owned());
             }
+        }
+        if let Some(rerun) = line.strip_prefix("error: test failed, to rerun pass ") {
+            self.reruns.push(rerun.trim_matches('`').to_owned());
         }
         let Some(counts) = line.strip_prefix("test result: ") else { return };
         self.programs += 1;
@@ -117,6 +127,9 @@ fn closing(sum: &Sum, took: Duration) {
     for name in &sum.failures {
         println!("FAILED: {name}");
     }
+    for rerun in &sum.reruns {
+        println!("run again: cargo xtask test {rerun}");
+    }
     println!(
         "\n{} passed, {} failed, {} ignored, in {} test programs, {} s",
         sum.passed,
@@ -140,11 +153,13 @@ mod tests {
             "test a::c ... FAILED",
             "test a::d ... ignored, needs a moon",
             "test result: FAILED. 1 passed; 1 failed; 1 ignored; 0 measured; 4 filtered out; finished in 0.00s",
+            "error: test failed, to rerun pass `-p x --test y`",
             "test result: ok. 7 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 1.20s",
         ] {
             sum.read(line);
         }
         assert_eq!((sum.programs, sum.passed, sum.failed, sum.ignored), (2, 8, 1, 1));
         assert_eq!((sum.failures, sum.skipped), (vec!["a::c".into()], vec!["a::d".to_owned()]));
+        assert_eq!(sum.reruns, ["-p x --test y"]);
     }
 }

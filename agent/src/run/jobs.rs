@@ -1,4 +1,8 @@
-//! What takes long, on the blocking pool: the self-test's child process, loading an engine.
+//! What takes long, on threads of its own: the self-test's child process, loading an engine.
+//!
+//! These threads are nicer than the ones that answer applications: on a box with one or two
+//! cores a load must not cost a request its turn. A niceness is for good (only root may take
+//! it back), so the threads are not the runtime's, which go on to other work.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,6 +21,8 @@ use crate::store::Part;
 
 /// Jobs that may have ended without the loop having looked: two per model and to spare.
 const ANSWERS_MAX: usize = 32;
+/// Added to the niceness of a job and of the self-test's child: about a tenth of a full share.
+const NICENESS: i32 = 10;
 
 /// How a job ended.
 pub(super) enum Answer {
@@ -33,26 +39,38 @@ impl Jobs {
         (Self(sender), receiver)
     }
 
-    fn spawn(&self, job: impl FnOnce() -> Answer + Send + 'static) {
+    /// Runs `job`, or answers `otherwise` where the system has no thread for it.
+    fn spawn(&self, otherwise: Answer, job: impl FnOnce() -> Answer + Send + 'static) {
         let sender = self.0.clone();
-        tokio::task::spawn_blocking(move || {
+        let work = move || {
+            if let Err(error) = rustix::process::nice(NICENESS) {
+                tracing::debug!("this job runs at full priority: {error}");
+            }
             // Without a receiver the agent has ended.
             let _ = sender.blocking_send(job());
-        });
+        };
+        if let Err(error) = std::thread::Builder::new().name("job".into()).spawn(work) {
+            tracing::error!("no thread for a job: {error}");
+            // The channel has room for two jobs of every model.
+            let _ = self.0.try_send(otherwise);
+        }
     }
 
     pub(super) fn self_test(&self, job: SelfTestJob) {
-        self.spawn(move || {
-            let result = self_test(&job);
-            Answer::SelfTested { model: job.model, token: job.token, result }
-        });
+        let answer = {
+            let (model, token) = (job.model.clone(), job.token);
+            move |result| Answer::SelfTested { model, token, result }
+        };
+        self.spawn(answer.clone()(Err(Reason::Environment)), move || answer(self_test(&job)));
     }
 
     pub(super) fn activate(&self, job: ActivateJob, now_ms: u64) {
-        self.spawn(move || {
-            let result = activate(&job, now_ms);
-            Answer::Loaded { model: job.model, token: job.token, result }
-        });
+        let answer = {
+            let (model, token) = (job.model.clone(), job.token);
+            move |result| Answer::Loaded { model, token, result }
+        };
+        let otherwise = answer.clone()(Err(Reason::Environment));
+        self.spawn(otherwise, move || answer(activate(&job, now_ms)));
     }
 }
 

@@ -17,6 +17,8 @@ use crate::harness::{BrokerKind, Digits, Fleet, FleetSpec};
 const MB: f64 = 1e6;
 /// Longest wait for a rollout.
 const WAIT: Duration = Duration::from_secs(300);
+/// Updates whose bytes are counted.
+const UPDATES: u64 = 5;
 /// Starts that are measured.
 const STARTS: usize = 20;
 /// The probation of the confirm figures, in seconds.
@@ -107,18 +109,26 @@ pub(super) async fn cold_start(figures: &mut Figures) -> Result<()> {
     Ok(())
 }
 
-/// All bytes on a device's socket for one update of 5 MiB.
+/// All bytes on a device's socket for an update of 5 MiB; of several, the one that took most.
 pub(super) async fn wire(figures: &mut Figures) -> Result<()> {
     let fleet = one_on_v2_with_default_reports().await?;
-    let path = padded::write("digits-v1", fleet.dir(), 0)?;
-    fleet.controller.release_file(&path, &golden_of("digits-v1"), "big", "").await?;
-    let bytes = std::fs::metadata(&path).context("padded model")?.len();
-    let counted = || fleet.proxy.bytes_up() + fleet.proxy.bytes_down();
-    let before = counted();
-    fleet.roll_out("big", "--probation 1s --answers 20", WAIT).await?;
-    let ratio = (counted() - before) as f64 / bytes as f64;
-    let how = "all bytes on the device's socket, both ways, TLS and MQTT included, from order to confirmation, by 5 MiB";
-    figures.add("wire_ratio", ratio, Some(1.15), how);
+    let mut runs = Vec::new();
+    for number in 0..UPDATES {
+        let path = padded::write("digits-v1", fleet.dir(), number)?;
+        let version = format!("big{number}");
+        fleet.controller.release_file(&path, &golden_of("digits-v1"), &version, "").await?;
+        let bytes = std::fs::metadata(&path).context("padded model")?.len() as f64;
+        let (up, down) = (fleet.proxy.bytes_up(), fleet.proxy.bytes_down());
+        fleet.roll_out(&version, "--probation 1s --answers 20", WAIT).await?;
+        let (up, down) = (fleet.proxy.bytes_up() - up, fleet.proxy.bytes_down() - down);
+        runs.push((up + down) as f64 / bytes);
+    }
+    let how = format!(
+        "all bytes on the device's socket, both ways, TLS and MQTT included, from order to \
+         confirmation, by 5 MiB; worst of {UPDATES} updates, median {:.3}",
+        quantile(&mut runs, 500)
+    );
+    figures.add("wire_ratio", quantile(&mut runs, 1000), Some(1.15), how);
     Ok(())
 }
 

@@ -13,9 +13,9 @@ use crate::harness::controller::golden_of;
 use crate::harness::{BrokerKind, Fleet, FleetSpec, wait};
 
 /// Swaps that are measured.
-const SWAPS: u64 = 20;
+const SWAPS: u64 = 60;
 /// On both sides of the first answer of the new release: the swap, and nothing else.
-const AROUND: Duration = Duration::from_millis(500);
+const AROUND: Duration = Duration::from_millis(100);
 /// Devices and rounds of rollbacks.
 const DEVICES: usize = 8;
 const ROUNDS: usize = 5;

@@ -12,6 +12,18 @@ use tokio::time::{Instant, sleep};
 
 use super::words;
 
+/// A process that should run does not: waiting on is in vain.
+#[derive(Debug)]
+pub struct Ended(String);
+
+impl std::fmt::Display for Ended {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Ended {}
+
 /// A running (or ended) daemon, with its log.
 #[derive(Debug)]
 pub struct Process {
@@ -56,12 +68,14 @@ impl Process {
     /// Fails with the end of its log if it does not run.
     ///
     /// # Errors
-    /// Says how it ended.
+    /// [`Ended`], which no wait waits through.
     pub fn check_running(&mut self) -> Result<()> {
         match self.ended()? {
             None => Ok(()),
             Some(how) => {
-                bail!("{} ended by itself ({how}); its log ends:\n{}", self.name, self.tail())
+                let (name, tail) = (&self.name, self.tail());
+                let text = format!("{name} ended by itself ({how}); its log ends:\n{tail}");
+                Err(Ended(text).into())
             }
         }
     }

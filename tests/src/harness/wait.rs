@@ -2,14 +2,16 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 use tokio::time::{Instant, sleep, timeout_at};
+
+use super::process::Ended;
 
 /// How often is looked.
 const PAUSE: Duration = Duration::from_millis(40);
 
 /// Looks until `look` succeeds. An error is "not yet", and its text is what is told when
-/// the time is over.
+/// the time is over; only a process that [`Ended`] ends the wait at once.
 ///
 /// # Errors
 /// Names what was waited for, for how long, and what was seen last.
@@ -23,6 +25,9 @@ pub async fn until<T>(
     loop {
         match timeout_at(deadline, look()).await {
             Ok(Ok(found)) => return Ok(found),
+            Ok(Err(error)) if error.is::<Ended>() => {
+                return Err(error).with_context(|| format!("while waiting for {what}"));
+            }
             Ok(Err(error)) => seen = format!("{error:#}"),
             Err(_) => {}
         }
