@@ -1,0 +1,1 @@
+//! The release authority: what may ever run, as TUF 1.0 metadata.
