@@ -30,6 +30,10 @@ use crate::api::failure::Failure;
 const INBOX: usize = 1024;
 /// Between two runs of the planner for reports.
 const TICK: Duration = Duration::from_millis(100);
+/// Longest that orders wait for the broker to have the release that they name. A device
+/// that is ordered first subscribes to pieces while they arrive, and gets some twice (as a
+/// new message and as a retained one). Below `RESEND_S`, so that nothing is sent again for it.
+const SEED_WAIT_MS_MAX: u64 = 20_000;
 /// Between two runs of the planner when nothing happens.
 const TICK_IDLE_MS: u64 = 1_000;
 
@@ -69,6 +73,7 @@ impl Core {
             fleet,
             outward,
             unsent: BTreeMap::new(),
+            seeding_since_ms: None,
             dirty: true,
             ticked_ms: 0,
             last_error: String::new(),
@@ -128,8 +133,11 @@ impl Core {
 struct Worker {
     fleet: Fleet,
     outward: Outward,
-    /// Orders that the outbox did not take; the newest per device.
+    /// Orders that wait for their release to be seeded, or that the outbox did not take; the
+    /// newest per device.
     unsent: BTreeMap<DeviceId, (Generation, Outgoing)>,
+    /// Since when orders wait for the broker to have what they name.
+    seeding_since_ms: Option<u64>,
     /// Something was reported since the planner ran.
     dirty: bool,
     ticked_ms: u64,
@@ -232,9 +240,22 @@ impl Worker {
                 }
             }
         }
+        if self.must_wait_for_seeds() {
+            return;
+        }
         for (device, (generation, message)) in std::mem::take(&mut self.unsent) {
             self.publish(device, generation, message);
         }
+    }
+
+    fn must_wait_for_seeds(&mut self) -> bool {
+        if !self.outward.pump.is_seeding() {
+            self.seeding_since_ms = None;
+            return false;
+        }
+        let now_ms = clock::now_ms();
+        let since_ms = *self.seeding_since_ms.get_or_insert(now_ms);
+        now_ms.saturating_sub(since_ms) < SEED_WAIT_MS_MAX
     }
 
     fn send(&mut self, device: DeviceId, payload: &[u8], generation: Generation) {
@@ -242,7 +263,8 @@ impl Worker {
             Some(envelope) => {
                 debug!(%device, generation, "order");
                 let topic = Topic::Order(device.clone()).text(&self.outward.root).to_string();
-                self.publish(device, generation, Outgoing::new(topic, envelope).retained());
+                let message = Outgoing::new(topic, envelope).retained();
+                self.unsent.insert(device, (generation, message));
             }
             None => error!(%device, generation, "an order does not fit its envelope: a bug"),
         }

@@ -6,6 +6,7 @@
 //! many bytes wait in the link's outbox at a time, all devices and seeds together.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -66,6 +67,14 @@ pub(super) struct Published {
 pub(super) struct Pump {
     orders: mpsc::Sender<Order>,
     view: Arc<Mutex<BlobsView>>,
+    seeding: Arc<Seeding>,
+}
+
+/// How many releases were to be seeded, and how many of these have left for the broker.
+#[derive(Debug, Default)]
+struct Seeding {
+    told: AtomicU64,
+    done: AtomicU64,
 }
 
 impl Pump {
@@ -78,7 +87,10 @@ impl Pump {
     ) -> Self {
         let (orders, inbox) = mpsc::channel(INBOX);
         let view = Arc::new(Mutex::new(BlobsView::default()));
+        let seeding = Arc::new(Seeding::default());
         let worker = Worker {
+            seeding: seeding.clone(),
+            seeds_handled: 0,
             link,
             root,
             bytes_max,
@@ -89,13 +101,21 @@ impl Pump {
             complained: BTreeSet::new(),
         };
         tokio::spawn(worker.run(inbox));
-        Self { orders, view }
+        Self { orders, view, seeding }
     }
 
     /// Tells the pump something that must not be lost. From a thread that may wait.
     pub(super) fn tell_blocking(&self, order: Order) {
+        if matches!(order, Order::Seed(_)) {
+            self.seeding.told.fetch_add(1, SeqCst);
+        }
         // The pump is only gone while the process ends.
         let _ = self.orders.blocking_send(order);
+    }
+
+    /// Whether pieces that were to be seeded have yet to leave for the broker.
+    pub(super) fn is_seeding(&self) -> bool {
+        self.seeding.done.load(SeqCst) < self.seeding.told.load(SeqCst)
     }
 
     /// Tells the pump something that must not be lost.
@@ -129,6 +149,8 @@ struct Worker {
     /// What the broker shall hold.
     seeded: BTreeSet<ShortDigest>,
     queue: Queue,
+    seeding: Arc<Seeding>,
+    seeds_handled: u64,
     view: Arc<Mutex<BlobsView>>,
     /// Blobs that were found rotten or missing; each is told once.
     complained: BTreeSet<ShortDigest>,
@@ -149,7 +171,8 @@ impl Worker {
                 }
             }
             self.count();
-            let idle = stuck.is_none() && self.has_room();
+            let settled = stuck.is_none() && self.are_seeds_out();
+            let idle = settled && self.has_room();
             let pause = if self.link.stats().version.is_some() { ROOM } else { ROOM_DOWN };
             let order = if idle {
                 inbox.recv().await
@@ -170,12 +193,25 @@ impl Worker {
         self.link.stats().outbox_bytes + BLOCK_BYTES_MAX <= self.bytes_max
     }
 
+    /// Whether every seed is on the wire; noted for who waits for it.
+    fn are_seeds_out(&self) -> bool {
+        if self.seeding.done.load(SeqCst) == self.seeds_handled {
+            return true;
+        }
+        let out = self.queue.seeds_waiting() == 0 && self.link.stats().outbox_bytes == 0;
+        if out {
+            self.seeding.done.store(self.seeds_handled, SeqCst);
+        }
+        out
+    }
+
     fn handle(&mut self, order: Order) {
         match order {
             Order::Learn(release) => {
                 self.pieces.learn(release.digest, release.envelope, &release.manifest);
             }
             Order::Seed(digest) => {
+                self.seeds_handled += 1;
                 let up = self.link.stats().version.is_some();
                 // Without a connection `Up` will do it, with everything else.
                 if self.seeded.insert(digest.short()) && up {
