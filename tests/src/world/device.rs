@@ -1,5 +1,7 @@
 //! A device of the world: the real device core on a simulated disk, with made-up engines.
 
+use std::collections::BTreeMap;
+
 use fleetway_agent::device::{Device, DeviceConfig, Output};
 use fleetway_agent::store::Store;
 use fleetway_protocol::health::Answer;
@@ -33,8 +35,8 @@ pub struct SimDevice {
     pub up: bool,
     /// What its engine has loaded.
     pub serving: Option<Digest>,
-    /// How often it ended without being asked to.
-    pub ends: u32,
+    /// How often it ended without being asked to while a release was on trial, by release.
+    pub trial_ends: BTreeMap<Digest, u32>,
     answers: u32,
 }
 
@@ -49,7 +51,7 @@ impl SimDevice {
             connection: 0,
             up: false,
             serving: None,
-            ends: 0,
+            trial_ends: BTreeMap::new(),
             answers: 0,
         }
     }
@@ -204,11 +206,15 @@ impl World {
 
     /// `kill -9`: what was written is there.
     pub(super) fn kill(&mut self, device: usize) {
+        let now = self.now();
         let d = &mut self.devices[device];
-        if d.core.take().is_none() {
-            return;
+        let Some(core) = d.core.take() else { return };
+        for model in core.status(now) {
+            let on_trial = model.table.trial().map(|(slot, _)| model.table.slot(slot).release);
+            if let Some(Some(facts)) = on_trial {
+                *d.trial_ends.entry(facts.digest).or_default() += 1;
+            }
         }
-        d.ends += 1;
         d.boot += 1;
         d.up = false;
         d.connection += 1;

@@ -52,7 +52,7 @@ pub fn run(seed: u64, setting: Setting) -> Checker {
     let first = world.start(good, 0);
     world.storm(&[first], STORM_MS);
     world.calm(&[first], CALM_MS);
-    if world.is_interrupted(first) {
+    if world.is_interrupted(first, good) {
         // Bad luck, told as such; devices that never had a model are another story.
         world.note_endings();
         return world.checker;
@@ -212,7 +212,7 @@ impl World {
         );
         let succeeded = view.state == RolloutState::Succeeded;
         let aborted = view.state == RolloutState::Aborted;
-        let bad_luck = nature == Nature::Good && self.is_interrupted(rollout);
+        let bad_luck = nature == Nature::Good && self.is_interrupted(rollout, release);
         assert!(
             succeeded == (nature == Nature::Good) || aborted || bad_luck,
             "P6: seed {seed}: a rollout of a {nature:?} release ended {:?}",
@@ -245,15 +245,16 @@ impl World {
         }
     }
 
-    /// Whether the rollout halted because a device was cut three times in its trial, which
-    /// really happened to that device. The release is given up then, good or not (P5).
-    fn is_interrupted(&mut self, rollout: RolloutId) -> bool {
+    /// Whether the rollout halted because a device was cut three times in its trial of this
+    /// very release, and really was. The release is given up then, good or not (P5).
+    fn is_interrupted(&mut self, rollout: RolloutId, release: Digest) -> bool {
         let now_s = self.now_s();
         let state = self.fleet().rollout(rollout, now_s).map(|r| r.state);
         let Some(RolloutState::Halted { device: Some(device), reason, .. }) = state else {
             return false;
         };
-        let ends = self.devices.iter().find(|d| d.id == device).map_or(0, |d| d.ends);
+        let device = self.devices.iter().find(|d| d.id == device);
+        let ends = device.and_then(|d| d.trial_ends.get(&release)).copied().unwrap_or(0);
         reason == Some(Reason::Interrupted) && ends >= u32::from(TRIAL_TRIES_MAX)
     }
 
