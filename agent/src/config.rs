@@ -207,7 +207,7 @@ fn check_broker(broker: &Spanned<file::Broker>, dir: &Path) -> Result<Broker, Fa
 
 fn check_trust(trust: &file::Trust) -> Result<Keyring, Fault> {
     Ok(Keyring {
-        release: check_authority(&trust.release_keys, trust.release_threshold.as_ref())?,
+        release: check_authority(&trust.release_keys, trust.release_threshold.as_ref())?.into(),
         director: check_authority(&trust.director_keys, trust.director_threshold.as_ref())?,
     })
 }

@@ -22,6 +22,8 @@ pub enum Context {
     Manifest,
     /// A device's order, by the director.
     Order,
+    /// The keyset, by the root keys.
+    Keyset,
 }
 
 impl Context {
@@ -30,12 +32,13 @@ impl Context {
         match self {
             Self::Manifest => b"fleetway/v1/manifest\0\0\0\0\0\0\0\0\0\0\0\0",
             Self::Order => b"fleetway/v1/order\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0",
+            Self::Keyset => b"fleetway/v1/keyset\0\0\0\0\0\0\0\0\0\0\0\0\0\0",
         }
     }
 }
 
-/// The bytes that a signature covers.
-fn message(context: Context, payload: &[u8]) -> [u8; 64] {
+/// The bytes that a signature covers: what a signer outside of this process is given.
+pub fn message(context: Context, payload: &[u8]) -> [u8; 64] {
     let mut message = [0; 64];
     message[..32].copy_from_slice(context.tag());
     message[32..].copy_from_slice(&Digest::of(payload).0);
@@ -51,6 +54,14 @@ pub struct EnvelopeSignature {
     r: [u8; 32],
     /// Second half (s).
     s: [u8; 32],
+}
+
+impl EnvelopeSignature {
+    /// A signature that was made elsewhere over [`message`].
+    pub fn new(key: &PublicKey, signature: &[u8; 64]) -> Self {
+        let signature = Signature::from_bytes(signature);
+        Self { key: key.id(), r: *signature.r_bytes(), s: *signature.s_bytes() }
+    }
 }
 
 /// Signs `payload` in `context`.
@@ -142,20 +153,22 @@ impl<'a> Envelope<'a> {
         self.signatures.iter().map(|s| s.key)
     }
 
+    /// Whose signature in `context` is here and holds.
+    pub fn good_signers(&self, context: Context) -> impl Fn(&PublicKey) -> bool + '_ {
+        let message = message(context, self.payload);
+        move |key| {
+            let id = key.id();
+            self.signatures.iter().any(|s| s.key == id && key.verifies(&message, s))
+        }
+    }
+
     /// The payload, if `authority` signed it in `context`.
     ///
     /// # Errors
     /// [`OpenError::Threshold`] counts the good signatures; two by one key count once.
     pub fn open(&self, authority: &Authority, context: Context) -> Result<&'a [u8], OpenError> {
-        let message = message(context, self.payload);
-        let good = authority
-            .keys
-            .iter()
-            .filter(|key| {
-                let id = key.id();
-                self.signatures.iter().any(|s| s.key == id && key.verifies(&message, s))
-            })
-            .count() as u8;
+        let signed = self.good_signers(context);
+        let good = authority.keys.iter().filter(|key| signed(key)).count() as u8;
         if good < authority.threshold {
             return Err(OpenError::Threshold { good, threshold: authority.threshold });
         }
@@ -230,9 +243,24 @@ impl core::fmt::Debug for PublicKey {
 
 /// Who may sign something: some keys, and how many of them must agree.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "AuthorityForm")]
 pub struct Authority {
     keys: Vec<PublicKey, AUTHORITY_KEYS_MAX>,
     threshold: u8,
+}
+
+/// An authority as it is read, before it is checked.
+#[derive(Deserialize)]
+struct AuthorityForm {
+    keys: Vec<PublicKey, AUTHORITY_KEYS_MAX>,
+    threshold: u8,
+}
+
+impl TryFrom<AuthorityForm> for Authority {
+    type Error = AuthorityError;
+    fn try_from(form: AuthorityForm) -> Result<Self, AuthorityError> {
+        Self::new(&form.keys, form.threshold)
+    }
 }
 
 /// Keys and threshold do not make an authority.
@@ -272,6 +300,11 @@ impl Authority {
     /// Its keys.
     pub fn keys(&self) -> &[PublicKey] {
         &self.keys
+    }
+
+    /// How many of them must sign.
+    pub fn threshold(&self) -> u8 {
+        self.threshold
     }
 }
 

@@ -8,7 +8,7 @@
 //! 1. [`limits`]: every bound, with its unit and its reason;
 //! 2. [`ids`], [`manifest`], [`order`], [`report`]: the nouns;
 //! 3. [`codec`], [`record`], [`topics`]: how they become bytes and where those travel;
-//! 4. [`envelope`], [`trust`]: how bytes become [`trust::Verified`];
+//! 4. [`envelope`], [`keyset`], [`trust`]: how bytes become [`trust::Verified`];
 //! 5. [`slot`], [`machine`]: what a device remembers, and what it does next;
 //! 6. [`transfer`]: how chunks arrive; [`histogram`], [`health`]: how a model is doing.
 #![no_std]
@@ -22,6 +22,7 @@ pub mod envelope;
 pub mod health;
 pub mod histogram;
 pub mod ids;
+pub mod keyset;
 pub mod limits;
 pub mod machine;
 pub mod manifest;

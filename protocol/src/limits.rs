@@ -34,6 +34,12 @@ pub const SIGNATURES_MAX: usize = 8;
 pub const ENVELOPE_BYTES_MAX: usize = ORDER_BYTES_MAX + 80 * SIGNATURES_MAX + 16;
 /// Keys of one authority.
 pub const AUTHORITY_KEYS_MAX: usize = 8;
+/// Release keys of a fleet, each with the models it is for: eight people for everything and
+/// as many for single teams. In a microcontroller's RAM they are 4 kB.
+pub const RELEASE_KEYS_MAX: usize = 16;
+/// Encoded keyset: two authorities and the release keys, full, with the longest names.
+pub const KEYSET_BYTES_MAX: usize =
+    16 + 2 * (2 + 32 * AUTHORITY_KEYS_MAX) + (2 + (34 + MODEL_NAME_BYTES_MAX) * RELEASE_KEYS_MAX);
 
 /// Models on one device. Each costs two slots; more belong on a bigger device.
 pub const MODELS_PER_DEVICE_MAX: usize = 8;

@@ -9,25 +9,34 @@
 use crate::codec::{self, DecodeError};
 use crate::envelope::{Authority, Context, Envelope, OpenError};
 use crate::ids::{Counter, DeviceId, Digest, Generation};
+use crate::keyset::{Keyset, ReleaseKeys};
 use crate::limits::{MANIFEST_BYTES_MAX, ORDER_BYTES_MAX};
 use crate::manifest::{Artifact, Manifest, ManifestError};
 use crate::order::{ModelOrder, Order};
 use crate::reason::Reason;
 
-/// The two authorities that a device believes.
+/// The two authorities that a device believes, as its keyset names them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Keyring {
-    /// Says what may ever run.
-    pub release: Authority,
+    /// Says what may ever run; every key for its models.
+    pub release: ReleaseKeys,
     /// Says what this device runs now.
     pub director: Authority,
+}
+
+impl Keyring {
+    /// The authorities of a keyset.
+    pub fn of(keyset: &Verified<Keyset>) -> Self {
+        let Keyset { release, director, .. } = keyset.get();
+        Self { release: release.clone(), director: director.clone() }
+    }
 }
 
 /// A value that was signed by its authority and checked. See the module page.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Verified<T> {
-    value: T,
-    digest: Digest,
+    pub(crate) value: T,
+    pub(crate) digest: Digest,
 }
 
 impl<T> Verified<T> {
@@ -129,6 +138,14 @@ pub enum ReleaseError {
     /// A bound is broken.
     #[error("release refused: {0}")]
     Manifest(#[from] ManifestError),
+    /// Signed, but too few of the signers are for this model.
+    #[error("release refused: {good} of its signers may sign this model, {threshold} are needed")]
+    Scope {
+        /// Good signatures by keys that are for the model, one per key.
+        good: u8,
+        /// Needed.
+        threshold: u8,
+    },
     /// Another release than the one that was asked for.
     #[error("release refused: its digest is {got:.12}, ordered was {ordered:.12}")]
     Digest {
@@ -189,19 +206,26 @@ impl Verified<Manifest> {
         Ok(release)
     }
 
-    /// Re-check at boot of a release that was admitted before: signature and digest.
+    /// Re-check at boot of a release that was admitted before: signature and digest, by the
+    /// keyring under which it was admitted.
     ///
     /// # Errors
     /// [`ReleaseError`] names the check that failed.
     pub fn recheck(bytes: &[u8], keyring: &Keyring, digest: &Digest) -> Result<Self, ReleaseError> {
         let envelope = Envelope::decode(bytes).map_err(OpenError::from)?;
-        let payload = envelope.open(&keyring.release, Context::Manifest)?;
+        // Signed at all comes first: what nobody signed is not parsed to learn its model.
+        let (payload, signers) = keyring.release.open(&envelope)?;
         let got = Digest::of(payload);
         if got != *digest {
             return Err(ReleaseError::Digest { got, ordered: *digest });
         }
         let value: Manifest = codec::decode(payload, MANIFEST_BYTES_MAX)?;
         value.check()?;
+        let threshold = keyring.release.threshold();
+        let good = signers.count_for(&value.model);
+        if good < threshold {
+            return Err(ReleaseError::Scope { good, threshold });
+        }
         Ok(Self { value, digest: got })
     }
 }

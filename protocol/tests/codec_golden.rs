@@ -93,6 +93,22 @@ fn envelope() {
     assert_eq!(opened, Ok(&payload[..]));
 }
 
+/// Breaks: microcontrollers and their keysets; a fleet could never change a key again.
+#[test]
+fn keyset() {
+    check(
+        &samples::keyset(1),
+        KEYSET_BYTES_MAX,
+        "01010366be7e332c7a453332bd9d0a7f7db055f5c5ef1a06ada66d98b39fb6810c473a0b513ad9b4 \
+         924015ca0902ed079044d3ac5dbec2306f06948c10da8eb6e39f2d91a28a0b74381593a4d9469579 \
+         208926afc8ad82c8839b7644359b9eba9a4b3a02038a88e3dd7409f195fd52db2d3cba5d72ca6709 \
+         bf1d94121bf3748801b40f6f5c012ad54207da194977dcf46adbfec2bc2e75b52d5a8a42184fedfd \
+         c00024f0e3e8da046469672a511c34a1a2cb521df16bb246b8de8e7997ce235c7e76b22a3d7503a2 \
+         4819dd8a05666163657301018139770ea87d175f56a35466c34c7ecccb8d8a91b4ee37a25df60f5b \
+         8fc9b39401",
+    );
+}
+
 /// Breaks: the controller takes devices for gone, or a leftover last will for new.
 #[test]
 fn presence() {

@@ -9,6 +9,8 @@ mod samples;
 
 use fleetway_protocol::codec::{self, DecodeError, WIRE_VERSION};
 use fleetway_protocol::envelope::{Context, Envelope, OpenError};
+use fleetway_protocol::ids::Digest;
+use fleetway_protocol::keyset::{Keyset, KeysetError};
 use fleetway_protocol::limits::*;
 use fleetway_protocol::manifest::Manifest;
 use fleetway_protocol::order::Order;
@@ -51,6 +53,15 @@ fn manifest(bytes: &[u8]) -> Result<(), DecodeError> {
     }
 }
 
+fn keyset(bytes: &[u8]) -> Result<(), DecodeError> {
+    let pinned = Digest::of(&encoded(&samples::keyset(1)));
+    match Verified::<Keyset>::genesis(bytes, &pinned) {
+        Ok(_) => Ok(()),
+        Err(KeysetError::Open(OpenError::Decode(error)) | KeysetError::Decode(error)) => Err(error),
+        Err(other) => panic!("{other}"),
+    }
+}
+
 fn decoders() -> Vec<Decoder> {
     let report = |name, sample, decode, fuzz| Decoder {
         name,
@@ -77,6 +88,7 @@ fn decoders() -> Vec<Decoder> {
         ),
         signed("order", samples::sealed_order(), order, fuzz::fuzz_order),
         signed("manifest", samples::sealed_manifest(), manifest, fuzz::fuzz_manifest),
+        signed("keyset", samples::sealed_keyset(), keyset, fuzz::fuzz_keyset),
         report("presence", encoded(&samples::presence()), plain::<Presence>, fuzz::fuzz_presence),
         report("state", encoded(&samples::state()), plain::<State>, fuzz::fuzz_state),
         report(

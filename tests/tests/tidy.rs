@@ -46,8 +46,14 @@ fn the_crate_graph_is_the_one_in_architecture_md() {
         ("fleetway-link", &[]),
         ("fleetway-tuf", &["fleetway-protocol"]),
         ("fleetway-engine", &["fleetway-protocol"]),
-        ("fleetway-agent", &["fleetway-protocol", "fleetway-link", "fleetway-tuf", "fleetway-engine"]),
-        ("fleetway-controller", &["fleetway-protocol", "fleetway-link", "fleetway-tuf", "fleetway-engine"]),
+        (
+            "fleetway-agent",
+            &["fleetway-protocol", "fleetway-link", "fleetway-tuf", "fleetway-engine"],
+        ),
+        (
+            "fleetway-controller",
+            &["fleetway-protocol", "fleetway-link", "fleetway-tuf", "fleetway-engine"],
+        ),
         ("xtask", &[]),
     ]
     .into();

@@ -126,7 +126,7 @@ fn verified(bytes: &[u8], version: &str) -> Verified<Manifest> {
     let mut envelope = Envelope::new(payload);
     envelope.push(sign(&(&[7; 32]).into(), Context::Manifest, payload)).unwrap();
     let authority = Authority::new(&[PublicKey::of(&(&[7; 32]).into())], 1).unwrap();
-    let keyring = Keyring { release: authority.clone(), director: authority };
+    let keyring = Keyring { release: authority.clone().into(), director: authority };
     let sealed = envelope.encode(&mut sealed).unwrap();
     Verified::<Manifest>::recheck(sealed, &keyring, &Digest::of(payload)).unwrap()
 }

@@ -6,6 +6,7 @@ use fleetway_protocol::codec;
 use fleetway_protocol::envelope::{Authority, Context, Envelope, PublicKey, sign};
 use fleetway_protocol::health::Answer;
 use fleetway_protocol::ids::{DeviceId, Digest, ModelName, ShortDigest, Version};
+use fleetway_protocol::keyset::{Keyset, ReleaseKey, ReleaseKeys, Scope};
 use fleetway_protocol::limits::ENVELOPE_BYTES_MAX;
 use fleetway_protocol::machine::Phase;
 use fleetway_protocol::manifest::{Artifact, GoldenRule, Manifest, Variant, VariantKind};
@@ -30,11 +31,37 @@ pub(crate) fn director_key() -> SigningKey {
 
 pub(crate) fn keyring() -> Keyring {
     let authority = |key: &SigningKey| Authority::new(&[PublicKey::of(key)], 1).expect("sane");
-    Keyring { release: authority(&release_key()), director: authority(&director_key()) }
+    Keyring { release: authority(&release_key()).into(), director: authority(&director_key()) }
 }
 
 pub(crate) fn device() -> DeviceId {
     DeviceId::new("cam-01").expect("id")
+}
+
+/// Two of three root keys, a release key for everything and one for one model's team.
+pub(crate) fn keyset(version: u64) -> Keyset {
+    let public = |seed: u8| PublicKey::of(&SigningKey::from_bytes(&[seed; 32]));
+    let scoped = |seed, models: &str| ReleaseKey {
+        key: public(seed),
+        models: Scope::new(models).expect("a scope"),
+    };
+    Keyset {
+        version,
+        root: Authority::new(&[public(11), public(12), public(13)], 2).expect("sane"),
+        release: ReleaseKeys::new(&[scoped(1, "*"), scoped(21, "dig*"), scoped(22, "faces")], 1)
+            .expect("sane"),
+        director: Authority::new(&[PublicKey::of(&director_key())], 1).expect("sane"),
+    }
+}
+
+/// `payload` under the signatures of the keys with these seeds.
+pub(crate) fn sealed_by(seeds: &[u8], context: Context, payload: &[u8]) -> Vec<u8> {
+    let mut envelope = Envelope::new(payload);
+    for seed in seeds {
+        let key = SigningKey::from_bytes(&[*seed; 32]);
+        envelope.push(sign(&key, context, payload)).expect("room");
+    }
+    envelope.encode(&mut vec![0; ENVELOPE_BYTES_MAX]).expect("fits").to_vec()
 }
 
 fn model() -> ModelName {
@@ -124,6 +151,10 @@ pub(crate) fn order() -> Order {
 
 pub(crate) fn sealed_manifest() -> Vec<u8> {
     sealed(&release_key(), Context::Manifest, &encoded(&manifest()))
+}
+
+pub(crate) fn sealed_keyset() -> Vec<u8> {
+    sealed_by(&[11, 13], Context::Keyset, &encoded(&keyset(1)))
 }
 
 pub(crate) fn sealed_order() -> Vec<u8> {

@@ -75,7 +75,7 @@ fn seal(key: &SigningKey, context: Context, payload: &[u8]) -> Vec<u8> {
 impl Keys {
     /// Whom a device believes.
     pub fn keyring(&self) -> Keyring {
-        Keyring { release: self.release_authority(), director: authority(&self.director) }
+        Keyring { release: self.release_authority().into(), director: authority(&self.director) }
     }
 
     /// Whom the controller believes about releases.
