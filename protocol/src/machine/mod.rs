@@ -28,8 +28,8 @@
 //! it ends); `steps` (what each answer leads to); `activation` (what an engine that serves,
 //! or does not, leads to).
 //!
-//! Held down by `tests/machine_table.rs` (every step, every event), by the cut at every step
-//! in `tests/machine_power.rs`, and by the seeded world in the `tests` crate.
+//! Held down by `tests/machine_table/` (every step, every event), by the cut at every step
+//! in `tests/machine_power/`, and by the seeded world in the `tests` crate.
 
 mod activation;
 mod boot;
