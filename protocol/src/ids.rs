@@ -10,7 +10,10 @@ use heapless::String;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use crate::limits::{DEVICE_ID_BYTES_MAX, MODEL_NAME_BYTES_MAX, NOTE_BYTES_MAX, VERSION_BYTES_MAX};
+use crate::limits::{
+    DEVICE_ID_BYTES_MAX, MODEL_NAME_BYTES_MAX, NOTE_BYTES_MAX, ROLE_NAME_BYTES_MAX,
+    VERSION_BYTES_MAX,
+};
 
 /// Why a text is not an id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -128,6 +131,15 @@ fn check_device_id(text: &str, max: usize) -> Result<(), IdError> {
     Ok(())
 }
 
+fn check_role(text: &str, max: usize) -> Result<(), IdError> {
+    check_id(text, max)?;
+    // The four roles of TUF itself.
+    if matches!(text, "root" | "timestamp" | "snapshot" | "targets") {
+        return Err(IdError::Reserved);
+    }
+    Ok(())
+}
+
 fn check_visible(text: &str, max: usize) -> Result<(), IdError> {
     check_length(text, max)?;
     match text.chars().find(|c| !matches!(c, ' '..='~')) {
@@ -155,6 +167,12 @@ name_type!(
     ModelName,
     MODEL_NAME_BYTES_MAX,
     check_id
+);
+name_type!(
+    /// A delegated role of the release authority, such as a team: `[a-z0-9-]{1,32}`.
+    RoleName,
+    ROLE_NAME_BYTES_MAX,
+    check_role
 );
 name_type!(
     /// What people call a release (`v2`, `1.4.0-rc1`). Nothing is decided by it.

@@ -7,7 +7,8 @@
 //! Read in this order:
 //! 1. [`limits`]: every bound, with its unit and its reason;
 //! 2. [`ids`], [`manifest`], [`order`], [`report`]: the nouns;
-//! 3. [`codec`], [`record`], [`topics`]: how they become bytes and where those travel;
+//! 3. [`codec`], [`record`], [`topics`], [`trust_file`]: how they become bytes and where those
+//!    travel;
 //! 4. [`envelope`], [`keyset`], [`trust`]: how bytes become [`trust::Verified`];
 //! 5. [`slot`], [`machine`]: what a device remembers, and what it does next;
 //! 6. [`transfer`]: how chunks arrive; [`histogram`], [`health`]: how a model is doing.
@@ -34,3 +35,4 @@ pub mod slot;
 pub mod topics;
 pub mod transfer;
 pub mod trust;
+pub mod trust_file;

@@ -6,6 +6,8 @@
 pub const DEVICE_ID_BYTES_MAX: usize = 64;
 /// Length of a model name; it is a topic level as well.
 pub const MODEL_NAME_BYTES_MAX: usize = 64;
+/// Length of a delegated role's name; it is part of a topic level and of a file name.
+pub const ROLE_NAME_BYTES_MAX: usize = 32;
 /// Length of a version label. Only people read it; order comes from the counter.
 pub const VERSION_BYTES_MAX: usize = 32;
 /// Length of the sentence an operator leaves with an override. One line of a terminal.

@@ -11,6 +11,7 @@
 //! <root>b/<digest>/<n>          chunk n of an artifact, retained         QoS 0
 //! <root>b/<digest>/r            the signed manifest of a release
 //! <root>b/<digest>/l            the chunk list of an artifact
+//! <root>t/<file>                what the release authority publishes, retained  QoS 1
 //! ```
 //! `<digest>` is the first 16 bytes in hexadecimal. `<root>` is `fleetway/v1/`.
 
@@ -19,6 +20,7 @@ use core::fmt;
 use heapless::String;
 
 use crate::ids::{DeviceId, ModelName, ShortDigest};
+use crate::trust_file::TrustFile;
 
 /// Root of all topics unless configured otherwise.
 pub const ROOT_DEFAULT: &str = "fleetway/v1/";
@@ -49,6 +51,8 @@ pub enum Topic {
     Block(DeviceId),
     /// A piece of something content-addressed.
     Blob(ShortDigest, Piece),
+    /// A file of the release authority.
+    Trust(TrustFile),
 }
 
 /// Which piece of something content-addressed.
@@ -80,6 +84,7 @@ impl Topic {
             Self::Blob(digest, Piece::Release) => write!(text, "{root}b/{digest}/r"),
             Self::Blob(digest, Piece::ChunkList) => write!(text, "{root}b/{digest}/l"),
             Self::Blob(digest, Piece::Chunk(n)) => write!(text, "{root}b/{digest}/{n}"),
+            Self::Trust(file) => write!(text, "{root}t/{file}"),
         };
         // 64 + 2 + 64 + 7 + 64: the ids are bounded by their types, the root by its check.
         assert!(written.is_ok(), "a topic of bounded parts fits TOPIC_BYTES_MAX");
@@ -115,6 +120,7 @@ impl Topic {
                 };
                 Self::Blob(digest.parse().ok()?, piece)
             }
+            ("t", file) => Self::Trust(TrustFile::parse(file)?),
             _ => return None,
         };
         levels.next().is_none().then_some(topic)
@@ -161,6 +167,7 @@ mod tests {
             Topic::Blob(digest, Piece::Release),
             Topic::Blob(digest, Piece::ChunkList),
             Topic::Blob(digest, Piece::Chunk(u32::MAX)),
+            Topic::Trust(TrustFile::Timestamp),
         ] {
             assert_eq!(Topic::parse(&root, &topic.text(&root)), Some(topic));
         }
@@ -175,6 +182,8 @@ mod tests {
             "fleetway/v1/d/A/up/on",
             "fleetway/v1/b/00/1",
             "fleetway/v1/d/a/dn/zz",
+            "fleetway/v1/t/1.timestamp.json",
+            "fleetway/v1/t/timestamp.json/x",
             "fleetway/v1/b/00000000000000000000000000000000/+1",
             "fleetway/v1/b/00000000000000000000000000000000/01",
         ] {

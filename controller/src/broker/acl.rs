@@ -6,7 +6,7 @@
 //!
 //! | identity | publish | subscribe and get |
 //! |---|---|---|
-//! | device `<id>` | `d/<id>/up/...` | `d/<id>/dn/...`, exact pieces `b/<32 hex>/<n>`, `/r`, `/l` |
+//! | device `<id>` | `d/<id>/up/...` | `d/<id>/dn/...`, exact pieces `b/<32 hex>/<n>`, `/r`, `/l`, trust files `t/<name>` |
 //! | viewer | nothing | `j/...` |
 //! | controller | everything | everything |
 //!
@@ -17,6 +17,7 @@
 //! take messages away from another.
 
 use fleetway_protocol::topics::TOPIC_BYTES_MAX;
+use fleetway_protocol::trust_file::TrustFile;
 
 use super::identity::Identity;
 
@@ -55,7 +56,9 @@ pub fn allowed(identity: &Identity, root: &str, action: Action, topic_or_filter:
     match (identity, action) {
         (Identity::Controller, _) => true,
         (Identity::Device(id), Action::Publish) => is_below(path, id.as_str(), "up"),
-        (Identity::Device(id), _) => is_below(path, id.as_str(), "dn") || is_piece(path),
+        (Identity::Device(id), _) => {
+            is_below(path, id.as_str(), "dn") || is_piece(path) || is_trust(path)
+        }
         (Identity::Viewer(_), Action::Publish) => false,
         (Identity::Viewer(_), _) => path.strip_prefix("j/").is_some(),
     }
@@ -84,6 +87,11 @@ fn is_piece(path: &str) -> bool {
         && digest.bytes().all(is_hex)
         && !piece.is_empty()
         && (matches!(piece, "r" | "l") || is_number())
+}
+
+/// A file of the release authority, by its one name.
+fn is_trust(path: &str) -> bool {
+    path.strip_prefix("t/").and_then(TrustFile::parse).is_some()
 }
 
 /// The filter of a shared subscription, or the filter itself; `None` if the share is malformed.

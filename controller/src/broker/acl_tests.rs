@@ -115,6 +115,22 @@ fn chunks_are_named_one_by_one() {
 }
 
 #[test]
+fn trust_files_are_for_reading_and_named_one_by_one() {
+    let root = "fleetway/v1/t/2.root.json";
+    let team = "fleetway/v1/t/7.team-vision.json";
+    let no = [
+        "fleetway/v1/t/#",
+        "fleetway/v1/t/+",
+        "fleetway/v1/t/root.json",
+        "fleetway/v1/t/02.root.json",
+        "fleetway/v1/t/2.root.json/x",
+    ];
+    check(&cam(), Action::Subscribe, &["fleetway/v1/t/timestamp.json", root, team], &no);
+    check(&cam(), Action::Receive, &[root, team], &no);
+    check(&cam(), Action::Publish, &[], &["fleetway/v1/t/timestamp.json", root, team]);
+}
+
+#[test]
 fn what_is_received_is_a_topic_and_never_a_filter() {
     check(
         &cam(),

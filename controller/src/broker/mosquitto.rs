@@ -125,6 +125,7 @@ fn acl(m: &Mosquitto<'_>) -> String {
 pattern write {root}d/%u/up/#
 pattern read {root}d/%u/dn/#
 pattern read {root}b/#
+pattern read {root}t/#
 
 user {CONTROLLER}
 topic readwrite {root}#
@@ -189,6 +190,7 @@ mod tests {
 pattern write fleetway/v1/d/%u/up/#
 pattern read fleetway/v1/d/%u/dn/#
 pattern read fleetway/v1/b/#
+pattern read fleetway/v1/t/#
 
 user controller
 topic readwrite fleetway/v1/#

@@ -77,7 +77,9 @@ fn read(root: &str, topic: &str, payload: &[u8]) -> Said {
                 Said::Bad(id.to_string(), DecodeError::Malformed)
             }
         }),
-        Some(Topic::Order(_) | Topic::Block(_) | Topic::Blob(..)) => Said::Nothing,
+        Some(Topic::Order(_) | Topic::Block(_) | Topic::Blob(..) | Topic::Trust(_)) => {
+            Said::Nothing
+        }
         None => Said::Bad(sender(root, topic), DecodeError::Malformed),
     }
 }
