@@ -1,3 +1,7 @@
+//! A person writes this file and mends it by what the error says. So each mistake is made once,
+//! by one change to a good file, and must be named with line, column and mend. The defaults of
+//! the shortest file are pinned, because nobody reads them on the device.
+
 use super::*;
 
 /// Public keys of the seeds 1 and 2.

@@ -1,3 +1,7 @@
+//! What a person at the box reads, word by word, for a device that is well, on trial, rolled
+//! back, and new. A problem that is over must not be shown, and one that is not must be; and an
+//! agent that does not run must be told from one that answers nonsense.
+
 use super::*;
 use crate::serving::http::Api;
 use crate::serving::listen::{Endpoints, Server};

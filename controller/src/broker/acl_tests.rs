@@ -1,3 +1,7 @@
+//! Who may write, ask for and get which topic, as lists of what passes and what does not: each
+//! wildcard, look-alike and shared subscription by which one device would reach another. The
+//! last test goes through all topics of the protocol, so that a rule never stops what is meant.
+
 use super::*;
 
 use fleetway_protocol::ids::{DeviceId, ModelName, ShortDigest};

@@ -1,3 +1,7 @@
+//! The first packet comes from anybody, before anything is known of them. So it is cut at every
+//! byte, made of random bytes, and given forbidden flags; and what is written anew must read the
+//! same, except for the credentials, which must be gone.
+
 use super::*;
 use proptest::prelude::*;
 

@@ -1,3 +1,7 @@
+//! What is imported, signed and given out is checked each time it is read: a release that rots
+//! on the operator's disk must not reach a device. The last test imports real models with the
+//! engine's child: their golden vectors decide, unless the operator gives a reason.
+
 use std::fs;
 use std::path::Path;
 

@@ -1,3 +1,7 @@
+//! The disk may lose, rot or flip what was written, and sled may not say so. Held down: no wrong
+//! value is ever given back and nothing is lost without a word; a second controller is kept out;
+//! and the store in memory, which other tests trust, does the same as the real one.
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;

@@ -1,3 +1,7 @@
+//! The desk without a network: a recorder stands for the wire, and time is an argument. Held
+//! down are the order in which things are said, what is said again after a cut, and that a
+//! connection which hangs is noticed, which no error would ever tell.
+
 use std::sync::{Arc, Mutex};
 
 use super::*;

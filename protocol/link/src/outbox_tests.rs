@@ -1,3 +1,6 @@
+//! What waits to be sent, over a link that is gone for days: bounded in messages and bytes, the
+//! newest state in place of older ones, nothing acknowledged sent twice, and losses counted.
+
 use super::*;
 use crate::clock;
 

@@ -1,3 +1,7 @@
+//! Orders and their generations: sent again with the same bytes until they are answered, above
+//! what a device has seen or a lost store may have sent, renewed before they expire. A device
+//! refuses a generation that it has passed, and would then hear no order at all.
+
 use super::*;
 
 fn worldwide() -> (World, RolloutId, DeviceId) {

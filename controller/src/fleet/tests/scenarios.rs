@@ -1,3 +1,7 @@
+//! Rollouts from start to end: phases, the first failure, silence, abort, pause; then the same
+//! with a crash at every commit, with reports repeated and reordered, and with a store that fails
+//! or rots. Nothing is ordered that is not durable, and what is durable goes on.
+
 use super::*;
 use crate::ErrorKind;
 use crate::store::Kind;
