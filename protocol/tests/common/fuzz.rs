@@ -1,5 +1,5 @@
 //! One function per decoder: it takes any bytes, must not panic, and asserts what holds of
-//! whatever is taken. It says whether the bytes were taken. `hostile.rs` calls them; so can a
+//! whatever is taken. It says whether the bytes were taken. `hostile/` calls them; so can a
 //! libFuzzer target: `fuzz_target!(|bytes: &[u8]| { let _ = fuzz_order(bytes); });`
 
 use std::sync::LazyLock;
