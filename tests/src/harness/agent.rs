@@ -1,5 +1,6 @@
 //! An agent as a process, on a device that `fleetway device add` made.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -38,6 +39,12 @@ pub struct AgentStatus {
     pub models: Vec<AgentModel>,
     /// What is wrong: a sentence each.
     pub problems: Vec<String>,
+    /// Highest generation of an order that it acted on.
+    #[serde(default)]
+    pub generation: u64,
+    /// Messages that did not pass a check, by check.
+    #[serde(default)]
+    pub refused: BTreeMap<String, u64>,
 }
 
 /// The link to the broker.
@@ -66,6 +73,8 @@ pub struct AgentModel {
 /// What answers.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Running {
+    /// Digest of its manifest.
+    pub release: String,
     /// What people call it.
     pub version: String,
 }

@@ -10,6 +10,7 @@ use tempfile::TempDir;
 use super::mosquitto::Mosquitto;
 use super::views::Rollout;
 use super::{Agent, Controller, Feeder, wait};
+use crate::hostile::relay::{Middle, Relay};
 use crate::proxy::Proxy;
 
 /// Longer than all agents need to connect on a loaded machine, backoff included.
@@ -22,6 +23,11 @@ pub enum BrokerKind {
     Embedded,
     /// Mosquitto, as a process.
     Mosquitto,
+    /// Mosquitto without rules, behind somebody who has the broker's certificate.
+    Hostile {
+        /// Of what is done to the messages.
+        seed: u64,
+    },
 }
 
 /// What a fleet is made of.
@@ -56,6 +62,8 @@ pub struct Fleet {
     pub controller: Controller,
     /// Mosquitto, if it is the broker.
     pub mosquitto: Option<Mosquitto>,
+    /// Who stands in front of the broker, if anybody does.
+    pub relay: Option<Relay>,
     /// The network between devices and broker.
     pub proxy: Proxy,
     telemetry_s: u64,
@@ -86,14 +94,28 @@ impl Fleet {
         let dir = tempfile::Builder::new().prefix("fleetway-").tempdir().context("tempdir")?;
         let mut mosquitto = match spec.broker {
             BrokerKind::Embedded => None,
-            BrokerKind::Mosquitto => Some(Mosquitto::new(dir.path())?),
+            _ => Some(Mosquitto::new(dir.path())?),
         };
-        let external = mosquitto.as_ref().map(Mosquitto::addr);
+        let middle = match spec.broker {
+            BrokerKind::Hostile { .. } => Some(Middle::bind().await?),
+            _ => None,
+        };
+        let external = middle.as_ref().map(Middle::addr);
+        let external = external.or(mosquitto.as_ref().map(Mosquitto::addr));
         let mut controller = Controller::init(dir.path(), external, spec.echo).await?;
         if let Some(mosquitto) = &mut mosquitto {
-            mosquitto.configure(controller.data())?;
+            match middle {
+                None => mosquitto.configure(controller.data())?,
+                Some(_) => mosquitto.configure_open()?,
+            }
             mosquitto.start().await?;
         }
+        let relay = match (middle, spec.broker, &mosquitto) {
+            (Some(middle), BrokerKind::Hostile { seed }, Some(mosquitto)) => {
+                Some(middle.open(controller.data(), mosquitto.addr(), seed)?)
+            }
+            _ => None,
+        };
         let proxy = Proxy::start(controller.broker()).await.context("proxy")?;
         proxy.set_rate(spec.bytes_per_s);
         controller.advertise(proxy.addr())?;
@@ -103,6 +125,7 @@ impl Fleet {
             agents: Vec::new(),
             controller,
             mosquitto,
+            relay,
             proxy,
             telemetry_s: spec.telemetry_s,
             dir,

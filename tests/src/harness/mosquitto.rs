@@ -67,6 +67,20 @@ impl Mosquitto {
         std::fs::write(&acl_file, rendered.acl).context("mosquitto's ACL")
     }
 
+    /// Writes a configuration without any rule: for whoever stands in front of it.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn configure_open(&self) -> Result<()> {
+        std::fs::create_dir_all(&self.dir).context("mosquitto's directory")?;
+        let port = self.addr.port();
+        let conf = format!(
+            "listener {port} 127.0.0.1\nallow_anonymous true\nmax_inflight_messages 100\n\
+             max_queued_messages 20000\n"
+        );
+        std::fs::write(self.dir.join("mosquitto.conf"), conf).context("mosquitto.conf")
+    }
+
     /// Starts it and waits until it takes connections.
     ///
     /// # Errors
