@@ -220,8 +220,13 @@ async fn twins() -> Result<()> {
     })
     .await?;
     for agent in [&fleet.agents[0], &twin] {
-        let running = agent.status().await?.models.into_iter().find_map(|m| m.running);
-        ensure!(running.is_some_and(|r| r.version == "v1"), "{} serves nothing", agent.id);
+        // It answers as soon as it listens; its model is loaded a moment later.
+        wait::until("both to serve", WAIT, async || {
+            let running = agent.status().await?.models.into_iter().find_map(|m| m.running);
+            ensure!(running.is_some_and(|r| r.version == "v1"), "{} serves nothing", agent.id);
+            Ok(())
+        })
+        .await?;
     }
     twin.stop().await?;
     fleet.all_online(WAIT).await?;

@@ -82,8 +82,13 @@ async fn round(
     let model = if number % 2 == 1 { "digits-v2" } else { "digits-v1" };
     fleet.controller.release(model, &version, CHUNKS).await?;
     let flags = format!("--phase 100% --soak 0s --max-unavailable 100% --failures-max 0 {JUDGE}");
-    let rollout = fleet.controller.rollout(&version, &flags).await?.id;
     let aim = Midst::ALL[rng.usize(..Midst::ALL.len())];
+    // The last thing that the controller says yes to before the kill: this, or the rollout.
+    let label = format!("device label cam-1 round={number}");
+    if aim == Midst::Acknowledged {
+        fleet.controller.cli.ok(&label).await?;
+    }
+    let rollout = fleet.controller.rollout(&version, &flags).await?.id;
     wait::until(&format!("{aim:?}"), AIM, async || {
         let view = fleet.controller.rollout_status(rollout).await?;
         ensure!(midst(&view) >= aim, "{}", describe(&view));
@@ -92,24 +97,27 @@ async fn round(
     .await?;
     if aim != Midst::Acknowledged {
         sleep(Duration::from_millis(rng.u64(0..aim.span_ms()))).await;
+        fleet.controller.cli.ok(&label).await?;
     }
-    // The last thing that the controller says yes to before the kill.
-    fleet.controller.cli.ok(&format!("device label cam-1 round={number}")).await?;
-    let hit = midst(&fleet.controller.rollout_status(rollout).await?);
-    match victim {
+    let hit = match victim {
         Victim::Controller => {
+            let hit = midst(&fleet.controller.rollout_status(rollout).await?);
             fleet.controller.kill()?;
             sleep(Duration::from_millis(rng.u64(0..500))).await;
             fleet.controller.start().await?;
             check_remembered(fleet, number, rollout, &version).await?;
+            hit
         }
         Victim::Mosquitto => {
             let mosquitto = fleet.mosquitto.as_mut().context("no mosquitto")?;
             mosquitto.kill()?;
+            // Nothing passes any more: what the controller knows now is what was hit.
+            let hit = midst(&fleet.controller.rollout_status(rollout).await?);
             sleep(Duration::from_millis(rng.u64(0..500))).await;
             mosquitto.start().await?;
+            hit
         }
-    }
+    };
     let ended = fleet.controller.rollout_end(rollout, WAIT).await?;
     ensure!(ended.succeeded, "{}", describe(&ended));
     for device in fleet.controller.devices().await? {
