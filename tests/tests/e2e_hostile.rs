@@ -103,8 +103,7 @@ struct Story {
 
 impl Story {
     async fn begin(seed: u64) -> Result<Self> {
-        let mut fleet =
-            Fleet::start(FleetSpec::new(BrokerKind::Hostile { seed }, DEVICES)).await?;
+        let mut fleet = Fleet::start(FleetSpec::new(BrokerKind::Hostile { seed }, DEVICES)).await?;
         fleet.feed(ASK);
         let (released, generations) = (BTreeSet::new(), BTreeMap::new());
         let mut story = Self { fleet, seed, released, generations };

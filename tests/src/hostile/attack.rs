@@ -164,7 +164,8 @@ impl Attack {
     /// What is kept back while the kind is [`Kind::Withhold`], next.
     pub fn withhold_next(&self) {
         let inner = &mut *self.lock();
-        let all = [Class::Order, Class::Release, Class::List, Class::Chunk, Class::Trust, Class::Report];
+        let all =
+            [Class::Order, Class::Release, Class::List, Class::Chunk, Class::Trust, Class::Report];
         let at = all.iter().position(|class| *class == inner.withheld).unwrap_or(0);
         inner.withheld = all[(at + 1) % all.len()];
     }
@@ -270,8 +271,11 @@ impl Inner {
                 old.into_iter().chain([publish]).collect()
             }
             Kind::Mutate | Kind::Truncate | Kind::CrossWire | Kind::Forge => {
-                let record =
-                    Record { client: client.to_owned(), topic: publish.topic, payload: publish.payload };
+                let record = Record {
+                    client: client.to_owned(),
+                    topic: publish.topic,
+                    payload: publish.payload,
+                };
                 let (topic, payload) = self.spoil(kind, &record);
                 (publish.topic, publish.payload) = (topic, payload);
                 vec![publish]
@@ -343,7 +347,9 @@ impl Inner {
             for _ in 0..rng.usize(1..=4) {
                 let at = rng.usize(0..bytes.len().max(1));
                 match rng.u8(0..5) {
-                    0 | 1 => bytes.iter_mut().skip(at).take(1).for_each(|b| *b ^= 1 << rng.u8(0..8)),
+                    0 | 1 => {
+                        bytes.iter_mut().skip(at).take(1).for_each(|b| *b ^= 1 << rng.u8(0..8))
+                    }
                     2 => bytes.insert(at.min(bytes.len()), rng.u8(..)),
                     3 if bytes.len() > 1 => drop(bytes.remove(at)),
                     _ => {
