@@ -8,10 +8,13 @@
 //! 1. [`limits`]: every bound, with its unit and its reason;
 //! 2. [`provider`], [`json`], [`key`]: what a signature is, over which bytes, by whom;
 //! 3. [`roles`]: the metadata as an author writes it;
-//! 4. [`client`]: what a device believes of it, with [`floors`] and [`shelf`] below.
+//! 4. [`client`]: what a device believes of it, with [`floors`] and [`desk`] below.
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+pub mod client;
+mod desk;
+pub mod floors;
 pub mod json;
 pub mod key;
 pub mod limits;

@@ -56,7 +56,3 @@ impl Limits {
         delegations_max: 32,
     };
 }
-
-/// Signatures on one file, and keys of one role: more than by hand is nobody's threshold. It
-/// bounds the work that a forged file causes.
-pub const SIGNATURES_MAX: usize = fleetway_protocol::limits::SIGNATURES_MAX;
