@@ -24,6 +24,7 @@ use fleetway_protocol::topics::{ROOT_DEFAULT, check_root};
 use fleetway_protocol::trust::Keyring;
 use toml::Spanned;
 
+use crate::device::Anchor;
 use crate::serving::listen::Endpoints;
 
 /// Largest configuration file: it is a page of text.
@@ -49,7 +50,7 @@ pub struct Config {
     /// Where orders come from.
     pub broker: Broker,
     /// Whom the device believes.
-    pub keyring: Keyring,
+    pub anchor: Anchor,
     /// Where applications ask.
     pub serve: Serve,
     /// How the link behaves.
@@ -156,7 +157,7 @@ impl Config {
             device,
             factory_dir: file.factory_dir.map(|path| dir.join(path)),
             broker: check_broker(&file.broker, dir)?,
-            keyring: check_trust(&file.trust)?,
+            anchor: check_trust(&file.trust, dir)?,
             serve: check_serve(file.serve, dir, &data_dir)?,
             link: check_link(&file.link)?,
             data_dir,
@@ -205,11 +206,36 @@ fn check_broker(broker: &Spanned<file::Broker>, dir: &Path) -> Result<Broker, Fa
     Ok(Broker { url, tls, root: root.to_owned() })
 }
 
-fn check_trust(trust: &file::Trust) -> Result<Keyring, Fault> {
-    Ok(Keyring {
-        release: check_authority(&trust.release_keys, trust.release_threshold.as_ref())?.into(),
-        director: check_authority(&trust.director_keys, trust.director_threshold.as_ref())?,
-    })
+fn check_trust(trust: &Spanned<file::Trust>, dir: &Path) -> Result<Anchor, Fault> {
+    let file::Trust { root, release_keys, release_threshold, director_keys, director_threshold } =
+        trust.get_ref();
+    match (root, release_keys, director_keys) {
+        (Some(root), None, None) => check_root_file(root, dir).map(Anchor::Root),
+        (None, Some(release), Some(director)) => Ok(Anchor::Keys(Keyring {
+            release: check_authority(release, release_threshold.as_ref())?.into(),
+            director: check_authority(director, director_threshold.as_ref())?,
+        })),
+        _ => {
+            let text = "root, or release_keys and director_keys; `fleetway device add` writes it";
+            Err(Fault::at(trust, format_args!("[trust] names one of two things: {text}")))
+        }
+    }
+}
+
+/// The root of the release authority, which is where trust begins: checked before it is used.
+fn check_root_file(root: &Spanned<PathBuf>, dir: &Path) -> Result<Vec<u8>, Fault> {
+    use std::io::Read as _;
+    let path = dir.join(root.get_ref());
+    let mend = "copy it from the controller's trust directory (metadata/<N>.root.json)";
+    let wrong = |what: &dyn fmt::Display| {
+        Fault::at(root, format_args!("{}: {what}; {mend}", path.display()))
+    };
+    let bytes_max = fleetway_tuf::limits::Limits::DEVICE.root_bytes_max as u64;
+    let mut bytes = Vec::new();
+    let file = std::fs::File::open(&path).map_err(|error| wrong(&error))?;
+    file.take(bytes_max + 1).read_to_end(&mut bytes).map_err(|error| wrong(&error))?;
+    fleetway_tuf::client::check_root(&bytes).map_err(|error| wrong(&error))?;
+    Ok(bytes)
 }
 
 fn check_authority(

@@ -12,6 +12,7 @@ pub mod render;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use fleetway_protocol::ids::{DeviceId, Digest};
@@ -39,6 +40,10 @@ pub struct Status {
     pub serving: Serving,
     /// The models.
     pub models: Vec<Model>,
+    /// What is known of the release authority; absent where fixed keys are believed.
+    pub authority: Option<Authority>,
+    /// How often each check refused something since the agent started.
+    pub refused: BTreeMap<String, u64>,
     /// What is wrong: a sentence each.
     pub problems: Vec<String>,
 }
@@ -54,6 +59,43 @@ pub struct Link {
     pub for_s: u64,
     /// The last error, which may be over.
     pub last_error: Option<String>,
+}
+
+/// What is known of the release authority.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Authority {
+    /// Version of the keyset in force; absent until the first has come.
+    pub keyset: Option<u64>,
+    /// Its metadata, from the root down.
+    pub roles: Vec<Role>,
+    /// What is wrong or missing.
+    pub problem: Option<String>,
+}
+
+/// One file of metadata.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Role {
+    /// `root`, `timestamp`, `snapshot`, `targets`.
+    pub role: String,
+    /// Its version.
+    pub version: u64,
+    /// When it expires, Unix seconds.
+    pub expires_s: u64,
+    /// Seconds until then; 0 when it has expired.
+    pub good_for_s: u64,
+}
+
+impl Authority {
+    fn of(facts: &device::TrustStatus, now_s: u64) -> Self {
+        let role = |role: &fleetway_tuf::client::RoleState| Role {
+            role: role.role.to_owned(),
+            version: role.version,
+            expires_s: role.expires_s,
+            good_for_s: role.expires_s.saturating_sub(now_s),
+        };
+        let roles = facts.roles.iter().map(role).collect();
+        Self { keyset: facts.keyset, roles, problem: facts.problem.clone() }
+    }
 }
 
 /// Where applications ask.
@@ -279,6 +321,8 @@ struct Facts {
     serving: Serving,
     models: Vec<device::ModelStatus>,
     problems: Vec<String>,
+    trust: Option<device::TrustStatus>,
+    refused: device::Refused,
 }
 
 impl Board {
@@ -325,6 +369,11 @@ impl Board {
         });
     }
 
+    /// What is believed, and what was refused.
+    pub fn set_trust(&self, trust: Option<device::TrustStatus>, refused: device::Refused) {
+        self.change(|facts| (facts.trust, facts.refused) = (trust, refused));
+    }
+
     /// The status of this moment.
     pub fn status(&self) -> Status {
         let facts = self.facts.lock().unwrap_or_else(PoisonError::into_inner);
@@ -341,6 +390,8 @@ impl Board {
             link: Link { for_s, ..facts.link.clone() },
             serving: facts.serving.clone(),
             models: facts.models.iter().map(model).collect(),
+            authority: facts.trust.as_ref().map(|t| Authority::of(t, self.clock.unix_s())),
+            refused: facts.refused.iter().map(|(check, n)| (check.to_owned(), n)).collect(),
             problems: facts.problems.clone(),
         };
         drop(facts);

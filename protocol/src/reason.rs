@@ -59,6 +59,12 @@ pub enum Reason {
     Expired,
     /// The device already acted on a newer order.
     Stale,
+    /// The release authority does not list the release, or lists another under its name.
+    NotReleased,
+    /// The release authority's metadata is past its time.
+    MetadataExpired,
+    /// The release authority's metadata or keyset has not arrived, or does not verify.
+    MetadataMissing,
 }
 
 impl Reason {
@@ -113,6 +119,9 @@ impl Reason {
             Self::Corrupt => "CORRUPT",
             Self::Expired => "EXPIRED",
             Self::Stale => "STALE",
+            Self::NotReleased => "NOT_RELEASED",
+            Self::MetadataExpired => "METADATA_EXPIRED",
+            Self::MetadataMissing => "METADATA_MISSING",
         }
     }
 }
@@ -145,6 +154,9 @@ impl fmt::Display for Reason {
             Self::Corrupt => "the stored bytes rotted; they are fetched again",
             Self::Expired => "the order is past its time; the controller must renew it",
             Self::Stale => "the device already acted on a newer order",
+            Self::NotReleased => "the release authority does not list it; publish it with `fleetway trust publish`",
+            Self::MetadataExpired => "the release authority's metadata is past its time; sign it again with `fleetway trust sign`",
+            Self::MetadataMissing => "the release authority's metadata has not arrived; `fleetway trust publish` sends it again",
         })
     }
 }
@@ -165,5 +177,6 @@ mod tests {
         assert_eq!(number(Reason::Network), Ok(15));
         assert_eq!(number(Reason::Superseded), Ok(19));
         assert_eq!(number(Reason::Stale), Ok(23));
+        assert_eq!(number(Reason::MetadataMissing), Ok(26));
     }
 }

@@ -2,8 +2,11 @@
 //!
 //! Read in this order: [`world`] (a fleet in one process, from one seed); [`harness`] (a
 //! fleet as processes) and [`proxy`] (the bad network); [`demo`] (the main job, told) and
-//! [`mod@bench`] (the figures in the README); [`hostile`] (a broker in the attacker's hands). The scenarios themselves are in `tests/tests/`.
+//! [`mod@bench`] (the figures in the README); [`hostile`] (a broker in the attacker's hands);
+//! [`authority`] (who says what may run, in memory).
+//! The scenarios themselves are in `tests/tests/`.
 
+pub mod authority;
 pub mod bench;
 pub mod demo;
 pub mod harness;

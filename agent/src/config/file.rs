@@ -14,7 +14,7 @@ pub(super) struct File {
     pub(super) data_dir: Spanned<PathBuf>,
     pub(super) factory_dir: Option<PathBuf>,
     pub(super) broker: Spanned<Broker>,
-    pub(super) trust: Trust,
+    pub(super) trust: Spanned<Trust>,
     #[serde(default)]
     pub(super) serve: Serve,
     #[serde(default)]
@@ -34,9 +34,10 @@ pub(super) struct Broker {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Trust {
-    pub(super) release_keys: Spanned<Vec<Spanned<String>>>,
+    pub(super) root: Option<Spanned<PathBuf>>,
+    pub(super) release_keys: Option<Spanned<Vec<Spanned<String>>>>,
     pub(super) release_threshold: Option<Spanned<u8>>,
-    pub(super) director_keys: Spanned<Vec<Spanned<String>>>,
+    pub(super) director_keys: Option<Spanned<Vec<Spanned<String>>>>,
     pub(super) director_threshold: Option<Spanned<u8>>,
 }
 

@@ -9,6 +9,7 @@ use fleetway_protocol::reason::Reason;
 use fleetway_protocol::slot::{Place, ReleaseFacts, SlotId};
 use fleetway_protocol::trust::Verified;
 
+use super::admission::Admitted;
 use super::{ActivateJob, Device, Now, Output, SelfTestJob, all_parts_checked};
 use crate::fs::Fs;
 use crate::store::{Part, disk_reason};
@@ -70,9 +71,9 @@ impl<F: Fs> Device<F> {
         let release = model.machine.table().release_at(place).ok_or(Reason::Verification)?;
         let files = self.store.files(&model.name, place).ok_or(Reason::Verification)?;
         let envelope = files.release().ok_or(Reason::Verification)?;
-        let manifest =
-            Verified::<Manifest>::recheck(&envelope, &self.config.keyring, &release.digest)
-                .map_err(|_| Reason::Verification)?;
+        let keyring = self.keyring_of(&files).ok_or(Reason::Verification)?;
+        let manifest = Verified::<Manifest>::recheck(&envelope, &keyring, &release.digest)
+            .map_err(|_| Reason::Verification)?;
         if manifest.get().model != model.name {
             return Err(Reason::Verification);
         }
@@ -119,35 +120,21 @@ impl<F: Fs> Device<F> {
     }
 
     fn start_admission(&mut self, at: usize, now: Now, token: Token) {
-        let model = &self.models[at];
-        let Some(goal) = model.machine.goal().cloned() else { return };
-        let floor = model.machine.table().version_floor;
+        self.models[at].pending = None;
         // A release that is on the device already needs no link.
-        let held = SlotId::BOTH.into_iter().find_map(|slot| {
-            let release = model.machine.table().slot(slot).release?;
-            let files = self.store.files(&model.name, Place::Slot(slot))?;
-            let bytes = (release.digest == goal.release).then(|| files.release()).flatten()?;
-            let admitted = Verified::<Manifest>::admit(&bytes, &self.config.keyring, &goal, floor);
-            Some((admitted.ok()?, bytes))
-        });
-        match held {
-            Some((manifest, bytes)) => self.admitted(at, now, token, manifest, bytes),
-            None => self.fetch_release(at, now, token, goal.release.short()),
+        if !self.admit_held(at, now, token) {
+            let goal = self.models[at].machine.goal().map(|goal| goal.release.short());
+            if let Some(release) = goal {
+                self.fetch_release(at, now, token, release);
+            }
         }
     }
 
-    pub(super) fn admitted(
-        &mut self,
-        at: usize,
-        now: Now,
-        token: Token,
-        manifest: Verified<Manifest>,
-        bytes: Vec<u8>,
-    ) {
+    pub(super) fn admitted(&mut self, at: usize, now: Now, token: Token, admitted: Admitted) {
         let model = &mut self.models[at];
         let Some(goal) = model.machine.goal() else { return };
-        let facts = facts(&manifest, goal.variant);
-        model.admitted = Some((manifest, bytes));
+        let facts = facts(&admitted.manifest, goal.variant);
+        model.admitted = Some(admitted);
         model.machine.handle(now.ms, Event::Admitted(token, Ok(facts)));
     }
 
@@ -158,7 +145,7 @@ impl<F: Fs> Device<F> {
         part: Part,
     ) -> Option<fleetway_protocol::manifest::Artifact> {
         let model = &self.models[at];
-        let (manifest, _) = model.admitted.as_ref()?;
-        part.artifact(manifest.get(), model.machine.goal()?.variant)
+        let admitted = model.admitted.as_ref()?;
+        part.artifact(admitted.manifest.get(), model.machine.goal()?.variant)
     }
 }

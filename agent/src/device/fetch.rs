@@ -14,6 +14,7 @@ use fleetway_protocol::topics::{Piece, Topic};
 use fleetway_protocol::transfer::{Ask, Event as Arrival, Transfer};
 use fleetway_protocol::trust::{ReleaseError, Verified};
 
+use super::refused::release_check;
 use super::{Device, Now, Output};
 use crate::fs::Fs;
 use crate::store::{Part, disk_reason};
@@ -99,9 +100,9 @@ impl<F: Fs> Device<F> {
         self.cancel_fetch(at);
         let model = &self.models[at];
         let kept = match (&model.admitted, self.store.files(&model.name, Place::Slot(slot))) {
-            (Some((_, bytes)), Some(files)) => {
-                files.put_release(bytes).map_err(|error| disk_reason(&error))
-            }
+            (Some(admitted), Some(files)) => files
+                .put_release(&admitted.release, &admitted.keyset)
+                .map_err(|error| disk_reason(&error)),
             _ => Err(Reason::DiskError),
         };
         if let Err(reason) = kept {
@@ -214,8 +215,9 @@ impl<F: Fs> Device<F> {
     }
 
     pub(super) fn handle_block(&mut self, now: Now, payload: &[u8]) {
-        if let Ok(Block { of, piece, bytes }) = Block::decode(payload) {
-            self.handle_piece(now, of, piece, bytes);
+        match Block::decode(payload) {
+            Ok(Block { of, piece, bytes }) => self.handle_piece(now, of, piece, bytes),
+            Err(_) => self.refused.count("block decode"),
         }
     }
 
@@ -236,19 +238,22 @@ impl<F: Fs> Device<F> {
         let (Some(fetch), Some(goal)) = (&mut model.fetch, model.machine.goal()) else { return };
         let token = fetch.token;
         let floor = model.machine.table().version_floor;
-        match Verified::<Manifest>::admit(bytes, &self.config.keyring, goal, floor) {
-            Ok(manifest) => {
+        let Some(keyring) = self.trust.keyring() else { return };
+        match Verified::<Manifest>::admit(bytes, keyring, goal, floor) {
+            Ok(_) => {
                 self.end_single(at, now);
                 self.models[at].fetch = None;
-                self.admitted(at, now, token, manifest, bytes.to_vec());
+                self.seek_admission(at, now, token, bytes.to_vec());
             }
-            Err(ReleaseError::Open(_) | ReleaseError::Digest { .. })
+            Err(error @ (ReleaseError::Open(_) | ReleaseError::Digest { .. }))
                 if fetch.bad + 1 < BAD_RELEASES_MAX =>
             {
                 fetch.bad += 1;
                 fetch.transfer.handle(now.ms, Arrival::Bad(0));
+                self.refused.count(release_check(&error));
             }
             Err(error) => {
+                self.refused.count(release_check(&error));
                 self.cancel_fetch(at);
                 let event = Event::Admitted(token, Err(Reason::from(error)));
                 self.models[at].machine.handle(now.ms, event);
@@ -261,7 +266,7 @@ impl<F: Fs> Device<F> {
         let right = bytes.len() == artifact.chunk_list_bytes() as usize
             && Digest::of(bytes) == artifact.chunk_list;
         if !right {
-            return self.reject_piece(at, now, 0);
+            return self.reject_piece(at, now, 0, "chunk list digest");
         }
         let model = &self.models[at];
         let slot = model.fetch.as_ref().and_then(|f| f.slot).unwrap_or(SlotId::A);
@@ -286,7 +291,7 @@ impl<F: Fs> Device<F> {
         let model = &mut self.models[at];
         let Some(fetch) = &mut model.fetch else { return };
         if !chunk_is_right(&artifact, &fetch.list, n, bytes) {
-            return self.reject_piece(at, now, n);
+            return self.reject_piece(at, now, n, "chunk digest");
         }
         let slot = fetch.slot.unwrap_or(SlotId::A);
         let Some(files) = self.store.files(&model.name, Place::Slot(slot)) else { return };
@@ -308,7 +313,8 @@ impl<F: Fs> Device<F> {
         }
     }
 
-    fn reject_piece(&mut self, at: usize, now: Now, n: u32) {
+    fn reject_piece(&mut self, at: usize, now: Now, n: u32, check: &'static str) {
+        self.refused.count(check);
         if let Some(fetch) = &mut self.models[at].fetch {
             fetch.bad += 1;
             fetch.transfer.handle(now.ms, Arrival::Bad(n));

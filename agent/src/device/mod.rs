@@ -11,10 +11,13 @@
 //! [`fetch`], all bytes once more in [`commands`] before they are tried or served. The
 //! decisions are `fleetway_protocol::machine`'s.
 
+mod admission;
 mod commands;
 mod fetch;
 mod orders;
+mod refused;
 mod reports;
+mod trust;
 
 use std::collections::VecDeque;
 use std::io;
@@ -28,13 +31,17 @@ use fleetway_protocol::reason::Reason;
 use fleetway_protocol::report::State;
 use fleetway_protocol::slot::{Place, ReleaseFacts, SlotTable};
 use fleetway_protocol::topics::{Piece, Topic};
-use fleetway_protocol::trust::{Keyring, Verified};
+use fleetway_protocol::trust::Verified;
 use fleetway_protocol::{slot, transfer};
 
 use crate::fs::Fs;
 use crate::store::{Part, RecordFile, Store};
+use admission::{Admitted, Pending};
 use fetch::Fetch;
+pub use refused::Refused;
 pub use reports::{ModelStatus, ProbationStatus};
+use trust::Trust;
+pub use trust::{Anchor, TrustStatus};
 
 /// How often a release on trial is judged when no answer comes, milliseconds.
 const PROBATION_TICK_MS: u64 = 250;
@@ -56,7 +63,7 @@ pub struct DeviceConfig {
     /// Root of all topics, ends in `/`.
     pub root: String,
     /// Whom it believes.
-    pub keyring: Keyring,
+    pub anchor: Anchor,
     /// How it downloads.
     pub transfer: transfer::Config,
     /// Version of this agent.
@@ -136,8 +143,10 @@ struct Model {
     machine: Machine,
     table: RecordFile<SlotTable>,
     fetch: Option<Fetch>,
-    /// The release that was admitted for the machine's goal, and its exact bytes.
-    admitted: Option<(Verified<Manifest>, Vec<u8>)>,
+    /// The release that was admitted for the machine's goal.
+    admitted: Option<Admitted>,
+    /// The release that waits until the release authority lists it.
+    pending: Option<Pending>,
     health: Option<(Token, HealthWindow)>,
     reported: Option<State>,
     reported_at_ms: u64,
@@ -156,6 +165,10 @@ pub struct Device<F> {
     stopping: bool,
     halted: bool,
     order_problem: Option<String>,
+    /// An order that no key of the keyset in force signed: the next keyset may know better.
+    order_unknown: Option<Vec<u8>>,
+    trust: Trust,
+    refused: Refused,
     out: VecDeque<Output>,
 }
 
@@ -168,6 +181,7 @@ impl<F: Fs> Device<F> {
         let mut record = store.device();
         record.epoch += 1;
         store.put_device(record)?;
+        let trust = Trust::open(&config.anchor, &mut store)?;
         let mut device = Self {
             config,
             store,
@@ -179,11 +193,15 @@ impl<F: Fs> Device<F> {
             stopping: false,
             halted: false,
             order_problem: None,
+            order_unknown: None,
+            trust,
+            refused: Refused::default(),
             out: VecDeque::new(),
         };
         for name in device.store.models() {
             device.open_model(name)?;
         }
+        device.refresh_trust(now);
         device.drive(now);
         device.resume_order(now);
         device.drive(now);
@@ -201,6 +219,7 @@ impl<F: Fs> Device<F> {
             table,
             fetch: None,
             admitted: None,
+            pending: None,
             health: None,
             reported: None,
             reported_at_ms: 0,
@@ -211,11 +230,13 @@ impl<F: Fs> Device<F> {
 
     /// The factory release, if its signature holds.
     fn factory_facts(&self, name: &ModelName) -> Option<ReleaseFacts> {
-        let bytes = self.store.files(name, Place::Factory)?.release()?;
+        let files = self.store.files(name, Place::Factory)?;
+        let bytes = files.release()?;
         let digest = Digest::of(
             fleetway_protocol::envelope::Envelope::decode(&bytes).ok()?.payload_unchecked(),
         );
-        let manifest = Verified::<Manifest>::recheck(&bytes, &self.config.keyring, &digest).ok()?;
+        let keyring = self.keyring_of(&files)?;
+        let manifest = Verified::<Manifest>::recheck(&bytes, &keyring, &digest).ok()?;
         (manifest.get().model == *name).then(|| commands::facts(&manifest, VariantKind::Onnx))
     }
 
@@ -224,6 +245,8 @@ impl<F: Fs> Device<F> {
     pub fn handle_up(&mut self, now: Now) {
         self.up = true;
         self.publish_presence(now);
+        self.trust_up(now);
+        self.admissions_up(now);
         for model in &mut self.models {
             model.reported = None;
             if let Some(fetch) = &mut model.fetch {
@@ -248,7 +271,8 @@ impl<F: Fs> Device<F> {
             Some(Topic::Order(id)) if id == self.config.id => self.handle_order(now, payload),
             Some(Topic::Blob(of, piece)) => self.handle_piece(now, of, piece, payload),
             Some(Topic::Block(id)) if id == self.config.id => self.handle_block(now, payload),
-            _ => {}
+            Some(Topic::Trust(file)) => self.handle_trust(now, &file, payload),
+            _ => self.refused.count("topic"),
         }
         self.drive(now);
     }
@@ -329,9 +353,10 @@ impl<F: Fs> Device<F> {
             .flat_map(|m| {
                 let probation = m.health.as_ref().map(|_| now.ms + PROBATION_TICK_MS);
                 let fetch = m.fetch.as_ref().and_then(|f| f.transfer.poll_timeout());
-                [m.machine.poll_timeout(), fetch, probation, self.report_due_ms(m)]
+                let admission = self.admission_due_ms(m);
+                [m.machine.poll_timeout(), fetch, probation, self.report_due_ms(m), admission]
             })
-            .chain([presence])
+            .chain([presence, self.trust.timeout_ms().filter(|_| self.up)])
             .flatten()
             .min()
     }
@@ -346,10 +371,22 @@ impl<F: Fs> Device<F> {
         self.store.device().time_floor_s
     }
 
+    /// What it was told.
+    pub fn config(&self) -> &DeviceConfig {
+        &self.config
+    }
+
+    /// What was refused since the start.
+    pub fn refused(&self) -> &Refused {
+        &self.refused
+    }
+
     /// Does everything that is due: machines, transfers, judgements, reports.
     fn drive(&mut self, now: Now) {
+        self.ask_for_trust(now);
         for at in 0..self.models.len() {
             self.judge(at, now);
+            self.end_wait(at, now);
             while let Some(command) = self.models[at].machine.poll() {
                 self.execute(at, now, command);
             }

@@ -6,6 +6,7 @@
 //! leaves a stored order above the recorded generation: the next boot raises the record
 //! first. An order that was refused changes nothing and is answered with the reason.
 
+use fleetway_protocol::envelope::OpenError;
 use fleetway_protocol::ids::Digest;
 use fleetway_protocol::machine::Event;
 use fleetway_protocol::order::Order;
@@ -14,6 +15,7 @@ use fleetway_protocol::report::Ack;
 use fleetway_protocol::topics::Topic;
 use fleetway_protocol::trust::{OrderError, Verified};
 
+use super::refused::order_check;
 use super::{Device, Now};
 use crate::fs::Fs;
 use crate::store::disk_reason;
@@ -26,7 +28,13 @@ impl<F: Fs> Device<F> {
         let record = self.store.device();
         let now_s = now.unix_s.max(record.time_floor_s);
         let (config, seen) = (&self.config, record.generation);
-        let admitted = Verified::<Order>::admit(bytes, &config.keyring, &config.id, seen, now_s);
+        let Some(keyring) = self.trust.keyring() else {
+            // Kept as it is: the first keyset says whose orders count.
+            self.order_unknown = Some(bytes.to_vec());
+            self.order_problem = Some("an order waits for the first keyset".to_owned());
+            return;
+        };
+        let admitted = Verified::<Order>::admit(bytes, keyring, &config.id, seen, now_s);
         match admitted {
             Ok(order) => match self.keep_order(bytes, &order) {
                 Ok(()) => {
@@ -50,9 +58,20 @@ impl<F: Fs> Device<F> {
                     OrderError::Expired { .. } => (0, Reason::Expired),
                     _ => (0, Reason::Untrusted),
                 };
+                if matches!(error, OrderError::Open(OpenError::Threshold { .. })) {
+                    self.order_unknown = Some(bytes.to_vec());
+                }
+                self.refused.count(order_check(&error));
                 self.order_problem = Some(error.to_string());
                 self.acknowledge(generation, digest_of(bytes), Some(reason));
             }
+        }
+    }
+
+    /// A new keyset is in force: the order that nobody known had signed may be good now.
+    pub(super) fn retry_order(&mut self, now: Now) {
+        if let Some(bytes) = self.order_unknown.take() {
+            self.handle_order(now, &bytes);
         }
     }
 
@@ -75,8 +94,8 @@ impl<F: Fs> Device<F> {
     /// starts nothing new; a trial goes on by its slot table.
     pub(super) fn resume_order(&mut self, now: Now) {
         let Some(bytes) = self.store.order() else { return };
-        let config = &self.config;
-        match Verified::<Order>::recheck(&bytes, &config.keyring, &config.id) {
+        let Some(keyring) = self.trust.keyring() else { return };
+        match Verified::<Order>::recheck(&bytes, keyring, &self.config.id) {
             Ok(order) => {
                 if self.raise_record(order.get()).is_err() {
                     return;

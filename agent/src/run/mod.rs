@@ -145,7 +145,7 @@ fn device_config(config: &Config) -> DeviceConfig {
     DeviceConfig {
         id: config.device.clone(),
         root: config.broker.root.clone(),
-        keyring: config.keyring.clone(),
+        anchor: config.anchor.clone(),
         transfer: transfer::Config {
             window_chunks: u8::try_from(config.link.window_chunks).unwrap_or(1),
             bytes_per_s: config.link.bytes_per_s.map_or(0, u32::from),
@@ -310,7 +310,13 @@ impl Agent {
             match output {
                 Output::Publish(publish) => self.publish(publish),
                 Output::Subscribe(topic) => {
-                    let subscription = Subscription::new(topic, Qos::AtMostOnce);
+                    // A chunk that is lost is asked for again at once, a timestamp is not.
+                    let is_trust = matches!(
+                        Topic::parse(&self.device.config().root, &topic),
+                        Some(Topic::Trust(_))
+                    );
+                    let qos = if is_trust { Qos::AtLeastOnce } else { Qos::AtMostOnce };
+                    let subscription = Subscription::new(topic, qos);
                     if let Err(error) = self.link.subscribe(subscription) {
                         // The transfer asks again, elsewhere, when nothing comes.
                         tracing::warn!("{error}");
@@ -329,6 +335,7 @@ impl Agent {
         let problems = self.device.order_problem().map(str::to_owned);
         let problems = problems.into_iter().chain(self.link_problem.clone()).collect();
         self.board.set_models(self.device.status(now(&self.clock)), problems);
+        self.board.set_trust(self.device.trust_status(), self.device.refused().clone());
     }
 
     fn unload(&self, model: &ModelName) {

@@ -22,6 +22,10 @@ pub(super) fn find(status: &Status, clock_is_behind: bool) -> Vec<String> {
             age(link.for_s)
         ));
     }
+    if let Some(problem) = status.authority.as_ref().and_then(|a| a.problem.as_ref()) {
+        let effect = "nothing new is installed until then, what runs keeps serving";
+        found.push(format!("release authority: {problem}; {effect}"));
+    }
     if clock_is_behind {
         found.push("the system clock is behind what was signed; set it (NTP or by hand)".into());
     }

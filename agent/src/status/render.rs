@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::{Model, Status};
+use super::{Authority, Model, Role, Status};
 
 /// Classes shown at most; one line of a terminal.
 const CLASSES_SHOWN_MAX: usize = 16;
@@ -21,6 +21,9 @@ pub fn render(status: &Status) -> String {
         "answers",
         &if places.is_empty() { "nowhere".into() } else { places.join(", ") },
     );
+    if let Some(authority) = &status.authority {
+        line(&mut text, "authority", &render_authority(authority));
+    }
     for model in &status.models {
         text.push('\n');
         render_model(&mut text, model);
@@ -29,11 +32,28 @@ pub fn render(status: &Status) -> String {
         line(&mut text, "models", "none yet; the first order brings one");
     }
     text.push('\n');
+    if !status.refused.is_empty() {
+        let counts: Vec<_> = status.refused.iter().map(|(c, n)| format!("{c} {n}")).collect();
+        line(&mut text, "refused", &counts.join(", "));
+    }
     match status.problems.as_slice() {
         [] => line(&mut text, "problems", "none"),
         problems => problems.iter().for_each(|problem| line(&mut text, "PROBLEM", problem)),
     }
     text
+}
+
+fn render_authority(authority: &Authority) -> String {
+    let role = |role: &Role| {
+        let until = match role.good_for_s {
+            0 => "EXPIRED".to_owned(),
+            seconds => format!("good for {}", age(seconds)),
+        };
+        format!("{} {} {until}", role.role, role.version)
+    };
+    let roles: Vec<_> = authority.roles.iter().map(role).collect();
+    let keyset = authority.keyset.map_or("no keyset yet".to_owned(), |v| format!("keyset {v}"));
+    format!("{keyset}; {}", roles.join(", "))
 }
 
 fn line(text: &mut String, head: &str, rest: &str) {

@@ -51,6 +51,8 @@ fn healthy() -> Status {
             },
             ..Model::default()
         }],
+        authority: None,
+        refused: BTreeMap::new(),
         problems: vec![],
     }
 }

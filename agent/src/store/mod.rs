@@ -4,8 +4,9 @@
 //! <data>/device.{0,1}               generation, boot epoch, time floor  (two-copy record)
 //! <data>/order                      the order being carried out         (replaced whole)
 //! <data>/models/<m>/table.{0,1}     the slot table                      (two-copy record)
-//! <data>/models/<m>/slot-{a,b}/     release, model, golden, and their chunk lists
-//! <factory>/<m>/                    release, model, golden              (never written)
+//! <data>/models/<m>/slot-{a,b}/     release, its keyset, model, golden, and their chunk lists
+//! <data>/trust/                     the release authority               ([`trust_files`])
+//! <factory>/<m>/                    release, keyset, model, golden             (never written)
 //! ```
 //! No chunk bitmap is stored: a chunk counts as there when its bytes hash to what the
 //! signed list says. That is re-derived when a download resumes ([`slot_files`]), so a
@@ -16,6 +17,7 @@
 
 mod record_file;
 mod slot_files;
+mod trust_files;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -29,6 +31,8 @@ use serde::{Deserialize, Serialize};
 use crate::fs::{self, Fs};
 pub use record_file::RecordFile;
 pub use slot_files::{Part, SlotFiles};
+use trust_files::TrustFiles;
+pub use trust_files::TrustShelf;
 
 /// What survives a reset for the whole device.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,6 +59,7 @@ pub struct Store<F> {
     data: PathBuf,
     factory: Option<PathBuf>,
     device: RecordFile<DeviceRecord>,
+    trust: TrustFiles,
 }
 
 impl<F: Fs> Store<F> {
@@ -69,7 +74,9 @@ impl<F: Fs> Store<F> {
             fs.sync_dir(parent)?;
         }
         let device = RecordFile::open(&fs, data, "device", 256)?;
-        Ok(Self { fs, data: data.to_path_buf(), factory: factory.map(Path::to_path_buf), device })
+        let trust = TrustFiles::open(&fs, data)?;
+        let factory = factory.map(Path::to_path_buf);
+        Ok(Self { fs, data: data.to_path_buf(), factory, device, trust })
     }
 
     /// The disk.
@@ -88,6 +95,11 @@ impl<F: Fs> Store<F> {
     /// The disk's; the old record stays then.
     pub fn put_device(&mut self, record: DeviceRecord) -> io::Result<()> {
         self.device.put(&self.fs, record)
+    }
+
+    /// What is kept of the release authority.
+    pub fn trust(&mut self) -> TrustShelf<'_, F> {
+        TrustShelf { fs: &self.fs, files: &mut self.trust }
     }
 
     /// The stored order's exact bytes, if there is one.

@@ -80,12 +80,23 @@ impl<'a, F: Fs> SlotFiles<'a, F> {
         self.fs.read(&self.dir.join("release"), ENVELOPE_BYTES_MAX as u64).ok()
     }
 
-    /// Makes the signed release durable.
+    /// The keyset under which the release was admitted, if it was kept.
+    pub fn keyset(&self) -> Option<Vec<u8>> {
+        let bytes = self.fs.read(&self.dir.join("keyset"), ENVELOPE_BYTES_MAX as u64).ok()?;
+        (!bytes.is_empty()).then_some(bytes)
+    }
+
+    /// Makes the signed release durable, after the keyset under which it was admitted.
     ///
     /// # Errors
     /// The disk's.
-    pub fn put_release(&self, bytes: &[u8]) -> io::Result<()> {
+    pub fn put_release(&self, bytes: &[u8], keyset: &[u8]) -> io::Result<()> {
         self.fs.create_dir(&self.dir)?;
+        if keyset.is_empty() {
+            self.fs.remove(&self.dir.join("keyset"))?;
+        } else {
+            fs::replace(self.fs, &self.dir.join("keyset"), keyset)?;
+        }
         fs::replace(self.fs, &self.dir.join("release"), bytes)
     }
 

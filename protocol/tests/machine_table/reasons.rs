@@ -13,7 +13,7 @@ use crate::common::text::{command_text, summary};
 use crate::script::{act, v1};
 
 /// Every reason there is.
-pub(crate) const REASONS: [Reason; 24] = [
+pub(crate) const REASONS: [Reason; 27] = [
     Reason::Golden,
     Reason::LoadFailed,
     Reason::SelfTestCrashed,
@@ -38,6 +38,9 @@ pub(crate) const REASONS: [Reason; 24] = [
     Reason::Corrupt,
     Reason::Expired,
     Reason::Stale,
+    Reason::NotReleased,
+    Reason::MetadataExpired,
+    Reason::MetadataMissing,
 ];
 
 /// Those that say something about the release: design, P5.

@@ -395,6 +395,17 @@ impl Client {
     }
 }
 
+/// Whether `bytes` are a root that a device can begin with.
+///
+/// # Errors
+/// [`TrustError`] says why not.
+pub fn check_root(bytes: &[u8]) -> Result<(), TrustError> {
+    crate::provider::install();
+    check_file("root.json", bytes, &Limits::DEVICE)?;
+    let set = sigstore_tuf::TrustedMetadataSet::from_root(bytes);
+    set.map(drop).map_err(|error| TrustError::of(None, error))
+}
+
 fn see(floors: &mut Floors, trusted: &sigstore_tuf::TrustedMetadataSet) -> Result<(), TrustError> {
     if let Some(timestamp) = trusted.timestamp() {
         floors.see_timestamp(trusted.root(), timestamp)?;

@@ -197,7 +197,7 @@ impl Session {
     }
 
     fn bring(&mut self, name: &str, may_lack: bool) -> Result<()> {
-        match self.get(&join(&self.url, &name.replace('%', "%25")))? {
+        match self.get(&join(&self.url, name))? {
             Some(bytes) => Ok(self.client.offer(name, &bytes)?),
             None if may_lack => {
                 self.client.absent(name);
