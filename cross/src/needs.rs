@@ -19,7 +19,7 @@ const DAEMON_DIRS: [&str; 3] = ["/usr/sbin", "/usr/local/sbin", "/sbin"];
 /// Everything that `cargo xtask test` needs.
 pub(crate) fn for_tests() -> Result<()> {
     let mut missing = Vec::new();
-    for need in [mosquitto(), bare_target()] {
+    for need in [mosquitto(), python(), bare_target()] {
         if let Err(error) = need {
             missing.push(format!("- {error:#}"));
         }
@@ -41,19 +41,49 @@ fn mosquitto() -> Result<()> {
     if find(MOSQUITTO).is_some() {
         return Ok(());
     }
-    let how = "mosquitto (Debian package `mosquitto`; `apt-get install mosquitto`, or \
-               your system's package of that name)";
+    install(MOSQUITTO, &[MOSQUITTO], "the second broker of the end-to-end tests")?;
+    if find(MOSQUITTO).is_none() {
+        bail!("apt-get installed {MOSQUITTO}, but there is no such program");
+    }
+    Ok(())
+}
+
+/// Installs Debian packages, or says that somebody else has to.
+fn install(what: &str, packages: &[&str], why: &str) -> Result<()> {
+    let names = packages.join(" ");
+    let how = format!(
+        "{what} (`apt-get install {names}`, or your system's package of that name), for {why}"
+    );
     if find("apt-get").is_none() {
         bail!("{how}");
     }
     let Some(rights) = rights() else {
-        bail!("{how}; this user may not install it: run `sudo apt-get install mosquitto`");
+        bail!("{how}; this user may not install it: run `sudo apt-get install {names}`");
     };
-    crate::say("installing mosquitto, the second broker of the end-to-end tests");
-    apt(rights, &["update"]).context(how)?;
-    apt(rights, &["install", "--yes", "--no-install-recommends", MOSQUITTO]).context(how)?;
-    if find(MOSQUITTO).is_none() {
-        bail!("{how}; apt-get installed it, but there is no such program");
+    crate::say(&format!("installing {what}, for {why}"));
+    apt(rights, &["update"]).context(how.clone())?;
+    let words = [&["install", "--yes", "--no-install-recommends"], packages].concat();
+    apt(rights, &words).context(how)
+}
+
+/// Python with venv: an implementation of TUF by others judges ours. What it needs beyond that
+/// the tests put under `target/` themselves (`tests/src/python.rs`).
+fn python() -> Result<()> {
+    let has_venv = || {
+        let mut python = Command::new("python3");
+        let probe = python.args(["-c", "import venv, ensurepip"]).stderr(Stdio::null());
+        probe.status().is_ok_and(|status| status.success())
+    };
+    if has_venv() {
+        return Ok(());
+    }
+    install(
+        "python3 with venv",
+        &["python3", "python3-venv"],
+        "python-tuf, which reads our metadata",
+    )?;
+    if !has_venv() {
+        bail!("python3 with venv (Debian: python3, python3-venv) was installed, and does not work");
     }
     Ok(())
 }

@@ -3,7 +3,7 @@
 //! Read in this order: [`world`] (a fleet in one process, from one seed); [`harness`] (a
 //! fleet as processes) and [`proxy`] (the bad network); [`demo`] (the main job, told) and
 //! [`mod@bench`] (the figures in the README); [`hostile`] (a broker in the attacker's hands);
-//! [`authority`] (who says what may run, in memory).
+//! [`authority`] (who says what may run, in memory) and [`python`] (what others say about it).
 //! The scenarios themselves are in `tests/tests/`.
 
 pub mod authority;
@@ -12,4 +12,5 @@ pub mod demo;
 pub mod harness;
 pub mod hostile;
 pub mod proxy;
+pub mod python;
 pub mod world;

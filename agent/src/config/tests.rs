@@ -123,3 +123,21 @@ fn a_file_that_is_none_is_told_from_one_that_is_wrong() {
     std::fs::write(&path, sample()).unwrap();
     assert_eq!(Config::load(&path).unwrap().data_dir, dir.path().join("data"));
 }
+
+#[test]
+fn trust_begins_with_a_root_or_with_keys() {
+    let dir = tempfile::tempdir().unwrap();
+    let keys = format!("release_keys = [\"{KEY_1}\"]\ndirector_keys = [\"{KEY_2}\"]\n");
+    let parse = |trust: &str| {
+        let fault = Config::parse(&sample().replace(&keys, trust), dir.path()).expect_err(trust);
+        fault.text
+    };
+    let said = parse("root = \"root.json\"\n");
+    assert!(said.contains("root.json: ") && said.contains("trust directory"), "{said}");
+    std::fs::write(dir.path().join("root.json"), "{}").unwrap();
+    let said = parse("root = \"root.json\"\n");
+    assert!(said.contains("missing `signed`"), "{said}");
+    for neither in ["", &format!("root = \"root.json\"\n{keys}")] {
+        assert!(parse(neither).contains("names one of two things"));
+    }
+}

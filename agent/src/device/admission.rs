@@ -15,6 +15,7 @@ use fleetway_protocol::trust::{Keyring, Verified};
 use fleetway_tuf::client::{Release, TrustError};
 
 use super::refused::release_check;
+use super::trust::{ASK_MS, ASK_MS_MAX};
 use super::{Device, Model, Now};
 use crate::fs::Fs;
 use crate::store::{SlotFiles, disk_reason};
@@ -29,6 +30,8 @@ pub(super) struct Pending {
     token: Token,
     bytes: Vec<u8>,
     since_ms: u64,
+    ask_at_ms: u64,
+    pause_ms: u64,
     why: Option<Reason>,
 }
 
@@ -98,7 +101,10 @@ impl<F: Fs> Device<F> {
 
     /// A signed release is here: admits it, or lets it wait.
     pub(super) fn seek_admission(&mut self, at: usize, now: Now, token: Token, bytes: Vec<u8>) {
-        self.models[at].pending = Some(Pending { token, bytes, since_ms: now.ms, why: None });
+        let (since_ms, ask_at_ms) = (now.ms, now.ms + ASK_MS);
+        let pending =
+            Pending { token, bytes, since_ms, ask_at_ms, pause_ms: 2 * ASK_MS, why: None };
+        self.models[at].pending = Some(pending);
         self.try_admission(at, now);
     }
 
@@ -173,16 +179,24 @@ impl<F: Fs> Device<F> {
         }
     }
 
-    /// When a wait is over, milliseconds.
+    /// When a waiting release is looked after, milliseconds.
     pub(super) fn admission_due_ms(&self, model: &Model) -> Option<u64> {
         let pending = model.pending.as_ref().filter(|_| self.up)?;
-        Some(pending.since_ms + TRUST_WAIT_MS)
+        Some(pending.ask_at_ms.min(pending.since_ms + TRUST_WAIT_MS))
     }
 
-    /// Ends the wait of a release that waited long enough.
-    pub(super) fn end_wait(&mut self, at: usize, now: Now) {
-        if self.admission_due_ms(&self.models[at]).is_some_and(|due_ms| now.ms >= due_ms) {
-            self.try_admission(at, now);
+    /// Looks for something newer while a release waits, and ends the wait when it was long enough.
+    pub(super) fn watch_admission(&mut self, at: usize, now: Now) {
+        if self.admission_due_ms(&self.models[at]).is_none_or(|due_ms| now.ms < due_ms) {
+            return;
         }
+        if let Some(pending) = &mut self.models[at].pending
+            && now.ms >= pending.ask_at_ms
+        {
+            pending.ask_at_ms = now.ms + pending.pause_ms;
+            pending.pause_ms = (2 * pending.pause_ms).min(ASK_MS_MAX);
+            self.ask_for_timestamp();
+        }
+        self.try_admission(at, now);
     }
 }

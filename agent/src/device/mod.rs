@@ -386,7 +386,7 @@ impl<F: Fs> Device<F> {
         self.ask_for_trust(now);
         for at in 0..self.models.len() {
             self.judge(at, now);
-            self.end_wait(at, now);
+            self.watch_admission(at, now);
             while let Some(command) = self.models[at].machine.poll() {
                 self.execute(at, now, command);
             }

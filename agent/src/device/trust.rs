@@ -24,9 +24,9 @@ use crate::fs::Fs;
 use crate::store::Store;
 
 /// First wait for a file until it is asked for again, milliseconds.
-const ASK_MS: u64 = 5_000;
+pub(super) const ASK_MS: u64 = 5_000;
 /// Longest such wait, milliseconds.
-const ASK_MS_MAX: u64 = 60_000;
+pub(super) const ASK_MS_MAX: u64 = 60_000;
 
 /// Whom a device believes from the start.
 #[derive(Clone, Debug)]
@@ -181,6 +181,11 @@ impl<F: Fs> Device<F> {
             return self.take_keyset(now, digest, bytes);
         }
         match client.offer(&file.to_string(), bytes) {
+            // A team's list is looked at when a release asks for it.
+            Ok(()) if matches!(file, TrustFile::Delegated(..)) => {
+                self.want_trust(now, None);
+                self.try_admissions(now);
+            }
             Ok(()) => self.refresh_trust(now),
             Err(error) => {
                 self.refused.count(error.check());
@@ -228,20 +233,15 @@ impl<F: Fs> Device<F> {
 
     /// Asks for `file`, or for nothing.
     pub(super) fn want_trust(&mut self, now: Now, file: Option<TrustFile>) {
-        let asked = self.trust.wanted.as_ref().map(|wanted| &wanted.file);
-        // The next root and the timestamp come by themselves.
-        let is_standing = |file: &TrustFile| match file {
-            TrustFile::Timestamp => true,
-            TrustFile::Root(version) => *version == self.trust.next_root,
-            _ => false,
-        };
-        let file = file.filter(|file| !is_standing(file));
-        if asked == file.as_ref() {
+        if self.trust.wanted.as_ref().map(|wanted| &wanted.file) == file.as_ref() {
             return;
         }
-        if let Some(old) = self.trust.wanted.take() {
-            let topic = self.trust_topic(&old.file);
-            self.out.push_back(Output::Unsubscribe(topic));
+        if let Some(Wanted { file: old, .. }) = self.trust.wanted.take() {
+            let standing = [TrustFile::Timestamp, TrustFile::Root(self.trust.next_root)];
+            if !standing.contains(&old) {
+                let topic = self.trust_topic(&old);
+                self.out.push_back(Output::Unsubscribe(topic));
+            }
         }
         self.trust.wanted = file.map(|file| Wanted { file, ask_at_ms: now.ms, pause_ms: ASK_MS });
         self.ask_for_trust(now);
@@ -281,6 +281,12 @@ impl<F: Fs> Device<F> {
         self.trust.keyset = bytes.to_vec();
         self.refresh_trust(now);
         self.retry_order(now);
+    }
+
+    /// Asks for the timestamp again: the newest one may have been lost on the way.
+    pub(super) fn ask_for_timestamp(&mut self) {
+        let topic = self.trust_topic(&TrustFile::Timestamp);
+        self.out.push_back(Output::Subscribe(topic));
     }
 
     /// What a person is told about the release authority; `None` without one.

@@ -213,7 +213,8 @@ impl Client {
             match self.settle(shelf, result) {
                 Ok(()) => {
                     self.complete = true;
-                    self.desk.table().hand.clear();
+                    // A team's file may have come already, for the question that comes next.
+                    self.desk.table().hand.retain(|name, _| is_of_a_team(name));
                     return Ok(());
                 }
                 Err(error) if self.drop_culprit(&error) => {
@@ -294,8 +295,8 @@ impl Client {
             _ => {
                 let role = asked.split_once('.').map_or(asked.as_str(), |(_, role)| role);
                 let name = if asked == "timestamp.json" { asked.as_str() } else { role };
-                let was_held = table.held.remove(name).is_some();
-                matches!(table.hand.remove(&asked), Some(Some(_))) || was_held
+                let arrived = matches!(table.hand.remove(&asked), Some(Some(_)));
+                arrived || table.held.remove(name).is_some()
             }
         }
     }
@@ -322,6 +323,7 @@ impl Client {
             self.drop_culprit(&error);
             return Err(error);
         }
+        self.desk.table().hand.clear();
         found.ok_or_else(|| {
             TrustError::NotATarget(format!("the release authority does not list {path}"))
         })
@@ -452,6 +454,12 @@ fn check_file(name: &str, bytes: &[u8], limits: &Limits) -> Result<(), TrustErro
     }
     check_nesting(bytes, limits.nesting_max)
         .map_err(|error| TrustError::Size(format!("{name} is {error}")))
+}
+
+/// Whether the file is one of a delegated role.
+fn is_of_a_team(name: &str) -> bool {
+    let tops = [".root.json", ".snapshot.json", ".targets.json"];
+    name != "timestamp.json" && !tops.iter().any(|top| name.ends_with(top))
 }
 
 /// The answer of a future that has nothing to wait for.

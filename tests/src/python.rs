@@ -1,0 +1,56 @@
+//! Python with python-tuf, for the tests that let an implementation of others judge ours.
+//!
+//! It is prepared once, in a virtual environment under the target directory. Where that cannot
+//! be done the test fails and says how to get it; it is never skipped.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+use anyhow::{Context as _, Result, ensure};
+
+/// What is installed: the versions that the official conformance suite asks for.
+const PACKAGES: [&str; 2] = ["tuf==7.0.0", "securesystemslib[crypto]==1.4.0"];
+const HOW: &str = "python-tuf is needed: install Python 3.10 or newer with venv and pip (Debian: \
+                   `apt-get install python3 python3-venv`) and let pip reach a package index";
+
+/// The interpreter that has python-tuf.
+///
+/// # Errors
+/// If it cannot be prepared, with what to install.
+pub fn python() -> Result<&'static Path> {
+    static PYTHON: OnceLock<std::result::Result<PathBuf, String>> = OnceLock::new();
+    let prepared = PYTHON.get_or_init(|| prepare().map_err(|error| format!("{error:#}")));
+    prepared.as_deref().map_err(|error| anyhow::anyhow!("{error}"))
+}
+
+fn prepare() -> Result<PathBuf> {
+    let target = std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from).unwrap_or_else(|| {
+        Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("a workspace").join("target")
+    });
+    let dir = target.join("python-tuf-7.0.0");
+    let (python, ready) = (dir.join("bin/python"), dir.join("ready"));
+    if !ready.exists() {
+        run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&dir)).context(HOW)?;
+        let pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check"];
+        run(Command::new(&python).args(pip).args(PACKAGES)).context(HOW)?;
+        std::fs::write(&ready, b"")?;
+    }
+    Ok(python)
+}
+
+/// Runs one of the scripts in `tests/python/`; what it prints.
+///
+/// # Errors
+/// If it fails, with what it said.
+pub fn script(name: &str, args: &[&std::ffi::OsStr]) -> Result<String> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("python").join(name);
+    run(Command::new(python()?).arg(path).args(args))
+}
+
+fn run(command: &mut Command) -> Result<String> {
+    let output = command.output().with_context(|| format!("{command:?} does not start"))?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "{command:?} failed: {said}");
+    Ok(String::from_utf8(output.stdout)?)
+}
