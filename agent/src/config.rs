@@ -211,10 +211,10 @@ fn check_trust(trust: &Spanned<file::Trust>, dir: &Path) -> Result<Anchor, Fault
         trust.get_ref();
     match (root, release_keys, director_keys) {
         (Some(root), None, None) => check_root_file(root, dir).map(Anchor::Root),
-        (None, Some(release), Some(director)) => Ok(Anchor::Keys(Keyring {
+        (None, Some(release), Some(director)) => Ok(Anchor::Keys(Box::new(Keyring {
             release: check_authority(release, release_threshold.as_ref())?.into(),
             director: check_authority(director, director_threshold.as_ref())?,
-        })),
+        }))),
         _ => {
             let text = "root, or release_keys and director_keys; `fleetway device add` writes it";
             Err(Fault::at(trust, format_args!("[trust] names one of two things: {text}")))

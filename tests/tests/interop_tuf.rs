@@ -1,5 +1,6 @@
 //! python-tuf and we read each other: a repository that it wrote by our client, and one that we
 //! wrote by its `ngclient` over HTTP.
+#![allow(clippy::unwrap_used, reason = "a test may")]
 
 use std::collections::BTreeMap;
 use std::io;

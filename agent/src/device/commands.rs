@@ -3,6 +3,8 @@
 //! Before anything is tried or served, the release's signature and every byte are checked
 //! again, from the bytes that are then handed on: there is no second read in between.
 
+use std::io;
+
 use fleetway_protocol::machine::{Command, Event, Token};
 use fleetway_protocol::manifest::{Manifest, VariantKind};
 use fleetway_protocol::reason::Reason;
@@ -10,7 +12,7 @@ use fleetway_protocol::slot::{Place, ReleaseFacts, SlotId};
 use fleetway_protocol::trust::Verified;
 
 use super::admission::Admitted;
-use super::{ActivateJob, Device, Now, Output, SelfTestJob, all_parts_checked};
+use super::{ActivateJob, Device, Now, Output, SelfTestJob};
 use crate::fs::Fs;
 use crate::store::{Part, disk_reason};
 
@@ -148,4 +150,25 @@ impl<F: Fs> Device<F> {
         let admitted = model.admitted.as_ref()?;
         part.artifact(admitted.manifest.get(), model.machine.goal()?.variant)
     }
+}
+
+/// The bytes of both parts, exactly what the manifest names.
+fn all_parts_checked(
+    files: &crate::store::SlotFiles<'_, impl Fs>,
+    manifest: &Verified<Manifest>,
+    variant: VariantKind,
+) -> Result<[Vec<u8>; 2], Reason> {
+    let read = |part: Part| {
+        let bytes = files.read(part).map_err(|error| match error.kind() {
+            // Gone is as wrong as altered: both are fetched again.
+            io::ErrorKind::NotFound | io::ErrorKind::InvalidData => Reason::Verification,
+            _ => Reason::DiskError,
+        })?;
+        let pick = |m: &Manifest| part.artifact(m, variant);
+        match fleetway_protocol::trust::VerifiedArtifact::check(&bytes, manifest, pick) {
+            Ok(_) => Ok(bytes),
+            Err(_) => Err(Reason::Verification),
+        }
+    };
+    Ok([read(Part::Golden)?, read(Part::Model)?])
 }

@@ -35,7 +35,7 @@ use fleetway_protocol::trust::Verified;
 use fleetway_protocol::{slot, transfer};
 
 use crate::fs::Fs;
-use crate::store::{Part, RecordFile, Store};
+use crate::store::{RecordFile, Store};
 use admission::{Admitted, Pending};
 use fetch::Fetch;
 pub use refused::Refused;
@@ -442,24 +442,4 @@ pub fn place_name(place: Place) -> &'static str {
         Place::Slot(slot::SlotId::B) => "b",
         Place::Factory => "factory",
     }
-}
-
-fn all_parts_checked(
-    files: &crate::store::SlotFiles<'_, impl Fs>,
-    manifest: &Verified<Manifest>,
-    variant: VariantKind,
-) -> Result<[Vec<u8>; 2], Reason> {
-    let read = |part: Part| {
-        let bytes = files.read(part).map_err(|error| match error.kind() {
-            // Gone is as wrong as altered: both are fetched again.
-            io::ErrorKind::NotFound | io::ErrorKind::InvalidData => Reason::Verification,
-            _ => Reason::DiskError,
-        })?;
-        let pick = |m: &Manifest| part.artifact(m, variant);
-        match fleetway_protocol::trust::VerifiedArtifact::check(&bytes, manifest, pick) {
-            Ok(_) => Ok(bytes),
-            Err(_) => Err(Reason::Verification),
-        }
-    };
-    Ok([read(Part::Golden)?, read(Part::Model)?])
 }

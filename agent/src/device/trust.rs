@@ -34,7 +34,7 @@ pub enum Anchor {
     /// A root of the release authority; everything else follows from it.
     Root(Vec<u8>),
     /// Fixed keys and no release authority.
-    Keys(Keyring),
+    Keys(Box<Keyring>),
 }
 
 /// A file that was asked for.
@@ -80,7 +80,7 @@ impl Trust {
         };
         let root = match anchor {
             Anchor::Keys(keyring) => {
-                trust.keyring = Some(keyring.clone());
+                trust.keyring = Some(Keyring::clone(keyring));
                 return Ok(trust);
             }
             Anchor::Root(root) => root,

@@ -214,7 +214,8 @@ impl Session {
                 other => break other?,
             }
         };
-        let sums: [(&str, fn(&[u8]) -> String); 2] = [
+        type Sum = fn(&[u8]) -> String;
+        let sums: [(&str, Sum); 2] = [
             ("sha256", |bytes| sigstore_crypto::sha256(bytes).to_hex()),
             ("sha512", |bytes| sigstore_crypto::sha512(bytes).to_hex()),
         ];

@@ -1,5 +1,6 @@
 //! What a device believes of the release authority: the client rule by rule, then a whole
 //! device core that is fed with messages.
+#![allow(clippy::unwrap_used, reason = "a test may")]
 
 mod client;
 mod device;
