@@ -89,8 +89,7 @@ fn our_client_reads_what_python_tuf_wrote() {
     check(release(&vision, &version, 3, b"a team's manifest")).expect("listed by its team");
     let refused = check(release(&vision, &version, 3, b"the manifest"));
     assert!(matches!(refused, Err(TrustError::NotATarget(_))), "{refused:?}");
-    drop(check);
-    let expired = client.refresh(&mut Forgetful, LATE_S + 1);
+    let expired = with_files(&metadata, &mut client, |c| c.refresh(&mut Forgetful, LATE_S + 1));
     assert!(matches!(expired, Err(TrustError::Expired { .. })), "{expired:?}");
 }
 

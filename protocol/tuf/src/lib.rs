@@ -14,6 +14,7 @@
 
 pub mod client;
 mod desk;
+mod error;
 pub mod floors;
 pub mod json;
 pub mod key;

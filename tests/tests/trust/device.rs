@@ -315,7 +315,7 @@ fn what_runs_survives_the_rotation_of_every_key() {
     assert_eq!(bench.refused("order signature"), before + 1);
     assert_eq!(bench.running(), Some(one.digest));
     bench.order_by(two.digest, &director);
-    bench.pass(60);
+    bench.pass(600);
     assert_eq!(bench.running(), Some(one.digest));
     assert!(bench.refused("release signature") > 0);
     let last = bench.device.status(bench.now)[0].last.unwrap();
