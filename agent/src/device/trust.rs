@@ -48,8 +48,9 @@ struct Wanted {
 pub(super) struct Trust {
     client: Option<Client>,
     keyring: Option<Keyring>,
-    /// The keyset in force, exact bytes.
+    /// The keyset in force, exact bytes, and its version.
     keyset: Vec<u8>,
+    version: Option<u64>,
     wanted: Option<Wanted>,
     /// The standing subscription to the next root.
     next_root: u64,
@@ -74,6 +75,7 @@ impl Trust {
             client: None,
             keyring: None,
             keyset: Vec::new(),
+            version: None,
             wanted: None,
             next_root: 0,
             problem: None,
@@ -88,10 +90,7 @@ impl Trust {
         let shelf = store.trust();
         if let Some((bytes, payload)) = shelf.keyset() {
             match Verified::<Keyset>::recheck(&bytes, &payload) {
-                Ok(keyset) => {
-                    trust.keyring = Some(Keyring::of(&keyset));
-                    trust.keyset = bytes;
-                }
+                Ok(keyset) => trust.put_in_force(&keyset, bytes),
                 Err(error) => trust.problem = Some(format!("the stored keyset: {error}")),
             }
         }
@@ -101,6 +100,12 @@ impl Trust {
         })?;
         trust.client = Some(client);
         Ok(trust)
+    }
+
+    fn put_in_force(&mut self, keyset: &Verified<Keyset>, bytes: Vec<u8>) {
+        self.keyring = Some(Keyring::of(keyset));
+        self.version = Some(keyset.get().version);
+        self.keyset = bytes;
     }
 
     /// The authorities in force; `None` until the first keyset has come.
@@ -128,13 +133,11 @@ impl Trust {
 
     pub(super) fn status(&self) -> Option<TrustStatus> {
         let client = self.client.as_ref()?;
-        let keyset = fleetway_protocol::envelope::Envelope::decode(&self.keyset).ok();
-        let keyset = keyset.and_then(|envelope| {
-            let digest = Digest::of(envelope.payload_unchecked());
-            Verified::<Keyset>::recheck(&self.keyset, &digest).ok()
-        });
-        let keyset = keyset.map(|keyset| keyset.get().version);
-        Some(TrustStatus { keyset, roles: client.roles(), problem: self.problem.clone() })
+        Some(TrustStatus {
+            keyset: self.version,
+            roles: client.roles(),
+            problem: self.problem.clone(),
+        })
     }
 
     pub(super) fn timeout_ms(&self) -> Option<u64> {
@@ -263,7 +266,7 @@ impl<F: Fs> Device<F> {
 
     /// The keyset that the release authority lists: durable first, then in force.
     fn take_keyset(&mut self, now: Now, digest: &Digest, bytes: &[u8]) {
-        let in_force = self.trust.status().and_then(|status| status.keyset).unwrap_or(0);
+        let in_force = self.trust.version.unwrap_or(0);
         let keyset = match Verified::<Keyset>::authorised(bytes, digest, in_force) {
             Ok(keyset) => keyset,
             Err(error) => {
@@ -277,8 +280,7 @@ impl<F: Fs> Device<F> {
             return;
         }
         tracing::info!(version = keyset.get().version, "a new keyset is in force");
-        self.trust.keyring = Some(Keyring::of(&keyset));
-        self.trust.keyset = bytes.to_vec();
+        self.trust.put_in_force(&keyset, bytes.to_vec());
         self.refresh_trust(now);
         self.retry_order(now);
     }
