@@ -18,11 +18,13 @@
 use std::fmt;
 use std::time::{Duration, SystemTime};
 
-use fleetway_protocol::ids::{DeviceId, IdError};
+use fleetway_protocol::ids::{DeviceId, Digest, IdError};
+use p256::ecdsa::signature::Verifier as _;
+use p256::ecdsa::{DerSignature, VerifyingKey};
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName,
     DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, PublicKeyData,
-    SerialNumber,
+    SanType, SerialNumber, SignatureAlgorithm,
 };
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
@@ -56,14 +58,6 @@ pub enum PkiError {
     /// A server certificate without a name is of no use to any client.
     #[error("a server certificate needs at least one DNS name or IP address")]
     NoServerName,
-    /// The device's certificate signing request was refused.
-    #[error("certificate request of device {id:?} refused: {why}")]
-    Request {
-        /// The device that the request is for.
-        id: String,
-        /// What is wrong with it.
-        why: &'static str,
-    },
     /// The stored CA certificate cannot be used.
     #[error("stored fleet CA certificate: {why}")]
     StoredCertificate {
@@ -102,10 +96,66 @@ impl fmt::Debug for Issued {
     }
 }
 
+/// A device's public key: an ECDSA P-256 point, and nothing else is one.
+#[derive(Clone, PartialEq, Eq)]
+pub struct DeviceKey(Vec<u8>);
+
+impl DeviceKey {
+    /// From a point as the inventory keeps it (SEC 1, uncompressed).
+    pub fn from_point(point: &[u8]) -> Option<Self> {
+        VerifyingKey::from_sec1_bytes(point).ok().map(|_| Self(point.to_vec()))
+    }
+
+    /// The key of a certificate request (PEM) whose own signature holds.
+    ///
+    /// Only the key is taken from the request: a device does not choose its name, its role or
+    /// what its key may be used for.
+    pub fn from_request(request_pem: &str) -> Option<Self> {
+        let request = CertificateSigningRequestParams::from_pem(request_pem).ok()?;
+        let is_p256 = request.public_key.algorithm() == &rcgen::PKCS_ECDSA_P256_SHA256;
+        is_p256.then(|| Self::from_point(request.public_key.der_bytes())).flatten()
+    }
+
+    /// The point, for the inventory.
+    pub fn point(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// What a certificate's key is compared by.
+    pub fn digest(&self) -> Digest {
+        Digest::of(&self.0)
+    }
+
+    /// Whether this key signed `message` (signature in DER).
+    pub fn verifies(&self, message: &[u8], signature: &[u8]) -> bool {
+        let key = VerifyingKey::from_sec1_bytes(&self.0);
+        let signature = DerSignature::from_bytes(signature);
+        matches!((key, signature), (Ok(key), Ok(signature)) if key.verify(message, &signature).is_ok())
+    }
+}
+
+impl fmt::Debug for DeviceKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "DeviceKey({:?})", self.digest())
+    }
+}
+
+impl PublicKeyData for DeviceKey {
+    fn der_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    fn algorithm(&self) -> &'static SignatureAlgorithm {
+        &rcgen::PKCS_ECDSA_P256_SHA256
+    }
+}
+
 /// The fleet's certificate authority, ready to sign.
 pub struct FleetCa {
     cert_pem: String,
     cert_der: Vec<u8>,
+    /// Trust domain of the SPIFFE ids: the CA's own name.
+    fleet: String,
     issuer: Issuer<'static, KeyPair>,
 }
 
@@ -114,7 +164,7 @@ impl FleetCa {
     pub fn create(name: &str, now: SystemTime) -> Result<Self, PkiError> {
         let made = |source| PkiError::Generate { what: "the fleet CA", source };
         let key = KeyPair::generate().map_err(made)?;
-        let mut params = params(name, None, now, CA_DAYS)?;
+        let mut params = params(name, None, now, DAY * CA_DAYS)?;
         // Path length 0: this CA signs end entities only, never another CA.
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
@@ -122,6 +172,7 @@ impl FleetCa {
         Ok(Self {
             cert_pem: cert.pem(),
             cert_der: cert.der().to_vec(),
+            fleet: trust_domain(name),
             issuer: Issuer::new(params, key),
         })
     }
@@ -139,9 +190,11 @@ impl FleetCa {
         if cert.public_key().subject_public_key.data != key.der_bytes() {
             return Err(stored("it belongs to another key"));
         }
+        let name = cert.subject().iter_common_name().next().and_then(|cn| cn.as_str().ok());
+        let fleet = trust_domain(name.ok_or_else(|| stored("it has no common name"))?);
         let issuer = Issuer::from_ca_cert_der(&der, key)
             .map_err(|_| stored("its subject or key usage cannot be read"))?;
-        Ok(Self { cert_pem: cert_pem.to_owned(), cert_der: der.to_vec(), issuer })
+        Ok(Self { cert_pem: cert_pem.to_owned(), cert_der: der.to_vec(), fleet, issuer })
     }
 
     /// The CA certificate that clients and brokers trust, PEM.
@@ -166,55 +219,62 @@ impl FleetCa {
         let cn: String = first.chars().take(COMMON_NAME_CHARS_MAX).collect();
         let with_names = CertificateParams::new(names)
             .map_err(|source| PkiError::Generate { what: "the server's names", source })?;
-        let mut params = params(&cn, Some(identity::SERVER), now, SERVER_DAYS)?;
+        let mut params = params(&cn, Some(identity::SERVER), now, DAY * SERVER_DAYS)?;
         params.subject_alt_names = with_names.subject_alt_names;
         end_entity(&mut params, ExtendedKeyUsagePurpose::ServerAuth);
         self.issue(&params)
     }
 
     /// Key and certificate for a device, both made here: for tests, the demo and pre-provisioning.
-    /// Joining devices keep their key and call [`FleetCa::sign_device`].
+    /// Joining devices keep their key and get [`FleetCa::certify_device`].
     pub fn issue_device(
         &self,
         device_id: &str,
         days: u32,
         now: SystemTime,
     ) -> Result<Issued, PkiError> {
-        self.issue(&client(&Identity::Device(id(device_id)?), days, now)?)
+        self.issue(&self.device(&id(device_id)?, DAY * days, now)?)
     }
 
-    /// Signs the public key of a device's certificate request (PEM, ECDSA P-256).
-    ///
-    /// Only the key is taken from the request: a device does not choose its name, its role or
-    /// what its key may be used for.
-    pub fn sign_device(
+    /// A certificate for a device's own key.
+    pub fn certify_device(
         &self,
-        request_pem: &str,
-        device_id: &str,
-        days: u32,
+        key: &DeviceKey,
+        device: &DeviceId,
+        life: Duration,
         now: SystemTime,
     ) -> Result<String, PkiError> {
-        let params = client(&Identity::Device(id(device_id)?), days, now)?;
-        let refused = |why| PkiError::Request { id: device_id.to_owned(), why };
-        let request = CertificateSigningRequestParams::from_pem(request_pem)
-            .map_err(|_| refused("it does not parse, or its signature is wrong"))?;
-        if request.public_key.algorithm() != &rcgen::PKCS_ECDSA_P256_SHA256 {
-            return Err(refused("its key is not ECDSA P-256"));
-        }
+        let params = self.device(device, life, now)?;
         let cert = params
-            .signed_by(&request.public_key, &self.issuer)
+            .signed_by(key, &self.issuer)
             .map_err(|source| PkiError::Generate { what: "the device's certificate", source })?;
         Ok(cert.pem())
     }
 
+    fn device(
+        &self,
+        device: &DeviceId,
+        life: Duration,
+        now: SystemTime,
+    ) -> Result<CertificateParams, PkiError> {
+        let mut params = client(&Identity::Device(device.clone()), life, now)?;
+        // For meshes and proxies that know workloads by SPIFFE id; we ourselves read the CN.
+        let uri = format!("spiffe://{}/device/{device}", self.fleet);
+        let uri = uri
+            .try_into()
+            .map_err(|source| PkiError::Generate { what: "the device's SPIFFE id", source })?;
+        params.subject_alt_names = vec![SanType::URI(uri)];
+        Ok(params)
+    }
+
     /// The controller's own client certificate.
     pub fn issue_controller(&self, now: SystemTime) -> Result<Issued, PkiError> {
-        self.issue(&client(&Identity::Controller, CONTROLLER_DAYS, now)?)
+        self.issue(&client(&Identity::Controller, DAY * CONTROLLER_DAYS, now)?)
     }
 
     /// A dashboard's certificate, CN `viewer.<name>`: it reads the JSON mirror.
     pub fn issue_viewer(&self, name: &str, days: u32, now: SystemTime) -> Result<Issued, PkiError> {
-        self.issue(&client(&Identity::Viewer(id(name)?), days, now)?)
+        self.issue(&client(&Identity::Viewer(id(name)?), DAY * days, now)?)
     }
 
     fn issue(&self, params: &CertificateParams) -> Result<Issued, PkiError> {
@@ -229,8 +289,8 @@ fn id(id: &str) -> Result<DeviceId, PkiError> {
     DeviceId::new(id).map_err(|source| PkiError::Id { id: id.to_owned(), source })
 }
 
-fn client(who: &Identity, days: u32, now: SystemTime) -> Result<CertificateParams, PkiError> {
-    let mut params = params(&who.common_name(), Some(who.role()), now, days)?;
+fn client(who: &Identity, life: Duration, now: SystemTime) -> Result<CertificateParams, PkiError> {
+    let mut params = params(&who.common_name(), Some(who.role()), now, life)?;
     end_entity(&mut params, ExtendedKeyUsagePurpose::ClientAuth);
     Ok(params)
 }
@@ -246,7 +306,7 @@ fn params(
     cn: &str,
     ou: Option<&str>,
     now: SystemTime,
-    days: u32,
+    life: Duration,
 ) -> Result<CertificateParams, PkiError> {
     let mut params = CertificateParams::default();
     let mut name = DistinguishedName::new();
@@ -257,8 +317,14 @@ fn params(
     params.distinguished_name = name;
     params.serial_number = Some(SerialNumber::from_slice(&random_serial()?));
     params.not_before = (now - DAY).into();
-    params.not_after = (now + DAY * days).into();
+    params.not_after = (now + life).into();
     Ok(params)
+}
+
+/// A name as a SPIFFE trust domain: what it cannot hold becomes a dash.
+fn trust_domain(name: &str) -> String {
+    let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "._-".contains(c);
+    name.to_lowercase().chars().map(|c| if fits(c) { c } else { '-' }).collect()
 }
 
 /// 126 random bits: positive and of one length whatever the draw.
@@ -272,7 +338,7 @@ fn random_serial() -> Result<[u8; 16], PkiError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use x509_parser::extensions::ParsedExtension;
+    use x509_parser::extensions::{GeneralName, ParsedExtension};
 
     fn now() -> SystemTime {
         SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000)
@@ -372,10 +438,14 @@ mod tests {
         wish.distinguished_name.push(DnType::OrganizationalUnitName, "controller");
         wish.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         let request = wish.serialize_request(&key).unwrap().pem().unwrap();
-        let cert = ca.sign_device(&request, "cam-1", 7, now()).unwrap();
+        let device = DeviceId::new("cam-1").unwrap();
+        let wished = DeviceKey::from_request(&request).unwrap();
+        let cert = ca.certify_device(&wished, &device, DAY, now()).unwrap();
         with_cert(&cert, |cert| {
             assert_eq!(subject(cert), "OU=device, CN=cam-1");
-            assert!(cert.subject_alternative_name().unwrap().is_none());
+            let names = &cert.subject_alternative_name().unwrap().unwrap().value.general_names;
+            let spiffe = GeneralName::URI("spiffe://fleet/device/cam-1");
+            assert_eq!(names, &[spiffe]);
             assert!(!cert.extended_key_usage().unwrap().unwrap().value.server_auth);
             assert_eq!(cert.public_key().subject_public_key.data, key.der_bytes());
         });
@@ -383,15 +453,42 @@ mod tests {
 
     #[test]
     fn requests_with_other_keys_or_broken_signatures_are_refused() {
-        let ca = FleetCa::create("fleet", now()).unwrap();
+        let of = |key: &KeyPair| {
+            CertificateParams::default().serialize_request(key).unwrap().pem().unwrap()
+        };
         let ed = KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap();
-        let request = CertificateParams::default().serialize_request(&ed).unwrap().pem().unwrap();
-        let refused =
-            |r: &str| matches!(ca.sign_device(r, "a", 1, now()), Err(PkiError::Request { .. }));
-        assert!(refused(&request));
-        assert!(refused(
-            "-----BEGIN CERTIFICATE REQUEST-----\nAAAA\n-----END CERTIFICATE REQUEST-----\n"
-        ));
+        let p384 = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P384_SHA384).unwrap();
+        let good = of(&KeyPair::generate().unwrap());
+        assert!(DeviceKey::from_request(&good).is_some());
+        let body = good.lines().nth(1).unwrap();
+        let other = body.chars().rev().collect::<String>();
+        let empty =
+            "-----BEGIN CERTIFICATE REQUEST-----\nAAAA\n-----END CERTIFICATE REQUEST-----\n";
+        for bad in [&of(&ed), &of(&p384), &good.replace(body, &other), empty, ""] {
+            assert_eq!(DeviceKey::from_request(bad), None, "{bad}");
+        }
+        // A bit of its own signature flipped: the last line before the end holds it.
+        let lines: Vec<&str> = good.lines().collect();
+        let last = lines[lines.len() - 2];
+        let at = good.rfind(last).unwrap() + 1;
+        let mut forged = good.clone();
+        let wrong = if &good[at..=at] == "A" { "B" } else { "A" };
+        forged.replace_range(at..=at, wrong);
+        assert_eq!(DeviceKey::from_request(&forged), None);
+    }
+
+    #[test]
+    fn a_proof_is_of_one_key_and_one_message() {
+        use rcgen::SigningKey as _;
+        let pair = KeyPair::generate().unwrap();
+        let key = DeviceKey::from_point(pair.der_bytes()).unwrap();
+        let other = DeviceKey::from_point(KeyPair::generate().unwrap().der_bytes()).unwrap();
+        let proof = pair.sign(b"message").unwrap();
+        assert!(key.verifies(b"message", &proof) && !other.verifies(b"message", &proof));
+        assert!(!key.verifies(b"massage", &proof) && !key.verifies(b"message", &proof[1..]));
+        assert!(!key.verifies(b"message", &[]));
+        assert_eq!(DeviceKey::from_point(&[4; 65]), None, "not on the curve");
+        assert_eq!(DeviceKey::from_point(&[0]), None, "the point at infinity");
     }
 
     #[test]

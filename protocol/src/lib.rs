@@ -11,7 +11,8 @@
 //!    travel;
 //! 4. [`envelope`], [`keyset`], [`trust`]: how bytes become [`trust::Verified`];
 //! 5. [`slot`], [`machine`]: what a device remembers, and what it does next;
-//! 6. [`transfer`]: how chunks arrive; [`histogram`], [`health`]: how a model is doing.
+//! 6. [`transfer`]: how chunks arrive; [`histogram`], [`health`]: how a model is doing;
+//! 7. [`join`], [`enroll`]: how a device comes into the fleet.
 #![no_std]
 #![forbid(unsafe_code)]
 
@@ -19,10 +20,12 @@
 extern crate std;
 
 pub mod codec;
+pub mod enroll;
 pub mod envelope;
 pub mod health;
 pub mod histogram;
 pub mod ids;
+pub mod join;
 pub mod keyset;
 pub mod limits;
 pub mod machine;

@@ -81,3 +81,23 @@ pub const STEP_RETRY_MS_MAX: u64 = 60_000;
 /// Answers that the health window keeps. At least the largest `probation_answers` that
 /// makes sense for a p95 (with 512 answers, 25 lie above it).
 pub const HEALTH_WINDOW_ANSWERS: usize = 512;
+
+/// URL in a join string: a host name of 253 bytes is legal, and a QR code is not that large.
+pub const JOIN_URL_BYTES_MAX: usize = 160;
+/// What a join string holds: two URLs, two digests, the id, the token, the checksum and
+/// the lengths between them.
+pub const JOIN_BYTES_MAX: usize = 2 * (JOIN_URL_BYTES_MAX + 2) + 2 * 33 + 66 + 16 + 4;
+/// A join string: its prefix, then five bits in a character.
+pub const JOIN_CHARS_MAX: usize = 10 + JOIN_BYTES_MAX.div_ceil(5) * 8;
+/// A certificate signing request for a P-256 key, PEM: about 500 bytes.
+pub const CSR_PEM_BYTES_MAX: usize = 2048;
+/// A device's certificate, PEM: about 900 bytes.
+pub const CERT_PEM_BYTES_MAX: usize = 4096;
+/// The configuration that a device gets when it joins: a page of text.
+pub const AGENT_CONFIG_BYTES_MAX: usize = 4096;
+/// An ECDSA P-256 signature in DER: 72 bytes at most.
+pub const PROOF_BYTES_MAX: usize = 80;
+/// Any body of the enrolment listener but the root.
+pub const ENROLL_BODY_BYTES_MAX: usize = CERT_PEM_BYTES_MAX + AGENT_CONFIG_BYTES_MAX + 64;
+/// The TUF root that a device pins; TUF clients commonly cap it at 512 KiB.
+pub const ROOT_JSON_BYTES_MAX: usize = 512 * 1024;

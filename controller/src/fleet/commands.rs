@@ -7,7 +7,7 @@ use super::open::open_release;
 use super::records::{DeviceRecord, ReleaseRecord, RolloutRecord};
 use super::txn::{About, Txn};
 use super::{By, DeviceError, Fleet, FleetError, Live, PublishError, ReleaseView};
-use crate::planner::{Labels, PausedBy, RolloutState, Verdict, check_label};
+use crate::planner::{Labels, PausedBy, RolloutState, check_label};
 
 impl Fleet {
     /// Adds a device. Again with the same labels: nothing to do.
@@ -72,15 +72,7 @@ impl Fleet {
         }
         let mut txn = Txn::default();
         txn.devices.insert(id.clone(), None);
-        for (rollout, of) in &self.rollouts {
-            let Some(deployment) = of.deployments.get(id) else { continue };
-            if matches!(deployment.verdict, None | Some(Verdict::Silent)) {
-                let mut deployment = deployment.clone();
-                deployment.verdict = Some(Verdict::Left);
-                deployment.verdict_s = by.now_s;
-                txn.deployments.insert((*rollout, id.clone()), deployment);
-            }
-        }
+        self.leave_rollouts(by.now_s, id, &mut txn);
         txn.note(by.now_s, by.who, "device.remove", About::device(id), format!("removed {id}"));
         Ok(self.commit(txn)?)
     }
@@ -201,7 +193,7 @@ impl Fleet {
     }
 }
 
-fn check_labels(labels: &Labels) -> Result<(), DeviceError> {
+pub(super) fn check_labels(labels: &Labels) -> Result<(), DeviceError> {
     for (key, value) in labels {
         check_label(key, value)?;
     }

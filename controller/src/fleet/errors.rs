@@ -1,5 +1,6 @@
 //! One error per operation; each names the thing and the mend.
 
+use fleetway_protocol::enroll::Refusal;
 use fleetway_protocol::ids::{Counter, DeviceId, Digest, ModelName, RolloutId, Version};
 use fleetway_protocol::trust::ReleaseError;
 
@@ -42,6 +43,16 @@ pub enum DeviceError {
     /// It is not there.
     #[error("no device {0}; see `fleetway device list`")]
     NotFound(DeviceId),
+    /// It was revoked, and its old certificate is not over.
+    #[error(
+        "device {device} was revoked and its last certificate is good until {until}; use another id, or wait until then: an external broker cannot tell the two apart"
+    )]
+    StillValid {
+        /// Which.
+        device: DeviceId,
+        /// Unix seconds.
+        until: u64,
+    },
     /// A label that cannot be.
     #[error(transparent)]
     Label(#[from] LabelError),
@@ -54,12 +65,23 @@ impl DeviceError {
     /// What kind of failure it is.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::Exists(_) => ErrorKind::Conflict,
+            Self::Exists(_) | Self::StillValid { .. } => ErrorKind::Conflict,
             Self::NotFound(_) => ErrorKind::NotFound,
             Self::Label(_) => ErrorKind::Usage,
             Self::Fleet(error) => error.kind(),
         }
     }
+}
+
+/// A device was not let in.
+#[derive(Debug, thiserror::Error)]
+pub enum EnrollError {
+    /// By the rules.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// The fleet could not be written.
+    #[error(transparent)]
+    Fleet(#[from] FleetError),
 }
 
 /// A release was not published.

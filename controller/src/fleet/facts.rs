@@ -28,7 +28,12 @@ impl Fleet {
         Input {
             now_s,
             listening_since_s: self.listening_since_s,
-            devices: self.devices.iter().map(|(id, device)| device_facts(id, device)).collect(),
+            devices: self
+                .devices
+                .iter()
+                .filter(|(_, device)| !device.is_revoked())
+                .map(|(id, device)| device_facts(id, device))
+                .collect(),
             rollouts: rollouts.collect(),
             releases: releases.collect(),
         }

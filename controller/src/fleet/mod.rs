@@ -16,13 +16,15 @@
 //!                store
 //! ```
 //!
-//! The public surface, by file: `commands` (devices, releases), `rollouts` (plan, start,
+//! The public surface, by file: `commands` (devices, releases), `identities` (tokens, keys,
+//! revocation), `rollouts` (plan, start,
 //! pause, resume, abort), `reports` (`handle_*`), `tick` (`tick`, `poll_effect`,
 //! `resend_all`), `queries`; values in [`views`], errors in [`errors`].
 
 mod commands;
 pub mod errors;
 mod facts;
+mod identities;
 mod open;
 mod orders;
 mod queries;
@@ -46,13 +48,14 @@ use fleetway_protocol::report::Stamp;
 use crate::planner::Deployment;
 use crate::store::Store;
 
-pub use errors::{DeviceError, FleetError, PublishError, RolloutError};
+pub use errors::{DeviceError, EnrollError, FleetError, PublishError, RolloutError};
+pub use identities::{TOKEN_LIFE_S, TOKEN_TRIES};
 pub use views::{
-    DeviceView, Effect, Ignored, JournalEntry, ModelState, ModelView, PhasePreview, PlanPreview,
-    ReleaseView, RolloutView, TelemetryView,
+    DeviceView, Effect, IdentityView, Ignored, JournalEntry, ModelState, ModelView, PhasePreview,
+    PlanPreview, ReleaseView, RolloutView, TelemetryView,
 };
 
-use records::{DeviceRecord, MetaRecord, OrderRecord, RolloutRecord};
+use records::{DeviceRecord, IdentityRecord, MetaRecord, OrderRecord, RolloutRecord};
 
 /// Seconds that an order is good for.
 pub const ORDER_LIFE_S: u64 = 7 * 24 * 3600;
@@ -94,6 +97,7 @@ pub struct Fleet {
 #[derive(Clone, Debug)]
 struct Device {
     record: DeviceRecord,
+    identity: IdentityRecord,
     order: Option<OrderRecord>,
     /// Follows from the deployments.
     moved_by: MovedBy,

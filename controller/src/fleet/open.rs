@@ -12,7 +12,7 @@ use fleetway_protocol::trust::ReleaseError;
 use serde::de::DeserializeOwned;
 
 use super::records::{
-    META_KEY, MetaRecord, OrderRecord, ReleaseRecord, decode, read_deployment_key,
+    IdentityRecord, META_KEY, MetaRecord, OrderRecord, ReleaseRecord, decode, read_deployment_key,
 };
 use super::txn::{About, Txn};
 use super::{Device, Fleet, FleetError, Ignored, Live, ReleaseView, Rollout};
@@ -83,7 +83,14 @@ impl Fleet {
     fn read_devices(&mut self, lost: &mut Lost) -> Result<(), FleetError> {
         for (id, record) in self.read_all(Kind::Device, read_device_id, lost)? {
             let (live, moved_by) = (Live::default(), BTreeMap::new());
-            self.devices.insert(id, Device { record, order: None, moved_by, live });
+            let identity = IdentityRecord::default();
+            self.devices.insert(id, Device { record, identity, order: None, moved_by, live });
+        }
+        for (id, identity) in self.read_all(Kind::Enrollment, read_device_id, lost)? {
+            // Without one its own record rotted; that was told already.
+            if let Some(device) = self.devices.get_mut(&id) {
+                device.identity = identity;
+            }
         }
         for (raw, payload) in self.store.list(Kind::Order)? {
             let device = read_device_id(&raw).and_then(|id| self.devices.get_mut(&id));

@@ -145,6 +145,7 @@ fn rollout_view(
 
 fn device_view(id: &DeviceId, device: &Device) -> DeviceView {
     let Device { record, order, live, .. } = device;
+    let identity = device.identity_of(id);
     let ordered = order.iter().flat_map(|o| o.order.models.iter().map(|m| &m.model));
     let names = record.states.keys().chain(live.telemetry.keys()).chain(ordered);
     let models = names.cloned().collect::<BTreeSet<_>>().into_iter().map(|name| {
@@ -169,6 +170,7 @@ fn device_view(id: &DeviceId, device: &Device) -> DeviceView {
         taken: order.is_some() && live.taken == Some(generation),
         refused: live.refused,
         models: models.collect(),
+        identity,
     }
 }
 

@@ -37,6 +37,32 @@ pub(super) struct DeviceRecord {
     pub(super) states: BTreeMap<ModelName, State>,
 }
 
+/// A device's identity: how it may come in, with which key, or that it may not.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct IdentityRecord {
+    /// The last token made for it.
+    pub(super) token: Option<TokenRecord>,
+    /// The enrolled public key (a P-256 point); empty until it enrolled.
+    pub(super) key: Vec<u8>,
+    /// When it enrolled, Unix seconds.
+    pub(super) enrolled_s: u64,
+    /// When its newest certificate ends, Unix seconds.
+    pub(super) certificate_ends_s: u64,
+    /// When it was revoked, if it is.
+    pub(super) revoked_s: Option<u64>,
+}
+
+/// What is kept of a token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct TokenRecord {
+    /// [`Token::digest`](fleetway_protocol::enroll::Token::digest).
+    pub(super) digest: Digest,
+    pub(super) expires_s: u64,
+    /// Wrong ones that may still be tried.
+    pub(super) tries_left: u8,
+    pub(super) used_s: Option<u64>,
+}
+
 /// A release: when, and the envelope.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct ReleaseRecord {

@@ -1,6 +1,8 @@
 //! What devices say. Reports come late, twice and out of order: of two the one with the
 //! greater stamp is newer, and hearing one again changes nothing.
 
+use std::collections::BTreeMap;
+
 use fleetway_protocol::ids::{DeviceId, Digest, Generation, ModelName, RolloutId};
 use fleetway_protocol::limits::MODELS_PER_DEVICE_MAX;
 use fleetway_protocol::reason::Reason;
@@ -9,7 +11,7 @@ use fleetway_protocol::slot::Ending;
 
 use super::orders::{GENERATION_SANE_MAX, is_due};
 use super::txn::{About, Txn};
-use super::{Device, Fleet, FleetError, RESEND_S, TelemetryView};
+use super::{Device, Fleet, FleetError, Ignored, RESEND_S, TelemetryView};
 use crate::planner::{Verdict, Why};
 
 impl Fleet {
@@ -33,8 +35,7 @@ impl Fleet {
         id: &DeviceId,
         presence: &Presence,
     ) -> Result<(), FleetError> {
-        let Some(device) = self.devices.get_mut(id) else {
-            self.ignored.unknown_device += 1;
+        let Some(device) = reporter(&mut self.devices, &mut self.ignored, id) else {
             return Ok(());
         };
         let newest = device.live.presence.unwrap_or_default();
@@ -73,8 +74,7 @@ impl Fleet {
         model: &ModelName,
         state: &State,
     ) -> Result<(), FleetError> {
-        let Some(device) = self.devices.get_mut(id) else {
-            self.ignored.unknown_device += 1;
+        let Some(device) = reporter(&mut self.devices, &mut self.ignored, id) else {
             return Ok(());
         };
         let old = device.record.states.get(model);
@@ -119,8 +119,7 @@ impl Fleet {
         model: &ModelName,
         telemetry: &Telemetry,
     ) {
-        let Some(device) = self.devices.get_mut(id) else {
-            self.ignored.unknown_device += 1;
+        let Some(device) = reporter(&mut self.devices, &mut self.ignored, id) else {
             return;
         };
         let known = device.live.telemetry.get(model);
@@ -154,8 +153,7 @@ impl Fleet {
     /// # Errors
     /// [`FleetError`]; the report may be given again.
     pub fn handle_ack(&mut self, now_s: u64, id: &DeviceId, ack: &Ack) -> Result<(), FleetError> {
-        let Some(device) = self.devices.get_mut(id) else {
-            self.ignored.unknown_device += 1;
+        let Some(device) = reporter(&mut self.devices, &mut self.ignored, id) else {
             return Ok(());
         };
         if device.live.ack.is_some_and(|stamp| ack.stamp <= stamp) {
@@ -301,6 +299,20 @@ impl Fleet {
         }
         self.commit(txn)
     }
+}
+
+/// The device that reports, if it may.
+fn reporter<'a>(
+    devices: &'a mut BTreeMap<DeviceId, Device>,
+    ignored: &mut Ignored,
+    id: &DeviceId,
+) -> Option<&'a mut Device> {
+    match devices.get_mut(id) {
+        Some(device) if device.is_revoked() => ignored.revoked += 1,
+        Some(device) => return Some(device),
+        None => ignored.unknown_device += 1,
+    }
+    None
 }
 
 impl Device {

@@ -33,7 +33,7 @@ impl Fleet {
         self.write_orders(&plan, now_s, &mut txn)?;
         let mut due: BTreeSet<DeviceId> = txn.orders.keys().cloned().collect();
         self.commit(txn)?;
-        let unheard = self.devices.iter().filter(|(_, d)| d.is_unheard(now_s));
+        let unheard = self.devices.iter().filter(|(_, d)| !d.is_revoked() && d.is_unheard(now_s));
         due.extend(unheard.map(|(id, _)| id.clone()));
         for device in due {
             self.resend_to(&device);
@@ -96,7 +96,8 @@ impl Fleet {
         for (id, wishes) in &wishes {
             self.write_order(id, wishes, now_s, "", txn)?;
         }
-        let rest = self.devices.iter().filter(|(id, _)| !wishes.contains_key(id));
+        let rest = self.devices.iter();
+        let rest = rest.filter(|(id, device)| !wishes.contains_key(id) && !device.is_revoked());
         let mut renewals = 0;
         for (id, device) in rest {
             let due = device.order.as_ref().is_some_and(|o| is_due(&o.order, now_s));
@@ -142,7 +143,9 @@ impl Fleet {
     /// Gives every effect again from durable state: after a start, and after every
     /// reconnect to the broker, which may have forgotten everything.
     pub fn resend_all(&mut self) {
-        let cleared = |e: &Effect| matches!(e, Effect::ClearOrder(_) | Effect::Unseed(_));
+        let cleared = |e: &Effect| {
+            matches!(e, Effect::ClearOrder(_) | Effect::Unseed(_) | Effect::Identity(_))
+        };
         self.effects.retain(cleared);
         self.seeded = BTreeSet::new();
         self.refresh_seeds();
@@ -150,12 +153,13 @@ impl Fleet {
         for device in devices {
             self.resend_to(&device);
         }
+        self.resend_revocations();
     }
 
     /// Gives the order in force for one device again: the same bytes, the same generation.
     pub fn resend_to(&mut self, device: &DeviceId) {
-        let order = self.devices.get(device).and_then(|d| d.order.as_ref());
-        if let Some(record) = order {
+        let device_now = self.devices.get(device).filter(|d| !d.is_revoked());
+        if let Some(record) = device_now.and_then(|d| d.order.as_ref()) {
             self.effects.push_back(Effect::SendOrder {
                 device: device.clone(),
                 payload: record.payload.clone(),

@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use fleetway_protocol::ids::{DeviceId, Digest, RolloutId};
 
 use super::records::{
-    DeviceRecord, META_KEY, MetaRecord, OrderRecord, ReleaseRecord, RolloutRecord, deployment_key,
-    encode,
+    DeviceRecord, IdentityRecord, META_KEY, MetaRecord, OrderRecord, ReleaseRecord, RolloutRecord,
+    deployment_key, encode,
 };
 use super::{
     Device, Effect, Fleet, FleetError, JOURNAL_ENTRIES_MAX, JournalEntry, Live, ReleaseView,
@@ -21,6 +21,7 @@ use crate::store::{Batch, Kind};
 pub(super) struct Txn {
     /// `None`: removed, its order with it.
     pub(super) devices: BTreeMap<DeviceId, Option<DeviceRecord>>,
+    pub(super) identities: BTreeMap<DeviceId, IdentityRecord>,
     pub(super) orders: BTreeMap<DeviceId, OrderRecord>,
     pub(super) releases: Vec<(ReleaseView, ReleaseRecord)>,
     pub(super) rollouts: BTreeMap<RolloutId, RolloutRecord>,
@@ -70,6 +71,7 @@ impl Txn {
 
     pub(super) fn is_empty(&self) -> bool {
         self.devices.is_empty()
+            && self.identities.is_empty()
             && self.orders.is_empty()
             && self.releases.is_empty()
             && self.rollouts.is_empty()
@@ -113,6 +115,7 @@ impl Fleet {
                 Some(record) => {
                     let new = || Device {
                         record: DeviceRecord::default(),
+                        identity: IdentityRecord::default(),
                         order: None,
                         moved_by: BTreeMap::new(),
                         live: Live::default(),
@@ -123,6 +126,12 @@ impl Fleet {
                     self.devices.remove(&id);
                     self.effects.push_back(Effect::ClearOrder(id));
                 }
+            }
+        }
+        for (id, identity) in txn.identities {
+            if let Some(device) = self.devices.get_mut(&id) {
+                device.identity = identity;
+                self.effects.push_back(Effect::Identity(device.identity_of(&id)));
             }
         }
         for (id, order) in txn.orders {
@@ -209,8 +218,13 @@ fn write_records(txn: &Txn, batch: &mut Batch) -> Result<(), FleetError> {
             None => {
                 batch.remove(Kind::Device, key);
                 batch.remove(Kind::Order, key);
+                batch.remove(Kind::Enrollment, key);
             }
         }
+    }
+    for (id, identity) in &txn.identities {
+        let value = encode("an identity", identity)?;
+        batch.put(Kind::Enrollment, id.as_str().as_bytes(), value);
     }
     for (id, order) in &txn.orders {
         batch.put(Kind::Order, id.as_str().as_bytes(), order.payload.clone());

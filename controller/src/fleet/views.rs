@@ -37,6 +37,23 @@ pub struct DeviceView {
     pub refused: Option<Reason>,
     /// Its models.
     pub models: BTreeMap<ModelName, ModelView>,
+    /// Who it is to us.
+    pub identity: IdentityView,
+}
+
+/// Who a device is to us.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IdentityView {
+    /// Which.
+    pub device: DeviceId,
+    /// Digest of the enrolled public key, if it enrolled.
+    pub key: Option<Digest>,
+    /// Until when an unused token lets it in, Unix seconds.
+    pub token_until_s: Option<u64>,
+    /// When its newest certificate ends, Unix seconds; 0 if it has none of ours.
+    pub certificate_ends_s: u64,
+    /// When it was revoked.
+    pub revoked_s: Option<u64>,
 }
 
 /// One model on one device.
@@ -192,6 +209,8 @@ pub struct Ignored {
     pub old: u64,
     /// Reports on more models than a device may have.
     pub too_many_models: u64,
+    /// Reports of devices that were revoked.
+    pub revoked: u64,
 }
 
 /// What the shell is to do. Each may be repeated without harm.
@@ -210,6 +229,8 @@ pub enum Effect {
         /// Their generation, for the log.
         generation: Generation,
     },
-    /// The device left the fleet: clear its retained order.
+    /// The device left the fleet, or was revoked: clear its retained order.
     ClearOrder(DeviceId),
+    /// Who a device is has changed: end the sessions that this does not allow any more.
+    Identity(IdentityView),
 }
