@@ -8,12 +8,13 @@
 //! 1. [`planner`]: facts in, a plan with a reason for every device out; pure;
 //! 2. [`fleet`]: operator commands and device reports, each durable before it counts;
 //! 3. [`store`]: how it becomes durable; [`catalog`], [`keys`]: releases and who signs them;
-//! 4. [`broker`], [`pki`]: how devices reach us;
+//! 4. [`broker`], [`pki`], [`enroll`]: how devices reach us, and how they come in;
 //! 5. `serve`, `api`, `cli`, `config`: the shell.
 
 pub mod broker;
 pub mod catalog;
 pub mod clock;
+pub mod enroll;
 pub mod fleet;
 pub mod keys;
 pub mod pki;

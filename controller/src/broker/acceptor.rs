@@ -27,6 +27,7 @@ use tracing::{info, warn};
 use super::embedded::Upstream;
 use super::identity::Identity;
 use super::session;
+use super::tls::Clients;
 pub use super::tls::{Peer, TlsError};
 use crate::pki::Issued;
 
@@ -162,7 +163,8 @@ struct Table {
 impl Acceptor {
     /// Starts to listen and to pass connections on to `upstream`.
     pub async fn start(config: AcceptorConfig, upstream: Upstream) -> Result<Self, AcceptorError> {
-        let tls: ServerConfig = super::tls::server_config(&config.ca_pem, &config.server)?;
+        let tls: ServerConfig =
+            super::tls::server_config(&config.ca_pem, &config.server, Clients::Certified)?;
         let listening = |source| AcceptorError::Listen { addr: config.listen, source };
         let listener = TcpListener::bind(config.listen).await.map_err(listening)?;
         let addr = listener.local_addr().map_err(listening)?;
@@ -328,7 +330,7 @@ impl Drop for Greeting {
 }
 
 /// Who counts as one source: an address, but in IPv6 a /64, which one host has to itself.
-fn source(ip: IpAddr) -> IpAddr {
+pub(crate) fn source(ip: IpAddr) -> IpAddr {
     match ip {
         IpAddr::V6(v6) => match v6.to_ipv4_mapped() {
             Some(v4) => v4.into(),

@@ -22,12 +22,14 @@
 //!
 //! Read in this order: `identity` and `acl` (who may do what), `connect` (the first packet),
 //! `acceptor` and `session` (from certificate to connection), `embedded` (mqtt5 behind it),
-//! `mosquitto` (the same rules for an external broker).
+//! `gate` (who was revoked), `mosquitto` and `dynsec` (the same for an external broker).
 
 pub mod acceptor;
 pub mod acl;
 pub mod connect;
+pub mod dynsec;
 pub mod embedded;
+pub mod gate;
 pub mod identity;
 pub mod mosquitto;
 mod session;
@@ -35,14 +37,15 @@ mod session;
 mod test_client;
 #[cfg(test)]
 mod tests;
-mod tls;
+pub(crate) mod tls;
 
 use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
 
-pub use acceptor::{Acceptor, AcceptorConfig, AcceptorError, Limits, Peer};
+pub use acceptor::{Acceptor, AcceptorConfig, AcceptorError, Limits, Peer, TlsError};
 pub use embedded::{EmbeddedBroker, EmbeddedConfig, EmbeddedError};
+pub use gate::Gate;
 pub use identity::Identity;
 
 /// A broker that runs in this process.

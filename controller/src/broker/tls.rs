@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use fleetway_protocol::ids::Digest;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
@@ -40,31 +41,54 @@ pub struct Peer {
     /// When the certificate ends, in Unix seconds. A session may outlive it: see
     /// `Acceptor::disconnect_where`.
     pub not_after_unix_s: i64,
+    /// Digest of its public key: a certificate of another key is somebody else's.
+    pub key: Digest,
     /// Where the connection comes from.
     pub addr: SocketAddr,
+}
+
+/// What a listener wants of whoever connects.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Clients {
+    /// A certificate of the fleet's CA.
+    Certified,
+    /// The same or none. The CA's own certificate is shown to them: a device that joins knows
+    /// its fingerprint and nothing else.
+    Anybody,
 }
 
 /// TLS 1.3 with a client certificate of the fleet's CA, or nothing.
 ///
 /// Sessions are never resumed: a resumed handshake does not verify the client's certificate
 /// again, and a device that was revoked or whose certificate ended would come back by it.
-pub(super) fn server_config(ca_pem: &str, server: &Issued) -> Result<ServerConfig, TlsError> {
+pub(crate) fn server_config(
+    ca_pem: &str,
+    server: &Issued,
+    clients: Clients,
+) -> Result<ServerConfig, TlsError> {
     let ca = certificate(ca_pem, "the fleet CA certificate")?;
     let cert = certificate(&server.cert_pem, "the broker's certificate")?;
     let key = PrivateKeyDer::from_pem_slice(server.key_pem.as_bytes())
         .map_err(|_| TlsError::Pem { what: "the broker's key" })?;
 
+    let mut chain = vec![cert];
+    if clients == Clients::Anybody {
+        chain.push(ca.clone());
+    }
     let mut roots = RootCertStore::empty();
     roots.add(ca).map_err(|error| TlsError::Ca(error.into()))?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let verifier = WebPkiClientVerifier::builder_with_provider(roots.into(), provider.clone())
-        .build()
-        .map_err(|error| TlsError::Ca(error.into()))?;
+    let verifier = WebPkiClientVerifier::builder_with_provider(roots.into(), provider.clone());
+    let verifier = match clients {
+        Clients::Certified => verifier,
+        Clients::Anybody => verifier.allow_unauthenticated(),
+    };
+    let verifier = verifier.build().map_err(|error| TlsError::Ca(error.into()))?;
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(TlsError::Server)?
         .with_client_cert_verifier(verifier)
-        .with_single_cert(vec![cert], key)
+        .with_single_cert(chain, key)
         .map_err(TlsError::Server)?;
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
@@ -73,7 +97,7 @@ pub(super) fn server_config(ca_pem: &str, server: &Issued) -> Result<ServerConfi
 
 /// Reads the peer from its certificate, which rustls has verified. `None` for a subject
 /// that this CA gives to no client.
-pub(super) fn peer(certs: Option<&[CertificateDer<'_>]>, addr: SocketAddr) -> Option<Peer> {
+pub(crate) fn peer(certs: Option<&[CertificateDer<'_>]>, addr: SocketAddr) -> Option<Peer> {
     let (_, cert) = X509Certificate::from_der(certs?.first()?).ok()?;
     let subject = cert.subject();
     let identity = Identity::from_subject(
@@ -84,6 +108,7 @@ pub(super) fn peer(certs: Option<&[CertificateDer<'_>]>, addr: SocketAddr) -> Op
         identity,
         serial: cert.raw_serial().iter().map(|b| format!("{b:02x}")).collect(),
         not_after_unix_s: cert.validity().not_after.timestamp(),
+        key: Digest::of(&cert.public_key().subject_public_key.data),
         addr,
     })
 }

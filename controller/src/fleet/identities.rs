@@ -154,7 +154,6 @@ impl Fleet {
     /// [`EnrollError`].
     pub fn renew_device(
         &mut self,
-        now_s: u64,
         id: &DeviceId,
         certificate_ends_s: u64,
         proves: impl FnOnce(&DeviceKey) -> bool,

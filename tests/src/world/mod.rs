@@ -250,6 +250,8 @@ impl World {
     fn carry_out(&mut self) {
         while let Some(effect) = self.controller.as_mut().and_then(Fleet::poll_effect) {
             match effect {
+                // Nobody is revoked here, and there is no door.
+                Effect::Identity(_) => {}
                 Effect::SendOrder { device, payload, generation } => {
                     self.checker.order_sent(&device, generation, &payload);
                     let envelope = self.keys.order(&payload);
