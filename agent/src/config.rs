@@ -15,7 +15,7 @@ use std::ops::{Range, RangeInclusive};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use fleetway_link::BrokerUrl;
+use fleetway_link::{BrokerUrl, EnrollUrl};
 use fleetway_link::TlsFiles;
 use fleetway_protocol::envelope::{Authority, PublicKey};
 use fleetway_protocol::ids::{DeviceId, Digest};
@@ -49,6 +49,8 @@ pub struct Config {
     pub factory_dir: Option<PathBuf>,
     /// Where orders come from.
     pub broker: Broker,
+    /// Where the certificate is renewed, if anywhere.
+    pub enroll: Option<EnrollUrl>,
     /// Whom the device believes.
     pub anchor: Anchor,
     /// Where applications ask.
@@ -94,7 +96,7 @@ pub struct Link {
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The file cannot be read.
-    #[error("{path}: cannot be read; check --config, or make one with `fleetway device add`")]
+    #[error("{path}: cannot be read; check --config, or make one with `fleetway-agent join`")]
     Read {
         /// The file.
         path: PathBuf,
@@ -134,9 +136,18 @@ impl Config {
         file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(read)?;
         let text = String::from_utf8(bytes).ok().filter(|t| t.len() as u64 <= FILE_BYTES_MAX);
         let text = text.ok_or_else(|| ConfigError::NoText { path: path.into() })?;
+        Self::check(&text, path)
+    }
+
+    /// Checks a text that is, or is going to be, the file at `path`.
+    ///
+    /// # Errors
+    /// [`ConfigError`] for the first thing that is wrong.
+    pub fn check(text: &str, path: &Path) -> Result<Self, ConfigError> {
+        let read = |source| ConfigError::Read { path: path.into(), source };
         let absolute = std::path::absolute(path).map_err(read)?;
-        Self::parse(&text, absolute.parent().unwrap_or(Path::new("/"))).map_err(|fault| {
-            let (line, column) = position(&text, fault.at.start);
+        Self::parse(text, absolute.parent().unwrap_or(Path::new("/"))).map_err(|fault| {
+            let (line, column) = position(text, fault.at.start);
             ConfigError::Value { path: path.into(), line, column, text: fault.text }
         })
     }
@@ -157,6 +168,7 @@ impl Config {
             device,
             factory_dir: file.factory_dir.map(|path| dir.join(path)),
             broker: check_broker(&file.broker, dir)?,
+            enroll: file.enroll.as_ref().map(check_enroll).transpose()?,
             anchor: check_trust(&file.trust, dir)?,
             serve: check_serve(file.serve, dir, &data_dir)?,
             link: check_link(&file.link)?,
@@ -204,6 +216,10 @@ fn check_broker(broker: &Spanned<file::Broker>, dir: &Path) -> Result<Broker, Fa
     }
     let root = root.as_ref().map_or(ROOT_DEFAULT, |root| root.get_ref());
     Ok(Broker { url, tls, root: root.to_owned() })
+}
+
+fn check_enroll(enroll: &file::Enroll) -> Result<EnrollUrl, Fault> {
+    enroll.url.get_ref().parse().map_err(|error| Fault::at(&enroll.url, error))
 }
 
 fn check_trust(trust: &Spanned<file::Trust>, dir: &Path) -> Result<Anchor, Fault> {

@@ -4,7 +4,8 @@
 //! Read in this order:
 //! 1. [`device`]: the synchronous core that the daemon and the simulated world share;
 //! 2. [`fs`], [`store`]: what is durable, and how;
-//! 3. [`serving`]: how an application gets its answers;
+//! 3. [`identity`]: how it joins the fleet, and keeps its certificate;
+//!    [`serving`]: how an application gets its answers;
 //! 4. [`config`], [`clock`], [`run`], [`status`]: the thin shell around them.
 #![warn(missing_docs)]
 
@@ -12,6 +13,7 @@ pub mod clock;
 pub mod config;
 pub mod device;
 pub mod fs;
+pub mod identity;
 pub mod run;
 pub mod serving;
 pub mod status;

@@ -9,7 +9,7 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use fleetway_link::BrokerUrl;
+use fleetway_link::{BrokerUrl, EnrollUrl};
 use fleetway_protocol::topics;
 use serde::{Deserialize, Deserializer, de};
 
@@ -24,6 +24,14 @@ const CLIENTS_MAX: usize = 4096;
 /// Chunks on their way to the broker at once, in bytes. Sixteen chunks of the largest size:
 /// enough to fill a fast link, little enough that an order never waits behind more.
 const BLOB_BYTES_IN_FLIGHT: usize = 1024 * 1024;
+
+/// A device may be off for some weeks and still come back by its certificate; a stolen one
+/// is of use for no longer than this.
+const CERTIFICATE_LIFE_S: u64 = 30 * 24 * 3600;
+/// Shorter, and devices do nothing but renew. The server's own clock is not that exact.
+const CERTIFICATE_LIFE_S_MIN: u64 = 10;
+/// Longer is no short-lived certificate.
+const CERTIFICATE_LIFE_S_MAX: u64 = 3650 * 24 * 3600;
 
 /// The whole file.
 #[derive(Clone, Debug, Deserialize)]
@@ -48,6 +56,11 @@ pub(crate) struct Config {
     pub(crate) trust: Trust,
     /// How model bytes leave.
     pub(crate) blobs: Blobs,
+    /// How devices get their certificates.
+    pub(crate) enroll: Enroll,
+    /// The external broker is a mosquitto with its dynamic-security plugin, configured by
+    /// `fleetway broker config mosquitto --dynamic-security`.
+    pub(crate) dynamic_security: bool,
 }
 
 /// Section `[trust]`.
@@ -58,6 +71,19 @@ pub(crate) struct Trust {
     pub(crate) release_keys: Vec<PathBuf>,
     /// How many of them must have signed a release.
     pub(crate) release_threshold: u8,
+}
+
+/// Section `[enroll]`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Enroll {
+    /// Where devices come for certificates. `None`: the next port after `listen`.
+    pub(crate) listen: Option<SocketAddr>,
+    /// Its URL as devices see it, where that differs.
+    #[serde(deserialize_with = "enroll_url")]
+    pub(crate) advertise: Option<EnrollUrl>,
+    /// Seconds that a device's certificate is good for.
+    pub(crate) certificate_life_s: u64,
 }
 
 /// Section `[blobs]`.
@@ -79,7 +105,15 @@ impl Default for Config {
             clients_max: CLIENTS_MAX,
             trust: Trust::default(),
             blobs: Blobs::default(),
+            enroll: Enroll::default(),
+            dynamic_security: false,
         }
+    }
+}
+
+impl Default for Enroll {
+    fn default() -> Self {
+        Self { listen: None, advertise: None, certificate_life_s: CERTIFICATE_LIFE_S }
     }
 }
 
@@ -93,6 +127,11 @@ impl Default for Blobs {
     fn default() -> Self {
         Self { bytes_in_flight_max: BLOB_BYTES_IN_FLIGHT }
     }
+}
+
+fn enroll_url<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<EnrollUrl>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    text.parse().map(Some).map_err(de::Error::custom)
 }
 
 fn broker_url<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<BrokerUrl>, D::Error> {
@@ -154,6 +193,19 @@ impl Config {
                 "name at least one release key and a threshold of at least 1",
             );
         }
+        let life_s = CERTIFICATE_LIFE_S_MIN..=CERTIFICATE_LIFE_S_MAX;
+        if !life_s.contains(&self.enroll.certificate_life_s) {
+            return wrong(
+                "`enroll.certificate_life_s` is out of bounds",
+                "use 10 seconds to ten years; 2592000 is 30 days",
+            );
+        }
+        if self.dynamic_security && self.broker.is_none() {
+            return wrong(
+                "`dynamic_security` is of an external broker, and there is none",
+                "name it with `broker`, or take the line away: the embedded one needs no plugin",
+            );
+        }
         if self.blobs.bytes_in_flight_max < 2 * fleetway_protocol::report::BLOCK_BYTES_MAX {
             return wrong(
                 "`blobs.bytes_in_flight_max` is below two chunks",
@@ -163,8 +215,28 @@ impl Config {
         Ok(())
     }
 
+    /// Where devices come for certificates.
+    pub(crate) fn enroll_listen(&self) -> SocketAddr {
+        self.enroll.listen.unwrap_or_else(|| {
+            let port = match self.listen.port() {
+                0 => 0,
+                port => port.checked_add(1).unwrap_or(EnrollUrl::PORT),
+            };
+            SocketAddr::new(self.listen.ip(), port)
+        })
+    }
+
     /// The text of a new configuration, with what can be changed explained in place.
-    pub(crate) fn template(listen: &SocketAddr, names: &[String], broker: Option<&str>) -> String {
+    pub(crate) fn template(
+        listen: &SocketAddr,
+        enroll: Option<&SocketAddr>,
+        names: &[String],
+        broker: Option<&str>,
+    ) -> String {
+        let enroll = match enroll {
+            Some(addr) => format!("listen = {:?}", addr.to_string()),
+            None => "# listen = \"0.0.0.0:8884\"".into(),
+        };
         let names: Vec<String> = names.iter().map(|name| format!("{name:?}")).collect();
         let broker = match broker {
             Some(url) => format!("broker = {url:?}"),
@@ -180,12 +252,21 @@ impl Config {
              {broker}\n\
              # The URL that devices get, where it differs (NAT, a proxy).\n\
              # advertise = \"mqtts://fleet.example:8883\"\n\
+             # It is a mosquitto with `fleetway broker config mosquitto --dynamic-security`.\n\
+             # dynamic_security = true\n\
              # Root of all topics.\n\
              # root = \"{root}\"\n\n\
              [trust]\n\
              # Public keys of the release authority, and how many of them must have signed.\n\
              release_keys = [\"keys/release.key.pub\"]\n\
-             release_threshold = 1\n",
+             release_threshold = 1\n\n\
+             [enroll]\n\
+             # Where devices come for their certificates; else the next port after the above.\n\
+             {enroll}\n\
+             # The URL that devices get, where it differs (NAT, a proxy).\n\
+             # advertise = \"https://fleet.example:8884\"\n\
+             # Seconds that a certificate is good for; devices renew at two thirds of it.\n\
+             # certificate_life_s = {CERTIFICATE_LIFE_S}\n",
             names = names.join(", "),
             root = topics::ROOT_DEFAULT,
         )
@@ -221,17 +302,26 @@ mod tests {
         check("names = [\n", "f.toml:");
         check("names = []\n", "f.toml: `names` is empty");
         check("[trust]\nrelease_threshold = 0\n", "f.toml: `[trust]`");
+        check("[enroll]\ncertificate_life_s = 9\n", "f.toml: `enroll.certificate_life_s`");
+        check("[enroll]\nadvertise = \"http://x\"\n", "f.toml:2: \"http://x\" is no enrolment");
+        check("dynamic_security = true\n", "f.toml: `dynamic_security`");
     }
 
     #[test]
     fn what_init_writes_reads_back() {
         let listen: SocketAddr = "0.0.0.0:0".parse().unwrap();
         let names = ["a.example".to_owned(), "10.0.0.1".to_owned()];
-        let text = Config::template(&listen, &names, Some("mqtts://b:8883"));
+        let enroll: SocketAddr = "0.0.0.0:7".parse().unwrap();
+        let text = Config::template(&listen, Some(&enroll), &names, Some("mqtts://b:8883"));
         let config = Config::parse(&text, Path::new("f.toml")).unwrap();
+        assert_eq!(config.enroll_listen(), enroll);
         assert_eq!((config.listen, config.names), (listen, names.to_vec()));
         assert_eq!(config.broker.unwrap().to_string(), "mqtts://b:8883");
-        let text = Config::template(&listen, &["x".into()], None);
-        assert_eq!(Config::parse(&text, Path::new("f")).unwrap().broker, None);
+        let listen = "10.0.0.1:8883".parse().unwrap();
+        let text = Config::template(&listen, None, &["x".into()], None);
+        let config = Config::parse(&text, Path::new("f")).unwrap();
+        assert_eq!((config.broker, config.enroll.listen), (None, None));
+        let config = Config::parse(&text, Path::new("f")).unwrap();
+        assert_eq!(config.enroll_listen().to_string(), "10.0.0.1:8884");
     }
 }

@@ -88,6 +88,8 @@ pub struct Issued {
     pub cert_pem: String,
     /// The private key, PKCS#8 PEM. Write it with mode 0600.
     pub key_pem: String,
+    /// The public key as a point, for the inventory.
+    pub public_point: Vec<u8>,
 }
 
 impl fmt::Debug for Issued {
@@ -244,7 +246,9 @@ impl FleetCa {
         life: Duration,
         now: SystemTime,
     ) -> Result<String, PkiError> {
-        let params = self.device(device, life, now)?;
+        let mut params = self.device(device, life, now)?;
+        // Of a short life only a part: devices count the two thirds from here.
+        params.not_before = (now - DAY.min(life / 24)).into();
         let cert = params
             .signed_by(key, &self.issuer)
             .map_err(|source| PkiError::Generate { what: "the device's certificate", source })?;
@@ -281,7 +285,8 @@ impl FleetCa {
         let made = |source| PkiError::Generate { what: "a certificate", source };
         let key = KeyPair::generate().map_err(made)?;
         let cert = params.signed_by(&key, &self.issuer).map_err(made)?;
-        Ok(Issued { cert_pem: cert.pem(), key_pem: key.serialize_pem() })
+        let public_point = key.der_bytes().to_vec();
+        Ok(Issued { cert_pem: cert.pem(), key_pem: key.serialize_pem(), public_point })
     }
 }
 

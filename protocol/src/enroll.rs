@@ -63,6 +63,8 @@ pub struct EnrollRequest {
 pub struct Enrolled {
     /// Its certificate, PEM.
     pub certificate: String<CERT_PEM_BYTES_MAX>,
+    /// The fleet CA's certificate, PEM: the one whose digest is in the join string.
+    pub ca: String<CERT_PEM_BYTES_MAX>,
     /// Its configuration file. The device checks that it says nothing but what it expects.
     pub config: String<AGENT_CONFIG_BYTES_MAX>,
 }
@@ -197,7 +199,7 @@ mod tests {
         }
         let long = device(&"d".repeat(64));
         check(&EnrollRequest { device: long.clone(), token: Token([7; 16]), csr: full() });
-        check(&Ok::<_, Refusal>(Enrolled { certificate: full(), config: full() }));
+        check(&Ok::<_, Refusal>(Enrolled { certificate: full(), ca: full(), config: full() }));
         check(&Answer::<Renewed>::Err(Refusal::Unavailable));
         let mut signature = Vec::new();
         while signature.push(7).is_ok() {}

@@ -98,6 +98,6 @@ pub const AGENT_CONFIG_BYTES_MAX: usize = 4096;
 /// An ECDSA P-256 signature in DER: 72 bytes at most.
 pub const PROOF_BYTES_MAX: usize = 80;
 /// Any body of the enrolment listener but the root.
-pub const ENROLL_BODY_BYTES_MAX: usize = CERT_PEM_BYTES_MAX + AGENT_CONFIG_BYTES_MAX + 64;
+pub const ENROLL_BODY_BYTES_MAX: usize = 2 * CERT_PEM_BYTES_MAX + AGENT_CONFIG_BYTES_MAX + 64;
 /// The TUF root that a device pins; TUF clients commonly cap it at 512 KiB.
 pub const ROOT_JSON_BYTES_MAX: usize = 512 * 1024;

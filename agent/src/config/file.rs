@@ -14,6 +14,7 @@ pub(super) struct File {
     pub(super) data_dir: Spanned<PathBuf>,
     pub(super) factory_dir: Option<PathBuf>,
     pub(super) broker: Spanned<Broker>,
+    pub(super) enroll: Option<Enroll>,
     pub(super) trust: Spanned<Trust>,
     #[serde(default)]
     pub(super) serve: Serve,
@@ -29,6 +30,12 @@ pub(super) struct Broker {
     pub(super) cert: Option<PathBuf>,
     pub(super) key: Option<PathBuf>,
     pub(super) root: Option<Spanned<String>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Enroll {
+    pub(super) url: Spanned<String>,
 }
 
 #[derive(Debug, Deserialize)]

@@ -7,11 +7,12 @@
 //! attack: remote operators come by ssh, which brings its own identities.
 //!
 //! Read in this order: [`types`] (what travels), [`failure`] (how it fails), [`client`]
-//! (all that the command line uses), [`server`] (the routes; the larger ones in `releases`
-//! and `rollouts`), [`view`] (from the core's words to these).
+//! (all that the command line uses), [`server`] (the routes; the larger ones in `releases`,
+//! `rollouts` and `identities`), [`view`] (from the core's words to these).
 
 pub(crate) mod client;
 pub(crate) mod failure;
+pub(crate) mod identities;
 mod releases;
 mod rollouts;
 pub(crate) mod server;

@@ -22,7 +22,7 @@ use super::types::{
     DeviceAdd, DeviceCounts, DeviceView, Done, LabelEdits, ReleaseView, StatusView,
 };
 use super::view::{self, failed};
-use super::{releases, rollouts};
+use super::{identities, releases, rollouts};
 use crate::serve::Running;
 
 /// Deadline of a request. Below the client's, so that the client hears why.
@@ -42,6 +42,8 @@ pub(crate) fn router(running: Running) -> Router {
         .route("/v1/devices", get(devices).post(add_device))
         .route("/v1/devices/{id}", get(device))
         .route("/v1/devices/{id}/labels", post(label_device))
+        .route("/v1/devices/{id}/enroll", post(identities::enroll))
+        .route("/v1/devices/{id}/revoke", post(identities::revoke))
         .route("/v1/models", get(models))
         .route("/v1/models/{model}/{version}", get(model))
         .route(
@@ -112,7 +114,7 @@ pub(super) fn body<T: DeserializeOwned>(bytes: &Bytes) -> Result<T, Failure> {
     })
 }
 
-fn device_id(text: &str) -> Result<DeviceId, Failure> {
+pub(super) fn device_id(text: &str) -> Result<DeviceId, Failure> {
     text.parse().map_err(|error: IdError| Failure::usage(format!("the device id {text:?} {error}")))
 }
 
@@ -197,6 +199,7 @@ async fn add_device(
         .ask(move |fleet, now_s| {
             let by = By { who: operator.name(), now_s };
             fleet.add_device(by, &id, &add.labels).map_err(|e| failed(e.kind(), &e))?;
+            identities::register(fleet, by, &id, add.key.as_ref())?;
             Ok(Json(Done { done: format!("device {id} added") }))
         })
         .await?

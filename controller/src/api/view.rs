@@ -4,7 +4,7 @@ use std::error::Error;
 
 use fleetway_controller::ErrorKind;
 use fleetway_controller::fleet::{
-    DeviceView as Device, Fleet, ModelView, PlanPreview, ReleaseView as Release,
+    DeviceView as Device, Fleet, IdentityView, ModelView, PlanPreview, ReleaseView as Release,
     RolloutView as Rollout, TelemetryView as Telemetry,
 };
 use fleetway_controller::planner::{DeviceReport, Gate, PausedBy, RolloutState, Why};
@@ -79,7 +79,18 @@ pub(crate) fn device(fleet: &Fleet, device: Device) -> DeviceView {
         taken: device.taken,
         refused: device.refused.map(reason),
         models: models.collect(),
+        identity: identity(&device.identity).into(),
+        certificate_ends_s: Some(device.identity.certificate_ends_s).filter(|ends_s| *ends_s > 0),
         labels: device.labels,
+    }
+}
+
+fn identity(view: &IdentityView) -> &'static str {
+    match view {
+        IdentityView { revoked_s: Some(_), .. } => "revoked",
+        IdentityView { key: Some(_), .. } => "enrolled",
+        IdentityView { token_until_s: Some(_), .. } => "invited",
+        _ => "added",
     }
 }
 

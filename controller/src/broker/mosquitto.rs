@@ -48,6 +48,17 @@ pub struct Mosquitto<'a> {
     pub persistence_dir: &'a Path,
     /// Names of the dashboards, as they were issued.
     pub viewers: &'a [DeviceId],
+    /// Its dynamic-security plugin, so that a revoked device's session ends (`dynsec`).
+    pub plugin: Option<Plugin<'a>>,
+}
+
+/// mosquitto's dynamic-security plugin.
+#[derive(Debug, Clone, Copy)]
+pub struct Plugin<'a> {
+    /// The shared object.
+    pub file: &'a Path,
+    /// Where it keeps its state, writable by mosquitto.
+    pub state: &'a Path,
 }
 
 /// The two texts.
@@ -86,13 +97,21 @@ fn conf(m: &Mosquitto<'_>) -> Result<String, RenderError> {
     let acl = text(m.acl_file, "the ACL file")?;
     let store = text(m.persistence_dir, "the store")?;
     let port = m.port;
+    let plugin = match m.plugin {
+        Some(plugin) => {
+            let file = text(plugin.file, "the plugin")?;
+            let state = text(plugin.state, "the plugin's state")?;
+            format!("plugin {file}\nplugin_opt_config_file {state}\n")
+        }
+        None => String::new(),
+    };
     Ok(format!(
         "# Written by fleetway: changes are lost.
 per_listener_settings false
 allow_anonymous false
 allow_zero_length_clientid false
 acl_file {acl}
-
+{plugin}
 listener {port}
 cafile {ca}
 certfile {cert}
@@ -165,7 +184,19 @@ mod tests {
             acl_file: Path::new("/etc/mosquitto/fleetway.acl"),
             persistence_dir: Path::new("/var/lib/mosquitto"),
             viewers: &[],
+            plugin: None,
         }
+    }
+
+    #[test]
+    fn the_plugin_stands_beside_the_rules() {
+        let plugin = Plugin { file: Path::new("/lib/d.so"), state: Path::new("/var/d.json") };
+        let conf = render(&Mosquitto { plugin: Some(plugin), ..example() }).unwrap().conf;
+        for line in ["acl_file /etc/mosquitto/fleetway.acl", "plugin /lib/d.so"] {
+            assert!(conf.lines().any(|l| l == line), "{line}\n{conf}");
+        }
+        let plugin = Plugin { file: Path::new("/a\nb"), ..plugin };
+        assert!(render(&Mosquitto { plugin: Some(plugin), ..example() }).is_err());
     }
 
     #[test]

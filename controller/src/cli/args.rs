@@ -82,6 +82,12 @@ pub(crate) enum Verb {
         after_long_help = "Example:\n  fleetway device add cam-01 --label site=lab"
     )]
     Device(DeviceVerb),
+    /// Write the configuration of an external broker
+    #[command(
+        subcommand,
+        after_long_help = "Example:\n  fleetway broker config mosquitto --dynamic-security"
+    )]
+    Broker(BrokerVerb),
     /// Plan, start, watch, pause, resume and abort rollouts
     #[command(
         subcommand,
@@ -96,6 +102,9 @@ pub(crate) struct InitArgs {
     /// Where the embedded broker listens; port 0 takes a free one at every start
     #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:8883")]
     pub(crate) listen: SocketAddr,
+    /// Where devices come for their certificates [default: the next port]
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub(crate) enroll: Option<SocketAddr>,
     /// Host name or address that devices connect to [default: localhost]
     #[arg(long = "name", value_name = "HOST")]
     pub(crate) names: Vec<String>,
@@ -175,6 +184,50 @@ pub(crate) struct ImportArgs {
     pub(crate) accept_golden_mismatch: Option<String>,
 }
 
+/// `broker ...`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum BrokerVerb {
+    /// Write a configuration that enforces the fleet's rules
+    #[command(
+        after_long_help = "Example:\n  fleetway broker config mosquitto --dynamic-security --out ./mosquitto"
+    )]
+    Config(BrokerConfigArgs),
+}
+
+/// `broker config`.
+#[derive(Debug, Args)]
+pub(crate) struct BrokerConfigArgs {
+    /// Which broker
+    #[arg(value_name = "BROKER")]
+    pub(crate) broker: BrokerProgram,
+    /// With the plugin that lets `device revoke` end live sessions
+    #[arg(long)]
+    pub(crate) dynamic_security: bool,
+    /// Where the plugin is on the broker's host
+    #[arg(
+        long,
+        value_name = "FILE",
+        default_value = "/usr/lib/x86_64-linux-gnu/mosquitto_dynamic_security.so"
+    )]
+    pub(crate) plugin: PathBuf,
+    /// Where to write it [default: mosquitto in the data directory]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: Option<PathBuf>,
+    /// Where it will be on the broker's host [default: where it is written]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) dir: Option<PathBuf>,
+    /// Dashboards that may read the JSON mirror, by name
+    #[arg(long = "viewer", value_name = "NAME")]
+    pub(crate) viewers: Vec<DeviceId>,
+}
+
+/// Brokers that we write configurations for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum BrokerProgram {
+    /// Eclipse mosquitto 2.0 or newer
+    Mosquitto,
+}
+
 /// `device ...`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum DeviceVerb {
@@ -189,6 +242,28 @@ pub(crate) enum DeviceVerb {
         /// Only devices with these labels
         #[arg(short = 'l', long, value_name = "SELECTOR")]
         selector: Option<String>,
+    },
+    /// Let a device in: print the join string for `fleetway-agent join`
+    #[command(
+        after_long_help = "Example:\n  fleetway device enroll cam-01 --label site=lab --qr\n\nThe string is good once, for this device, for 24 hours. A device that is in the fleet\nalready may be set up anew with it; a revoked one comes back by it."
+    )]
+    Enroll {
+        /// Its id: 1 to 64 of a-z 0-9 -
+        #[arg(value_name = "ID")]
+        id: DeviceId,
+        /// Labels to begin with
+        #[arg(long = "label", value_name = "KEY=VALUE", value_parser = values::label)]
+        labels: Vec<(String, String)>,
+        /// Also as a QR code
+        #[arg(long)]
+        qr: bool,
+    },
+    /// Take a device out at once: its session, its orders, its certificate's renewal
+    #[command(after_long_help = "Example:\n  fleetway device revoke cam-01")]
+    Revoke {
+        /// Which device
+        #[arg(value_name = "ID")]
+        id: DeviceId,
     },
     /// Show one device: what runs, why, and how it does
     #[command(after_long_help = "Example:\n  fleetway device show cam-01")]

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use fleetway_controller::fleet::By;
 use fleetway_controller::{clock, keys};
-use fleetway_link::BrokerUrl;
+use fleetway_link::{BrokerUrl, EnrollUrl};
 use fleetway_protocol::envelope::PublicKey;
 use fleetway_protocol::ids::{DeviceId, Digest};
 use serde::Serialize;
@@ -18,7 +18,9 @@ use super::show::{device_text, devices_text, labels_text};
 use super::values::LabelEdit;
 use crate::api::client::{escape, operator};
 use crate::api::failure::{Failure, Kind};
-use crate::api::types::{DeviceAdd, DeviceView, Done, LabelEdits, RunFile};
+use crate::api::types::{
+    DeviceAdd, DeviceEnroll, DeviceKeyAdd, DeviceView, Done, JoinView, LabelEdits, RunFile,
+};
 use crate::api::view::failed;
 use crate::config::Config;
 use crate::serve::connect;
@@ -40,6 +42,19 @@ pub(super) async fn run(verb: DeviceVerb, context: &Context) -> Result<(), Failu
             let device: DeviceView = client.get(&format!("/v1/devices/{id}")).await?;
             context.output.data(&device, || device_text(&device, clock::now_s()))
         }
+        DeviceVerb::Enroll { id, labels, qr } => {
+            let body = DeviceEnroll { labels: labels.into_iter().collect() };
+            let join: JoinView = client.post(&format!("/v1/devices/{id}/enroll"), &body).await?;
+            context.output.data(&join, || join_text(&join))?;
+            if qr {
+                talk(qr_code(&join.join)?)
+            }
+            Ok(())
+        }
+        DeviceVerb::Revoke { id } => {
+            let done: Done = client.post(&format!("/v1/devices/{id}/revoke"), &()).await?;
+            context.output.data(&done, || done.done.clone())
+        }
         DeviceVerb::Label { id, edits } => {
             let mut body = LabelEdits::default();
             for edit in edits {
@@ -56,6 +71,29 @@ pub(super) async fn run(verb: DeviceVerb, context: &Context) -> Result<(), Failu
             context.output.data(&device, text)
         }
     }
+}
+
+/// The string alone on stdout, so that a script can take it; what to do with it beside.
+fn join_text(join: &JoinView) -> String {
+    talk(format!(
+        "on the device, within 24 hours (the string is a secret, and good once):\n\n  \
+         fleetway-agent join <STRING>\n"
+    ));
+    if join.root.is_none() {
+        talk("no TUF root is pinned: this fleet has none yet");
+    }
+    join.join.clone()
+}
+
+/// A QR code for a terminal: two rows in a line of half blocks. Dark on light whatever the
+/// terminal's colours are, because most readers want it so.
+fn qr_code(text: &str) -> Result<String, Failure> {
+    use qrcode::render::unicode::Dense1x2;
+    let code = qrcode::QrCode::with_error_correction_level(text, qrcode::EcLevel::L)
+        .map_err(|error| Failure::error(format!("the join string makes no QR code: {error}")))?;
+    let drawn =
+        code.render::<Dense1x2>().dark_color(Dense1x2::Light).light_color(Dense1x2::Dark).build();
+    Ok(drawn)
 }
 
 /// What `device add` prints.
@@ -87,22 +125,24 @@ async fn add(args: AddArgs, context: &Context) -> Result<(), Failure> {
     let issued = ca
         .issue_device(id.as_str(), args.days, connect::now())
         .map_err(|error| Failure::usage(crate::api::failure::chain(&error)))?;
-    let mut release_keys = Vec::new();
-    for path in &config.trust.release_keys {
-        release_keys.push(public_key(&context.data.join(path))?);
-    }
-    let director = public_key(&keys::public_path(&layout.director_key()))?;
+    let agent_file =
+        AgentFile::load(&config, &layout, &broker, device_enroll(&config, &layout).as_ref())?;
+    let key = DeviceKeyAdd {
+        point: issued.public_point.clone(),
+        certificate_ends_s: clock::now_s() + u64::from(args.days) * 24 * 3600,
+    };
 
     // First: whoever hears of a conflict shall find nothing written.
-    register(&id, args.labels.into_iter().collect(), &config, context).await?;
+    register(&id, args.labels.into_iter().collect(), key, &config, context).await?;
     files::make_dir(&dir)?;
     files::write(&dir.join("ca.pem"), PUBLIC, ca.cert_pem().as_bytes())?;
     files::write(&dir.join("device.pem"), PUBLIC, issued.cert_pem.as_bytes())?;
     files::write(&dir.join("device.key"), SECRET, issued.key_pem.as_bytes())?;
-    let release_text: String = release_keys.iter().map(keys::public_text).collect();
+    let release_text: String = agent_file.release_keys.iter().map(keys::public_text).collect();
     files::write(&dir.join("release.pub"), PUBLIC, release_text.as_bytes())?;
-    files::write(&dir.join("director.pub"), PUBLIC, keys::public_text(&director).as_bytes())?;
-    let text = agent_toml(&id, &broker, &config, &release_keys, &director, args.serve_port);
+    let director_text = keys::public_text(&agent_file.director);
+    files::write(&dir.join("director.pub"), PUBLIC, director_text.as_bytes())?;
+    let text = agent_file.text(&id, args.serve_port);
     // Last: a directory with this file is complete.
     files::write(&file, PUBLIC, text.as_bytes())?;
     let added = Added {
@@ -134,23 +174,34 @@ fn device_broker(config: &Config, layout: &Layout) -> Result<BrokerUrl, Failure>
     if config.listen.port() != 0 {
         return connect::device_url(config, config.listen.port());
     }
-    let run: Option<RunFile> =
-        std::fs::read(layout.run_file()).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
-    run.and_then(|run| run.broker.parse().ok()).ok_or_else(|| {
+    run_file(layout).and_then(|run| run.broker.parse().ok()).ok_or_else(|| {
         Failure::conflict("`listen` has port 0, and no controller runs that has taken one").mend(
             "start `fleetway serve` first, or name the broker with --broker mqtts://host:port",
         )
     })
 }
 
+/// The enrolment listener as devices see it; `None` where only a running controller knows.
+fn device_enroll(config: &Config, layout: &Layout) -> Option<EnrollUrl> {
+    match config.enroll_listen().port() {
+        0 => run_file(layout).and_then(|run| run.enroll.parse().ok()),
+        port => connect::enroll_url(config, port).ok(),
+    }
+}
+
+fn run_file(layout: &Layout) -> Option<RunFile> {
+    std::fs::read(layout.run_file()).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok())
+}
+
 /// Adds the device to the fleet: through the API, or directly if no controller runs.
 async fn register(
     id: &DeviceId,
     labels: BTreeMap<String, String>,
+    key: DeviceKeyAdd,
     config: &Config,
     context: &Context,
 ) -> Result<(), Failure> {
-    let body = DeviceAdd { id: id.to_string(), labels: labels.clone() };
+    let body = DeviceAdd { id: id.to_string(), labels: labels.clone(), key: Some(key.clone()) };
     match context.client().post::<_, Done>("/v1/devices", &body).await {
         Ok(_) => return Ok(()),
         Err(failure) if failure.code != Kind::Unreachable => return Err(failure),
@@ -160,42 +211,75 @@ async fn register(
     let mut opened = open_fleet(&context.data, config)?;
     let who = operator();
     let by = By { who: &who, now_s: clock::now_s() };
-    opened.fleet.add_device(by, id, &labels).map_err(|error| failed(error.kind(), &error))
+    opened.fleet.add_device(by, id, &labels).map_err(|error| failed(error.kind(), &error))?;
+    crate::api::identities::register(&mut opened.fleet, by, id, Some(&key))
 }
 
-fn agent_toml(
-    id: &DeviceId,
-    broker: &BrokerUrl,
-    config: &Config,
-    release_keys: &[PublicKey],
-    director: &PublicKey,
-    serve_port: u16,
-) -> String {
-    let hex = |key: &PublicKey| format!("{:?}", Digest(key.to_bytes()).to_string());
-    let release_keys: Vec<_> = release_keys.iter().map(hex).collect();
-    format!(
-        "# Written by `fleetway device add`. Paths are relative to this file.\n\
-         device = {id:?}\n\
-         data_dir = \"data\"\n\n\
-         [broker]\n\
-         url = \"{broker}\"\n\
-         ca = \"ca.pem\"\n\
-         cert = \"device.pem\"\n\
-         key = \"device.key\"\n\
-         root = {root:?}\n\n\
-         [trust]\n\
-         # Who says what may ever run, and who says what runs here now. Both must agree.\n\
-         release_keys = [{release_keys}]\n\
-         release_threshold = {threshold}\n\
-         director_keys = [{director}]\n\n\
-         [serve]\n\
-         # Where applications ask the model; also data/serve.sock.\n\
-         tcp = \"127.0.0.1:{serve_port}\"\n",
-        root = config.root,
-        release_keys = release_keys.join(", "),
-        threshold = config.trust.release_threshold,
-        director = hex(director),
-    )
+/// What an agent's configuration is made from; `device add` and enrolment write the same.
+pub(crate) struct AgentFile {
+    broker: BrokerUrl,
+    enroll: Option<EnrollUrl>,
+    root: String,
+    release_keys: Vec<PublicKey>,
+    release_threshold: u8,
+    director: PublicKey,
+}
+
+impl AgentFile {
+    /// For devices that reach us at these URLs.
+    pub(crate) fn load(
+        config: &Config,
+        layout: &Layout,
+        broker: &BrokerUrl,
+        enroll: Option<&EnrollUrl>,
+    ) -> Result<Self, Failure> {
+        let mut release_keys = Vec::new();
+        for path in &config.trust.release_keys {
+            release_keys.push(public_key(&layout.root().join(path))?);
+        }
+        Ok(Self {
+            broker: broker.clone(),
+            enroll: enroll.cloned(),
+            root: config.root.clone(),
+            release_keys,
+            release_threshold: config.trust.release_threshold,
+            director: public_key(&keys::public_path(&layout.director_key()))?,
+        })
+    }
+
+    /// The file's text.
+    pub(crate) fn text(&self, id: &DeviceId, serve_port: u16) -> String {
+        let hex = |key: &PublicKey| format!("{:?}", Digest(key.to_bytes()).to_string());
+        let release_keys: Vec<_> = self.release_keys.iter().map(hex).collect();
+        let enroll = self.enroll.as_ref().map_or_else(String::new, |url| {
+            format!("[enroll]\n# Where the certificate is renewed.\nurl = \"{url}\"\n\n")
+        });
+        format!(
+            "# Written by the controller. Paths are relative to this file.\n\
+             device = {id:?}\n\
+             data_dir = \"data\"\n\n\
+             [broker]\n\
+             url = \"{broker}\"\n\
+             ca = \"ca.pem\"\n\
+             cert = \"device.pem\"\n\
+             key = \"device.key\"\n\
+             root = {root:?}\n\n\
+             {enroll}\
+             [trust]\n\
+             # Who says what may ever run, and who says what runs here now. Both must agree.\n\
+             release_keys = [{release_keys}]\n\
+             release_threshold = {threshold}\n\
+             director_keys = [{director}]\n\n\
+             [serve]\n\
+             # Where applications ask the model; also data/serve.sock.\n\
+             tcp = \"127.0.0.1:{serve_port}\"\n",
+            broker = self.broker,
+            root = self.root,
+            release_keys = release_keys.join(", "),
+            threshold = self.release_threshold,
+            director = hex(&self.director),
+        )
+    }
 }
 
 #[cfg(test)]
@@ -207,13 +291,28 @@ mod tests {
     fn the_agents_configuration_is_toml_with_the_agreed_keys() {
         let key = PublicKey::of(&SigningKey::from_bytes(&[1; 32]));
         let id = DeviceId::new("cam-01").unwrap();
-        let broker = "mqtts://b:1".parse().unwrap();
-        let text = agent_toml(&id, &broker, &Config::default(), &[key], &key, 0);
-        let parsed: toml::Table = text.parse().unwrap();
+        let file = AgentFile {
+            broker: "mqtts://b:1".parse().unwrap(),
+            enroll: Some("https://b:2".parse().unwrap()),
+            root: Config::default().root,
+            release_keys: vec![key],
+            release_threshold: 1,
+            director: key,
+        };
+        let parsed: toml::Table = file.text(&id, 0).parse().unwrap();
         assert_eq!(parsed["device"].as_str(), Some("cam-01"));
         assert_eq!(parsed["broker"]["url"].as_str(), Some("mqtts://b:1"));
+        assert_eq!(parsed["enroll"]["url"].as_str(), Some("https://b:2"));
         assert_eq!(parsed["trust"]["release_keys"][0].as_str().map(str::len), Some(64));
         assert_eq!(parsed["serve"]["tcp"].as_str(), Some("127.0.0.1:0"));
+    }
+
+    #[test]
+    fn the_longest_join_string_makes_a_qr_code() {
+        let text = "A".repeat(fleetway_protocol::limits::JOIN_CHARS_MAX);
+        let drawn = qr_code(&text).unwrap();
+        let widths: Vec<_> = drawn.lines().map(|line| line.chars().count()).collect();
+        assert!(widths.iter().all(|width| *width == widths[0]) && widths[0] <= 120, "{widths:?}");
     }
 
     #[test]

@@ -43,6 +43,11 @@ impl Layout {
         self.0.join(format!("pki/{name}.key"))
     }
 
+    /// The TUF root that devices pin.
+    pub(crate) fn pinned_root(&self) -> PathBuf {
+        self.0.join("trust/metadata/1.root.json")
+    }
+
     /// Where `device add` writes, unless told otherwise.
     pub(crate) fn devices(&self) -> PathBuf {
         self.0.join("devices")

@@ -5,7 +5,8 @@
 //! work on the data directory; everything else goes through the API.
 
 pub(crate) mod args;
-mod device;
+mod broker;
+pub(crate) mod device;
 pub(crate) mod files;
 mod init;
 mod model;
@@ -71,6 +72,7 @@ fn run(verb: Verb, context: &Context) -> Result<(), Failure> {
         Verb::Status => block_on(status::run(context)),
         Verb::Model(verb) => model::run(verb, context),
         Verb::Device(verb) => block_on(device::run(verb, context)),
+        Verb::Broker(verb) => broker::run(verb, context),
         Verb::Rollout(verb) => block_on(rollout::run(verb, context)),
     }
 }

@@ -76,7 +76,7 @@ fn paint(word: &str) -> String {
     let bare = word.trim_end_matches([' ', '\n', ',', ':']);
     let code = match bare {
         "confirmed" | "online" | "succeeded" | "up" | "published" => "32",
-        "failed" | "halted" | "aborted" | "offline" | "down" => "31",
+        "failed" | "halted" | "aborted" | "offline" | "down" | "revoked" => "31",
         "moving" | "running" | "paused" | "waiting" => "33",
         _ => return word.to_owned(),
     };

@@ -49,7 +49,12 @@ pub(super) fn devices_text(devices: &[DeviceView], now_s: u64) -> String {
                 .collect();
             [
                 device.id.clone(),
-                if device.online { "online" } else { "offline" }.into(),
+                match (device.identity.as_str(), device.online) {
+                    ("revoked", _) => "revoked",
+                    (_, true) => "online",
+                    (_, false) => "offline",
+                }
+                .into(),
                 seen(device.last_seen_s, now_s),
                 if runs.is_empty() { "-".into() } else { runs.join(" ") },
                 labels_text(&device.labels),
@@ -80,12 +85,25 @@ pub(super) fn device_text(device: &DeviceView, now_s: u64) -> String {
         ("agent", or_dash(device.agent.as_ref())),
         ("labels", labels_text(&device.labels)),
         ("order", order),
+        ("identity", identity_text(device, now_s)),
     ]);
     for model in &device.models {
         text.push_str("\n\n");
         text.push_str(&model_text(model));
     }
     text
+}
+
+fn identity_text(device: &DeviceView, now_s: u64) -> String {
+    match device.certificate_ends_s {
+        Some(ends_s) if ends_s > now_s => {
+            format!("{}, certificate good for {}", device.identity, ago(ends_s - now_s))
+        }
+        Some(ends_s) => {
+            format!("{}, certificate ended {} ago", device.identity, ago(now_s - ends_s))
+        }
+        None => device.identity.clone(),
+    }
 }
 
 fn model_text(model: &DeviceModelView) -> String {

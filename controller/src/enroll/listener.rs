@@ -65,8 +65,8 @@ impl Default for Limits {
 
 /// What the listener needs to know.
 pub struct ListenerConfig {
-    /// Where to listen; port 0 takes a free one.
-    pub listen: SocketAddr,
+    /// Bound already: its port is in URLs before anything is answered.
+    pub listener: std::net::TcpListener,
     /// The fleet CA's certificate, PEM: it is shown to those who join, and verifies those
     /// who renew.
     pub ca_pem: String,
@@ -79,15 +79,9 @@ pub struct ListenerConfig {
 /// Why the listener did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum ListenerError {
-    /// The address is taken or not ours.
-    #[error("cannot listen on {addr}")]
-    Listen {
-        /// The address.
-        addr: SocketAddr,
-        #[source]
-        /// The system's error.
-        source: io::Error,
-    },
+    /// The system does not let us.
+    #[error("the enrolment listener cannot be used")]
+    Listen(#[source] io::Error),
     /// Certificates or key.
     #[error("TLS of the enrolment listener")]
     Tls(#[from] TlsError),
@@ -114,9 +108,9 @@ impl Listener {
     /// [`ListenerError`].
     pub async fn start(config: ListenerConfig, desk: Arc<dyn Desk>) -> Result<Self, ListenerError> {
         let tls = server_config(&config.ca_pem, &config.server, Clients::Anybody)?;
-        let listening = |source| ListenerError::Listen { addr: config.listen, source };
-        let listener = TcpListener::bind(config.listen).await.map_err(listening)?;
-        let addr = listener.local_addr().map_err(listening)?;
+        config.listener.set_nonblocking(true).map_err(ListenerError::Listen)?;
+        let listener = TcpListener::from_std(config.listener).map_err(ListenerError::Listen)?;
+        let addr = listener.local_addr().map_err(ListenerError::Listen)?;
         let shared = Arc::new(Shared {
             tls: TlsAcceptor::from(Arc::new(tls)),
             desk,

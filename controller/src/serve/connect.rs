@@ -11,12 +11,12 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use fleetway_controller::broker::embedded::EmbeddedConfig;
-use fleetway_controller::broker::{AcceptorConfig, Broker as _, Limits, LocalBroker};
+use fleetway_controller::broker::{AcceptorConfig, Broker as _, Gate, Limits, LocalBroker};
 use fleetway_controller::clock;
 use fleetway_controller::pki::{self, FleetCa, Issued};
 use fleetway_link::{
-    BackoffLimits, BrokerUrl, LaneLimits, LinkConfig, LinkEvent, LinkHandle, OutboxLimits, Qos,
-    Subscription,
+    BackoffLimits, BrokerUrl, EnrollUrl, LaneLimits, LinkConfig, LinkEvent, LinkHandle,
+    OutboxLimits, Qos, Subscription,
 };
 use tokio::sync::mpsc;
 
@@ -87,6 +87,7 @@ pub(super) async fn broker(
     config: &Config,
     layout: &Layout,
     ca: &FleetCa,
+    gate: Arc<Gate>,
 ) -> Result<BrokerSide, Failure> {
     if let Some(url) = &config.broker {
         let advertised = config.advertise.clone().unwrap_or_else(|| url.clone());
@@ -97,7 +98,7 @@ pub(super) async fn broker(
             .mend("use host names and IP addresses only")
     })?;
     store_issued(layout, "server", &server)?;
-    let local = start_local(config, layout.root(), ca, server).await?;
+    let local = start_local(config, layout.root(), ca, server, gate).await?;
     let addr = local.local_addr();
     let url = own_url(addr)?;
     let advertised = match &config.advertise {
@@ -112,6 +113,7 @@ async fn start_local(
     data: &Path,
     ca: &FleetCa,
     server: Issued,
+    gate: Arc<Gate>,
 ) -> Result<LocalBroker, Failure> {
     let embedded = EmbeddedConfig {
         data_dir: data.to_owned(),
@@ -124,7 +126,7 @@ async fn start_local(
         server,
         root: config.root.clone(),
         limits: Limits { sessions_max: config.clients_max, ..Limits::default() },
-        admit: Arc::new(|_| true),
+        admit: Arc::new(move |peer| gate.admits(peer)),
     };
     LocalBroker::start(&embedded, acceptor).await.map_err(|error| {
         let text = chain(&error);
@@ -156,6 +158,18 @@ fn own_url(addr: SocketAddr) -> Result<BrokerUrl, Failure> {
 /// The URL that devices get for our own broker at `port`.
 pub(crate) fn device_url(config: &Config, port: u16) -> Result<BrokerUrl, Failure> {
     url(config.names.first().map_or("localhost", String::as_str), port)
+}
+
+/// The URL of our enrolment listener at `port`, as devices see it.
+pub(crate) fn enroll_url(config: &Config, port: u16) -> Result<EnrollUrl, Failure> {
+    if let Some(url) = &config.enroll.advertise {
+        return Ok(url.clone());
+    }
+    let host = config.names.first().map_or("localhost", String::as_str);
+    format!("https://{host}:{port}").parse().map_err(|error: fleetway_link::EnrollUrlError| {
+        Failure::usage(error.to_string())
+            .mend("correct `names` in fleetway.toml, or set `advertise` in [enroll]")
+    })
 }
 
 fn url(host: &str, port: u16) -> Result<BrokerUrl, Failure> {

@@ -21,6 +21,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::{debug, error, info, warn};
 
+use super::cut::Cutter;
 use super::inbox::Report;
 use super::pump::{Order as PumpOrder, Pump};
 use crate::api::failure::Failure;
@@ -63,6 +64,8 @@ pub(super) struct Outward {
     pub(super) director: SigningKey,
     /// Seeds and clears model bytes.
     pub(super) pump: Pump,
+    /// Ends the sessions of those who may not stay.
+    pub(super) cutter: Cutter,
 }
 
 impl Core {
@@ -238,6 +241,7 @@ impl Worker {
                     let clear = Outgoing::new(topic, bytes::Bytes::new()).retained();
                     self.publish(device, 0, clear);
                 }
+                Effect::Identity(view) => self.outward.cutter.set(&view),
             }
         }
         if self.must_wait_for_seeds() {

@@ -154,7 +154,7 @@ pub(super) async fn run(
     shared_with_blobs: bool,
 ) {
     use fleetway_controller::clock::now_s;
-    let Running { core, pump, watch, .. } = running;
+    let Running { core, pump, watch, gate, .. } = running;
     while let Some(event) = events.recv().await {
         match event {
             LinkEvent::Up { version, .. } => {
@@ -176,6 +176,8 @@ pub(super) async fn run(
             }
             LinkEvent::Message { topic, payload, .. } => match read(&root, &topic, &payload) {
                 Said::Report(report) => core.report(report).await,
+                // What it reports, the fleet does not hear; its chunks would still travel.
+                Said::Want(device, _) if gate.is_revoked(&device) => {}
                 Said::Want(device, want) => pump.want(device, want),
                 Said::Nothing => {}
                 Said::Bad(device, error) => {

@@ -7,11 +7,14 @@
 //! ```
 //!
 //! Read in this order: this page; `connect` (broker and links); `inbox` (what devices say);
-//! `open` and [`core`] (the fleet and its thread); `blobs`, `pieces`, `queue`, `pump` (model bytes).
+//! `open` and [`core`] (the fleet and its thread); `enroll` and `cut` (who comes in, and who
+//! is thrown out); `blobs`, `pieces`, `queue`, `pump` (model bytes).
 
 pub(crate) mod blobs;
 pub(crate) mod connect;
 pub(crate) mod core;
+pub(crate) mod cut;
+pub(crate) mod enroll;
 mod identity;
 pub(crate) mod inbox;
 pub(crate) mod open;
@@ -24,10 +27,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use fleetway_controller::broker::{Broker as _, LocalBroker};
+use fleetway_controller::broker::{Broker as _, Gate, LocalBroker};
+use fleetway_controller::enroll::Listener;
 use fleetway_controller::fleet::Fleet;
 use fleetway_controller::{clock, keys};
-use fleetway_link::{Link as _, LinkHandle};
+use fleetway_link::{EnrollUrl, Link as _, LinkHandle};
 use fleetway_protocol::envelope::Authority;
 use fleetway_protocol::ids::Digest;
 use fleetway_protocol::manifest::Manifest;
@@ -45,6 +49,7 @@ use crate::cli::output::talk;
 use crate::config::Config;
 use blobs::BlobStore;
 use core::{Core, Outward};
+use cut::Cutter;
 use inbox::Watch;
 use open::{Opened, open_fleet};
 use pump::{Order, Published, Pump};
@@ -67,13 +72,24 @@ pub(crate) struct Running {
     pub(crate) layout: Layout,
     /// Since when, Unix seconds.
     pub(crate) started_s: u64,
+    /// Where devices come for certificates.
+    pub(crate) enroll_url: EnrollUrl,
+    /// The broker as devices see it.
+    pub(crate) broker_url: String,
+    /// Whether the broker is our own.
+    pub(crate) embedded: bool,
+    /// SHA-256 of the fleet CA's certificate.
+    pub(crate) ca: Digest,
+    dynamic_security: bool,
+    gate: Arc<Gate>,
     watch: Watch,
     pump: Pump,
     link: LinkHandle,
-    local: Arc<Mutex<Option<LocalBroker>>>,
-    broker_url: String,
-    embedded: bool,
+    local: Local,
 }
+
+/// Our own broker, while it runs.
+type Local = Arc<Mutex<Option<LocalBroker>>>;
 
 impl Running {
     /// Makes a published release's pieces available.
@@ -111,6 +127,11 @@ impl Running {
         self.pump.snapshot()
     }
 
+    /// Whether an external broker ends sessions when it is told.
+    pub(crate) fn cuts_sessions(&self) -> bool {
+        self.dynamic_security
+    }
+
     /// Messages that could not be read, by device.
     pub(crate) fn bad_messages(&self) -> std::collections::BTreeMap<String, u64> {
         self.watch.bad()
@@ -134,6 +155,7 @@ pub(crate) async fn run(data: &Path) -> Result<(), Failure> {
 /// What has to be ended one by one.
 struct Parts {
     thread: JoinHandle<()>,
+    listener: Listener,
     blob_link: Option<LinkHandle>,
 }
 
@@ -147,7 +169,9 @@ async fn start(
         .map_err(|error| Failure::from_error("model bytes", &error))?;
     let blobs = Arc::new(blobs);
     let ca = connect::load_ca(layout)?;
-    let side = connect::broker(config, layout, &ca).await?;
+    let ca_digest = Digest::of(ca.cert_der());
+    let gate = Arc::new(Gate::new(&opened.fleet.identities()));
+    let side = connect::broker(config, layout, &ca, gate.clone()).await?;
     let ((link, events), blobs_connection) = connect::links(config, layout, ca, &side)?;
     let (blob_link, blob_events) = blobs_connection.unzip();
 
@@ -158,9 +182,22 @@ async fn start(
     for release in published(&opened.fleet) {
         pump.tell(Order::Learn(Box::new(release))).await;
     }
-    let outward = Outward { link: link.clone(), root: root.clone(), director, pump: pump.clone() };
+    let embedded = side.local.is_some();
+    let local: Local = Arc::new(Mutex::new(side.local));
+    let dynamic_security = config.dynamic_security.then(|| link.clone());
+    let cutter = Cutter::new(gate.clone(), local.clone(), dynamic_security);
+    let outward = Outward {
+        link: link.clone(),
+        root: root.clone(),
+        director,
+        pump: pump.clone(),
+        cutter: cutter.clone(),
+    };
     let (core, thread) = Core::start(opened.fleet, outward)
         .map_err(|error| Failure::from_error("cannot start the fleet's thread", &error))?;
+    let (listener, enroll_url) =
+        enroll::start(config, layout, core.clone(), &side.advertised).await?;
+    tokio::spawn(cutter.run());
     let running = Running {
         core,
         blobs,
@@ -170,20 +207,25 @@ async fn start(
         watch: Watch::default(),
         pump,
         link,
-        embedded: side.local.is_some(),
+        embedded,
+        enroll_url,
+        ca: ca_digest,
+        dynamic_security: config.dynamic_security,
+        gate,
         broker_url: side.advertised.to_string(),
-        local: Arc::new(Mutex::new(side.local)),
+        local,
     };
     tokio::spawn(inbox::run(events, root, running.clone(), blob_link.is_none()));
     if let Some(events) = blob_events {
         tokio::spawn(inbox::run_blobs(events, running.pump.clone()));
     }
-    Ok((running, Parts { thread, blob_link }))
+    Ok((running, Parts { thread, listener, blob_link }))
 }
 
 /// Ends everything, in the order in which it depends on each other.
 async fn stop(running: &Running, parts: Parts) {
     info!("stopping");
+    drop(parts.listener);
     running.core.stop().await;
     // A thread that hangs on a dead disk must not keep the process; what counts is durable.
     let joined = tokio::task::spawn_blocking(move || parts.thread.join());
@@ -220,6 +262,7 @@ async fn serve_api(running: &Running) -> Result<(), Failure> {
     let run_file = RunFile {
         pid: std::process::id(),
         broker: running.broker_url.clone(),
+        enroll: running.enroll_url.to_string(),
         api: socket.display().to_string(),
         started_s: running.started_s,
     };
@@ -229,7 +272,8 @@ async fn serve_api(running: &Running) -> Result<(), Failure> {
     let (mut interrupt, mut terminate) = signals
         .map_err(|error: std::io::Error| Failure::from_error("cannot wait for signals", &error))?;
     files::write(&layout.run_file(), PUBLIC, text.as_bytes())?;
-    talk(format!("ready: broker {}, api {}, pid {}", run_file.broker, run_file.api, run_file.pid));
+    let RunFile { broker, enroll, api, pid, .. } = &run_file;
+    talk(format!("ready: broker {broker}, enrolment {enroll}, api {api}, pid {pid}"));
 
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let router = crate::api::server::router(running.clone());

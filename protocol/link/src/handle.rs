@@ -71,6 +71,12 @@ impl Link for LinkHandle {
 }
 
 impl LinkHandle {
+    /// Ends the connection in good order (the broker publishes no will) and makes the next one soon: with the
+    /// certificate that the TLS configuration shows by then. Nothing that waits is lost.
+    pub fn reconnect(&self) {
+        self.shared.again.notify_one();
+    }
+
     /// Takes nothing new, sends what is in the outbox for `drain` at most, says DISCONNECT, and waits until all is over.
     /// The broker forgets the will: publish its replacement first. Returns how many messages were left unsent: all of them
     /// when there is neither a connection nor one being made.

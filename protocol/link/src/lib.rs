@@ -47,5 +47,5 @@ pub use message::{
 };
 pub use outbox::{LaneLimits, OutboxLimits};
 pub use stats::LinkStats;
-pub use tls::{TlsError, TlsFiles, TlsIdentity, client_config_without_identity};
-pub use url::{BrokerUrl, UrlError};
+pub use tls::{TlsError, TlsFiles, TlsIdentity, Validity, client_config_without_identity};
+pub use url::{BrokerUrl, EnrollUrl, EnrollUrlError, UrlError};

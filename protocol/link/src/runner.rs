@@ -4,7 +4,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinHandle;
 
 use crate::backoff::Backoff;
@@ -35,6 +35,8 @@ pub(crate) enum Wanted {
 #[derive(Clone)]
 pub(crate) struct Shared {
     desk: Arc<Mutex<Desk>>,
+    /// The connection shall be made anew.
+    pub(crate) again: Arc<Notify>,
     pub(crate) config: Arc<LinkConfig>,
 }
 
@@ -55,7 +57,8 @@ struct Ended {
 
 impl Shared {
     pub(crate) fn new(config: LinkConfig) -> Self {
-        Self { desk: Arc::new(Mutex::new(Desk::new(&config))), config: Arc::new(config) }
+        let desk = Arc::new(Mutex::new(Desk::new(&config)));
+        Self { desk, again: Arc::default(), config: Arc::new(config) }
     }
 
     /// The desk. `rumqttc` never panics under this lock, and a panic of ours must not take the callers along.
@@ -128,6 +131,8 @@ pub(crate) async fn run(tasks: Tasks) {
         tasks.tell(LinkEvent::Down { reason, retry_in }).await;
         tokio::select! {
             () = tokio::time::sleep(retry_in) => {}
+            // The reason for which the last attempt failed may be gone.
+            () = shared.again.notified() => {}
             _ = tasks.unwanted() => return,
         }
     }
@@ -176,6 +181,12 @@ async fn connection<W: Wire>(tasks: &Tasks) -> Ended {
                 poller.abort().await;
                 return Ended { reason: String::new(), accepted: None };
             }
+            () = tasks.shared.again.notified() => {
+                let accepted = accepted();
+                goodbye(&tasks.shared, &poller).await;
+                poller.abort().await;
+                return Ended { reason: "asked to connect anew".into(), accepted };
+            }
             _ = look.tick() => {
                 let stalled = tasks.shared.desk().stalled(clock::now());
                 if let Some(reason) = stalled {
@@ -195,6 +206,11 @@ async fn drain(shared: &Shared, poller: &Poller, limit: Duration) {
     while shared.desk().unsent() > 0 && !poller.0.is_finished() && clock::now() < until {
         tokio::time::sleep(DRAIN_LOOK_EVERY).await;
     }
+    goodbye(shared, poller).await;
+}
+
+/// Says good-bye, so that the broker forgets the will.
+async fn goodbye(shared: &Shared, poller: &Poller) {
     if shared.desk().say_disconnect() {
         // polled until the broker hangs up: closing with unread bytes would reset what we have just written
         let until = clock::now() + GOODBYE_MAX;

@@ -7,8 +7,10 @@ use std::sync::Arc;
 use rustls::client::WantsClientCert;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::sign::CertifiedKey;
 use rustls::time_provider::{DefaultTimeProvider, TimeProvider};
 use rustls::{ClientConfig, ConfigBuilder, RootCertStore};
+use x509_parser::prelude::{ASN1Time, FromDer as _, X509Certificate};
 
 /// Where the PEM files of an identity are.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,6 +66,9 @@ pub enum TlsError {
         "the CA certificate cannot be used: get the fleet's CA certificate from the controller again"
     )]
     Ca(#[source] rustls::Error),
+    /// A device certificate that is none.
+    #[error("the device certificate cannot be read: enrol again")]
+    Unreadable,
     /// Certificate and key do not fit, or the key is of an unknown kind.
     #[error("device certificate and private key cannot be used together: enrol again")]
     Identity(#[source] rustls::Error),
@@ -137,6 +142,38 @@ fn certificates(pem: &[u8], what: &'static str) -> Result<Vec<CertificateDer<'st
         return Err(TlsError::Missing { what });
     }
     Ok(certificates)
+}
+
+impl TlsIdentity {
+    /// Certificate and key as `rustls` shows them to a server; for a resolver that changes them while it runs.
+    pub fn certified_key(&self) -> Result<Arc<CertifiedKey>, TlsError> {
+        let chain = certificates(&self.cert_pem, CERT)?;
+        let key = PrivateKeyDer::from_pem_slice(&self.key_pem)
+            .map_err(|source| TlsError::Pem { what: KEY, source })?;
+        let provider = rustls::crypto::ring::default_provider();
+        CertifiedKey::from_der(chain, key, &provider).map(Arc::new).map_err(TlsError::Identity)
+    }
+}
+
+/// From when until when a certificate is good.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Validity {
+    /// Unix seconds.
+    pub from_s: u64,
+    /// Unix seconds.
+    pub to_s: u64,
+}
+
+impl Validity {
+    /// Of the first certificate in a PEM.
+    pub fn of(cert_pem: &[u8]) -> Result<Self, TlsError> {
+        let first = certificates(cert_pem, CERT)?;
+        let first = first.first().ok_or(TlsError::Missing { what: CERT })?;
+        let (_, cert) = X509Certificate::from_der(first).map_err(|_| TlsError::Unreadable)?;
+        let seconds = |time: ASN1Time| u64::try_from(time.timestamp()).unwrap_or(0);
+        let validity = cert.validity();
+        Ok(Self { from_s: seconds(validity.not_before), to_s: seconds(validity.not_after) })
+    }
 }
 
 impl std::fmt::Debug for TlsIdentity {

@@ -62,39 +62,111 @@ impl FromStr for BrokerUrl {
             Some(("mqtt", rest)) => (false, rest),
             _ => return Err(UrlError::Scheme(text.into())),
         };
-        let rest = rest.strip_suffix('/').unwrap_or(rest);
-        let (host, port) = match rest.rsplit_once(':') {
-            Some((host, port)) if !port.ends_with(']') => (host, Some(port)),
-            _ => (rest, None),
-        };
-        let port = match port {
-            None if tls => 8883,
-            None => 1883,
-            Some(port) => {
-                port.parse().ok().filter(|port| *port != 0).ok_or(UrlError::Port(text.into()))?
-            }
-        };
-        let bracketed = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
-        let valid = match bracketed {
-            Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
-            None => {
-                !host.is_empty()
-                    && host.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b))
-            }
-        };
-        if !valid {
-            return Err(UrlError::Host(text.into()));
-        }
-        if tls && bracketed.is_some() {
+        let (host, port) =
+            authority(rest, if tls { 8883 } else { 1883 }).map_err(|wrong| match wrong {
+                Wrong::Host => UrlError::Host(text.into()),
+                Wrong::Port => UrlError::Port(text.into()),
+            })?;
+        if tls && host.starts_with('[') {
             return Err(UrlError::TlsIpv6(text.into()));
         }
         Ok(Self { host: host.into(), port, tls })
     }
 }
 
+enum Wrong {
+    Host,
+    Port,
+}
+
+/// `host[:port][/]`; the host is a name, an IPv4 address, or an IPv6 address in brackets.
+fn authority(text: &str, default_port: u16) -> Result<(&str, u16), Wrong> {
+    let text = text.strip_suffix('/').unwrap_or(text);
+    let (host, port) = match text.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') => (host, Some(port)),
+        _ => (text, None),
+    };
+    let port = match port {
+        None => default_port,
+        Some(port) => port.parse().ok().filter(|port| *port != 0).ok_or(Wrong::Port)?,
+    };
+    let bracketed = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+    let valid = match bracketed {
+        Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
+        None => {
+            !host.is_empty()
+                && host.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b))
+        }
+    };
+    if valid { Ok((host, port)) } else { Err(Wrong::Host) }
+}
+
+/// Where devices get their certificates: `https://host:port`. Always TLS, never a path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EnrollUrl {
+    host: String,
+    port: u16,
+}
+
+/// A text is no enrolment URL.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is no enrolment URL: write https://host:port, with a name or an IPv4 address")]
+pub struct EnrollUrlError(String);
+
+impl EnrollUrl {
+    /// Port unless said otherwise: the next after the broker's.
+    pub const PORT: u16 = 8884;
+
+    /// Host name or IPv4 address.
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// Port.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+}
+
+impl std::fmt::Display for EnrollUrl {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "https://{}:{}", self.host, self.port)
+    }
+}
+
+impl FromStr for EnrollUrl {
+    type Err = EnrollUrlError;
+
+    fn from_str(text: &str) -> Result<Self, EnrollUrlError> {
+        let wrong = || EnrollUrlError(text.into());
+        let rest = text.strip_prefix("https://").ok_or_else(wrong)?;
+        let (host, port) = authority(rest, Self::PORT).map_err(|_| wrong())?;
+        match host.starts_with('[') {
+            true => Err(wrong()),
+            false => Ok(Self { host: host.into(), port }),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn enrolment_urls() {
+        for (text, expected) in [
+            ("https://fleet.example:1", Some("https://fleet.example:1")),
+            ("https://10.0.0.1/", Some("https://10.0.0.1:8884")),
+            ("https://[::1]:1", None),
+            ("http://fleet.example", None),
+            ("https://fleet.example/enroll", None),
+            ("https://a@b", None),
+            ("https://a:0", None),
+        ] {
+            let parsed = text.parse::<EnrollUrl>().map(|url| url.to_string()).ok();
+            assert_eq!(parsed.as_deref(), expected, "{text}");
+        }
+    }
 
     #[test]
     fn urls() {

@@ -57,6 +57,7 @@ impl Mosquitto {
             acl_file: &acl_file,
             persistence_dir: &store,
             viewers: &[],
+            plugin: None,
         })?;
         // Started by root it would become the user `mosquitto`, who may not read the key.
         let conf = match rustix::process::getuid().is_root() {

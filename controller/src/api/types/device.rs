@@ -15,6 +15,45 @@ pub(crate) struct DeviceAdd {
     /// Labels to begin with.
     #[serde(default)]
     pub(crate) labels: BTreeMap<String, String>,
+    /// Digest of the key in the certificate that was made for it.
+    #[serde(default)]
+    pub(crate) key: Option<DeviceKeyAdd>,
+}
+
+/// The key of a device whose certificate was made by `device add`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct DeviceKeyAdd {
+    /// The public key as a P-256 point.
+    pub(crate) point: Vec<u8>,
+    /// When the certificate ends, Unix seconds.
+    pub(crate) certificate_ends_s: u64,
+}
+
+/// `POST /v1/devices/{id}/enroll`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct DeviceEnroll {
+    /// Labels to begin with.
+    #[serde(default)]
+    pub(crate) labels: BTreeMap<String, String>,
+}
+
+/// Its answer: how the device joins.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct JoinView {
+    /// The device.
+    pub(crate) id: String,
+    /// The join string: a secret.
+    pub(crate) join: String,
+    /// Until when, Unix seconds.
+    pub(crate) expires_s: u64,
+    /// The broker that it will connect to.
+    pub(crate) broker: String,
+    /// Where it gets its certificate.
+    pub(crate) enroll: String,
+    /// Digest of the TUF root that it will pin, if the fleet has one.
+    pub(crate) root: Option<String>,
 }
 
 /// `POST /v1/devices/{id}/labels`.
@@ -50,6 +89,10 @@ pub(crate) struct DeviceView {
     pub(crate) refused: Option<ReasonView>,
     /// Its models.
     pub(crate) models: Vec<DeviceModelView>,
+    /// `added`, `invited`, `enrolled` or `revoked`.
+    pub(crate) identity: String,
+    /// When its newest certificate ends, Unix seconds.
+    pub(crate) certificate_ends_s: Option<u64>,
 }
 
 /// One model on a device.

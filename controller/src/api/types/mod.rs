@@ -124,6 +124,9 @@ pub(crate) struct RunFile {
     pub(crate) pid: u32,
     /// The broker's URL, the port as it is.
     pub(crate) broker: String,
+    /// Where devices come for certificates, the port as it is.
+    #[serde(default)]
+    pub(crate) enroll: String,
     /// The API's socket.
     pub(crate) api: String,
     /// Since when, Unix seconds.

@@ -1,0 +1,110 @@
+//! Letting devices in, and throwing them out.
+
+use axum::Json;
+use axum::extract::{Path, State};
+use bytes::Bytes;
+use fleetway_controller::fleet::{By, Fleet};
+use fleetway_controller::pki::DeviceKey;
+use fleetway_protocol::enroll::Token;
+use fleetway_protocol::ids::{DeviceId, Digest};
+use fleetway_protocol::join::Join;
+
+use super::failure::Failure;
+use super::server::{Answer, Operator, body, device_id};
+use super::types::{DeviceEnroll, DeviceKeyAdd, Done, JoinView};
+use super::view::failed;
+use crate::serve::Running;
+use crate::serve::enroll::pinned_root;
+
+/// `POST /v1/devices/{id}/enroll`.
+pub(super) async fn enroll(
+    State(running): State<Running>,
+    Path(id): Path<String>,
+    operator: Operator,
+    bytes: Bytes,
+) -> Answer<JoinView> {
+    let id = device_id(&id)?;
+    let DeviceEnroll { labels } = body(&bytes)?;
+    let mut token = Token([0; 16]);
+    getrandom::fill(&mut token.0)
+        .map_err(|error| Failure::error(format!("no randomness from the system: {error}")))?;
+    let root = pinned_root(&running.layout).map(|root| Digest::of(&root));
+    let join = Join {
+        broker: url("broker", &running.broker_url)?,
+        enroll: url("enrolment listener", &running.enroll_url.to_string())?,
+        ca: running.ca,
+        root,
+        device: id.clone(),
+        token,
+    };
+    let text = join.encode().map_err(|error| Failure::from_error("the join string", &error))?;
+    let digest = join.token.digest(&id);
+    let embedded = running.embedded;
+    let device = id.clone();
+    let expires_s = running
+        .core
+        .ask(move |fleet, now_s| {
+            let by = By { who: operator.name(), now_s };
+            fleet
+                .invite_device(by, &device, &labels, digest, embedded)
+                .map_err(|error| failed(error.kind(), &error))
+        })
+        .await??;
+    Ok(Json(JoinView {
+        id: id.to_string(),
+        join: text.to_string(),
+        expires_s,
+        broker: join.broker.to_string(),
+        enroll: join.enroll.to_string(),
+        root: root.map(|root| root.to_string()),
+    }))
+}
+
+fn url(what: &str, text: &str) -> Result<fleetway_protocol::join::Url, Failure> {
+    text.try_into().map_err(|_| {
+        Failure::conflict(format!("the URL of the {what} is too long for a join string: {text}"))
+            .mend("use a shorter name in fleetway.toml")
+    })
+}
+
+/// `POST /v1/devices/{id}/revoke`.
+pub(super) async fn revoke(
+    State(running): State<Running>,
+    Path(id): Path<String>,
+    operator: Operator,
+) -> Answer<Done> {
+    let id = device_id(&id)?;
+    let what_of_its_session = match (running.embedded, running.cuts_sessions()) {
+        (true, _) => "its session is ended",
+        (false, true) => "mosquitto is told to end its session",
+        (false, false) => {
+            "this broker keeps its session until its certificate ends (see `fleetway broker config`)"
+        }
+    };
+    running
+        .core
+        .ask(move |fleet, now_s| {
+            let by = By { who: operator.name(), now_s };
+            fleet.revoke_device(by, &id).map_err(|error| failed(error.kind(), &error))?;
+            let done = format!(
+                "{id} is revoked: no orders, no reports, no renewal; {what_of_its_session}"
+            );
+            Ok(Json(Done { done }))
+        })
+        .await?
+}
+
+/// Notes the key that `device add` made.
+pub(crate) fn register(
+    fleet: &mut Fleet,
+    by: By<'_>,
+    id: &DeviceId,
+    key: Option<&DeviceKeyAdd>,
+) -> Result<(), Failure> {
+    let Some(DeviceKeyAdd { point, certificate_ends_s }) = key else { return Ok(()) };
+    let key = DeviceKey::from_point(point)
+        .ok_or_else(|| Failure::usage("the device's key is no point of P-256"))?;
+    fleet
+        .register_key(by, id, &key, *certificate_ends_s)
+        .map_err(|error| failed(error.kind(), &error))
+}
