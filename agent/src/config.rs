@@ -15,8 +15,8 @@ use std::ops::{Range, RangeInclusive};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use fleetway_link::{BrokerUrl, EnrollUrl};
 use fleetway_link::TlsFiles;
+use fleetway_link::{BrokerUrl, EnrollUrl};
 use fleetway_protocol::envelope::{Authority, PublicKey};
 use fleetway_protocol::ids::{DeviceId, Digest};
 use fleetway_protocol::limits::WINDOW_CHUNKS_MAX;

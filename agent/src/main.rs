@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand, ValueEnum};
+use fleetway_agent::clock::Clock;
 use fleetway_agent::config::Config;
+use fleetway_agent::identity::join::join;
 use fleetway_agent::{run, status};
 use fleetway_engine::selftest;
 
@@ -26,6 +28,17 @@ struct Cli {
 enum Verb {
     /// Run the agent until it is asked to stop (SIGTERM or Ctrl-C).
     Run(At),
+    /// Make this box a device of a fleet, by the string that `fleetway device enroll` printed.
+    ///
+    /// Makes a key that never leaves the device, checks that the controller is the one that
+    /// the string pins, gets a certificate, and writes the configuration. Can be repeated.
+    Join {
+        /// The join string; spaces and line breaks do not matter. `-` reads it from stdin.
+        #[arg(value_name = "STRING", required = true)]
+        string: Vec<String>,
+        #[command(flatten)]
+        at: At,
+    },
     /// Tell what runs on this device, why, and what is wrong.
     Status {
         #[command(flatten)]
@@ -40,7 +53,7 @@ enum Verb {
 
 #[derive(clap::Args)]
 struct At {
-    /// The configuration that `fleetway device add` wrote.
+    /// The configuration that `join` (or `fleetway device add`) writes.
     #[arg(long, env = "FLEETWAY_AGENT_CONFIG", default_value = "/etc/fleetway/agent.toml")]
     config: PathBuf,
 }
@@ -78,6 +91,20 @@ fn act(cli: Cli) -> anyhow::Result<()> {
             runtime.shutdown_timeout(Duration::from_secs(1));
             ended?;
         }
+        Verb::Join { string, at } => {
+            let string = match string.as_slice() {
+                [dash] if dash == "-" => read_stdin()?,
+                words => words.concat(),
+            };
+            let clock = Clock::new(0);
+            let joined = runtime()?.block_on(join(&string, &at.config, &clock))?;
+            let config = joined.config.display();
+            println!("joined as {}; broker {}", joined.device, joined.broker);
+            if !joined.root {
+                println!("no TUF root was pinned: the fleet has none yet");
+            }
+            println!("next: fleetway-agent run --config {config}");
+        }
         Verb::Status { at, output } => {
             let config = Config::load(&at.config)?;
             let socket = config.serve.endpoints.unix.context("the agent has no unix socket")?;
@@ -98,6 +125,16 @@ fn act(cli: Cli) -> anyhow::Result<()> {
         }
     }
     Ok(())
+}
+
+/// A join string is far shorter.
+const STDIN_BYTES_MAX: u64 = 64 * 1024;
+
+fn read_stdin() -> anyhow::Result<String> {
+    use std::io::Read as _;
+    let mut text = String::new();
+    std::io::stdin().take(STDIN_BYTES_MAX).read_to_string(&mut text).context("stdin")?;
+    Ok(text)
 }
 
 /// Two workers: one for the loop, one for applications; a small box has no more.

@@ -38,6 +38,9 @@ pub struct Status {
     pub link: Link,
     /// Where applications ask.
     pub serving: Serving,
+    /// The certificate, if the agent has one and renews it.
+    #[serde(default)]
+    pub certificate: Certificate,
     /// The models.
     pub models: Vec<Model>,
     /// What is known of the release authority; absent where fixed keys are believed.
@@ -46,6 +49,17 @@ pub struct Status {
     pub refused: BTreeMap<String, u64>,
     /// What is wrong: a sentence each.
     pub problems: Vec<String>,
+}
+
+/// The device's certificate.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Certificate {
+    /// When it ends, Unix seconds.
+    pub ends_s: Option<u64>,
+    /// Seconds that it is still good for; 0 when it has ended.
+    pub left_s: Option<u64>,
+    /// Why the last renewal failed, if it did.
+    pub problem: Option<String>,
 }
 
 /// The link to the broker.
@@ -319,6 +333,8 @@ struct Facts {
     link: Link,
     link_since_ms: u64,
     serving: Serving,
+    certificate: Certificate,
+    renewal_problem: Option<String>,
     models: Vec<device::ModelStatus>,
     problems: Vec<String>,
     trust: Option<device::TrustStatus>,
@@ -361,6 +377,16 @@ impl Board {
         self.change(|facts| facts.serving = Serving { tcp, unix });
     }
 
+    /// When the certificate ends, or why that is not known.
+    pub fn set_certificate(&self, ends_s: Option<u64>, problem: Option<String>) {
+        self.change(|facts| facts.certificate = Certificate { ends_s, left_s: None, problem });
+    }
+
+    /// How the last renewal went.
+    pub fn set_renewal_problem(&self, problem: Option<String>) {
+        self.change(|facts| facts.renewal_problem = problem);
+    }
+
     /// What the machines say, and what else is wrong (an order that was refused, a weak sandbox).
     pub fn set_models(&self, models: Vec<device::ModelStatus>, problems: Vec<String>) {
         self.change(|facts| {
@@ -389,6 +415,11 @@ impl Board {
             uptime_s: now_ms / 1000,
             link: Link { for_s, ..facts.link.clone() },
             serving: facts.serving.clone(),
+            certificate: Certificate {
+                left_s: facts.certificate.ends_s.map(|s| s.saturating_sub(self.clock.unix_s())),
+                problem: facts.certificate.problem.clone().or(facts.renewal_problem.clone()),
+                ..facts.certificate.clone()
+            },
             models: facts.models.iter().map(model).collect(),
             authority: facts.trust.as_ref().map(|t| Authority::of(t, self.clock.unix_s())),
             refused: facts.refused.iter().map(|(check, n)| (check.to_owned(), n)).collect(),

@@ -28,6 +28,8 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::device::{Device, DeviceConfig, Now, Output, Publish};
 use crate::fs::RealFs;
+use crate::identity::renew::Renewal;
+use crate::identity::shown::Shown;
 use crate::serving::http::Api;
 use crate::serving::listen::{ServeError, Server};
 use crate::serving::live::Models;
@@ -112,7 +114,8 @@ pub async fn run(config: Config) -> Result<(), RunError> {
         config.serve.concurrent_max,
     );
     let (jobs, answers) = Jobs::new();
-    let (link, events) = start_link(&config, &mut device, &clock)?;
+    let (link, events, shown) = start_link(&config, &mut device, &clock)?;
+    start_renewal(&config, shown, &link, &clock, &board);
     let halted = false;
     let link_problem = None;
     let mut agent = Agent { device, clock, models, board, jobs, link, halted, link_problem };
@@ -159,11 +162,16 @@ fn start_link(
     config: &Config,
     device: &mut Device<RealFs>,
     clock: &Clock,
-) -> Result<(LinkHandle, mpsc::Receiver<LinkEvent>), RunError> {
+) -> Result<(LinkHandle, mpsc::Receiver<LinkEvent>, Option<Shown>), RunError> {
     let topic = |topic: Topic| topic.text(&config.broker.root).as_str().to_owned();
     let mut link = LinkConfig::new(config.broker.url.clone(), config.device.as_str());
+    let mut shown = None;
     if let Some(files) = &config.broker.tls {
-        link.tls = Some(files.read()?.client_config(Some(Arc::new(clock.clone())))?);
+        let identity = files.read()?;
+        let first = Shown::new(identity.certified_key()?);
+        let tls = identity.client_config(Some(Arc::new(clock.clone())))?;
+        link.tls = Some(first.in_config(tls));
+        shown = Some(first);
     }
     link.session = Session::Persistent(SESSION);
     link.keep_alive = config.link.keep_alive;
@@ -178,7 +186,31 @@ fn start_link(
         retain: true,
         delay: WILL_DELAY,
     });
-    Ok(fleetway_link::start(link)?)
+    let (handle, events) = fleetway_link::start(link)?;
+    Ok((handle, events, shown))
+}
+
+/// Renews the certificate from now on, if the configuration says where.
+fn start_renewal(
+    config: &Config,
+    shown: Option<Shown>,
+    link: &LinkHandle,
+    clock: &Clock,
+    board: &Arc<Board>,
+) {
+    let (Some(shown), Some(url), Some(files)) = (shown, &config.enroll, &config.broker.tls) else {
+        return;
+    };
+    let renewal = Renewal {
+        device: config.device.clone(),
+        url: url.clone(),
+        files: files.clone(),
+        shown,
+        link: link.clone(),
+        clock: clock.clone(),
+        board: Arc::clone(board),
+    };
+    tokio::spawn(renewal.run());
 }
 
 fn now(clock: &Clock) -> Now {

@@ -26,6 +26,7 @@ pub(super) fn find(status: &Status, clock_is_behind: bool) -> Vec<String> {
         let effect = "nothing new is installed until then, what runs keeps serving";
         found.push(format!("release authority: {problem}; {effect}"));
     }
+    found.extend(status.certificate.problem.clone());
     if clock_is_behind {
         found.push("the system clock is behind what was signed; set it (NTP or by hand)".into());
     }

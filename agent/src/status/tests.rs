@@ -31,6 +31,7 @@ fn healthy() -> Status {
             tcp: Some("127.0.0.1:8800".into()),
             unix: Some("/var/lib/fleetway/serve.sock".into()),
         },
+        certificate: Certificate { left_s: Some(20 * 86_400), ..Certificate::default() },
         models: vec![Model {
             name: "digits".into(),
             running: Some(Running {

@@ -40,6 +40,7 @@ async fn mosquitto(ca: &FleetCa) -> Daemon {
         acl_file: &at("acl"),
         persistence_dir: dir.path(),
         viewers: &[DeviceId::new("wall").unwrap()],
+        plugin: None,
     })
     .unwrap();
     fs::write(at("acl"), texts.acl).unwrap();

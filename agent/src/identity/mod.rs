@@ -1,0 +1,18 @@
+//! Who this device is to its fleet: a key that never leaves it, and a certificate for it.
+//!
+//! [`join`] gets both once, by a join string, and trusts nothing that the string does not
+//! pin. From then on [`renew`] keeps the certificate fresh while the agent runs: at two
+//! thirds of its life ([`schedule`], pure) by the certificate itself, and after it has ended
+//! by a signature of the enrolled key. [`shown`] is what TLS shows, so that a new
+//! certificate is used without a restart; the models never notice.
+//!
+//! The files are plain PEM beside the configuration: `ca.pem`, `device.pem`, `device.key`.
+//! A renewal replaces `device.pem` alone, in one rename.
+
+mod client;
+mod files;
+pub mod join;
+mod pin;
+pub mod renew;
+pub mod schedule;
+pub mod shown;
