@@ -35,6 +35,8 @@ pub struct AgentStatus {
     pub link: AgentLink,
     /// Where applications ask.
     pub serving: Serving,
+    /// The certificate.
+    pub certificate: AgentCertificate,
     /// The models.
     pub models: Vec<AgentModel>,
     /// What is wrong: a sentence each.
@@ -52,6 +54,15 @@ pub struct AgentStatus {
 pub struct AgentLink {
     /// Whether it is there.
     pub connected: bool,
+}
+
+/// The certificate.
+#[derive(Clone, Debug, Deserialize)]
+pub struct AgentCertificate {
+    /// When it ends, Unix seconds.
+    pub ends_s: Option<u64>,
+    /// Why it was not renewed.
+    pub problem: Option<String>,
 }
 
 /// Where applications ask.
@@ -77,6 +88,16 @@ pub struct Running {
     pub release: String,
     /// What people call it.
     pub version: String,
+}
+
+/// Runs `fleetway-agent join` for the directory `dir`.
+///
+/// # Errors
+/// Only if it cannot be run at all.
+pub async fn join(string: &str, dir: &Path) -> Result<cli::Done> {
+    let mut command = tokio::process::Command::new(&programs::programs().agent);
+    command.arg("join").arg(string).arg("--config").arg(dir.join("agent.toml"));
+    cli::run(command, format!("fleetway-agent join {string}")).await
 }
 
 impl Agent {

@@ -40,7 +40,9 @@ impl Controller {
         // The same port after a restart: the devices know it.
         let listen = SocketAddr::from(([127, 0, 0, 1], ports::lasting()?));
         let external = broker.map(|at| format!(" --broker mqtts://localhost:{}", at.port()));
-        cli.ok(&format!("init --listen {listen}{}", external.unwrap_or_default())).await?;
+        let enroll = SocketAddr::from(([127, 0, 0, 1], ports::lasting()?));
+        let external = external.unwrap_or_default();
+        cli.ok(&format!("init --listen {listen} --enroll {enroll}{external}")).await?;
         let broker = broker.unwrap_or(listen);
         Ok(Self { cli, data, log: dir.join("controller.log"), process: None, broker })
     }
@@ -50,11 +52,28 @@ impl Controller {
     /// # Errors
     /// The disk's.
     pub fn advertise(&self, addr: SocketAddr) -> Result<()> {
+        self.configure(&format!("advertise = \"mqtts://localhost:{}\"", addr.port()))
+    }
+
+    /// Adds a line to its configuration, for its next start.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn configure(&self, line: &str) -> Result<()> {
         let path = self.data.join("fleetway.toml");
         let config = std::fs::read_to_string(&path).context("fleetway.toml")?;
         // At the top: below it come sections.
-        let line = format!("advertise = \"mqtts://localhost:{}\"", addr.port());
         std::fs::write(&path, format!("{line}\n{config}")).context("fleetway.toml")
+    }
+
+    /// Adds a line to the section `[enroll]`, which is the last one.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn configure_enroll(&self, line: &str) -> Result<()> {
+        let path = self.data.join("fleetway.toml");
+        let config = std::fs::read_to_string(&path).context("fleetway.toml")?;
+        std::fs::write(&path, format!("{config}{line}\n")).context("fleetway.toml")
     }
 
     /// Its data directory.
@@ -205,6 +224,15 @@ impl Controller {
     /// The command's.
     pub async fn devices(&self) -> Result<Vec<Device>> {
         self.cli.json("device list").await
+    }
+
+    /// Opens the door to a device: its join string.
+    ///
+    /// # Errors
+    /// The command's.
+    pub async fn enroll(&self, id: &str) -> Result<String> {
+        let done = self.cli.ok(&format!("device enroll {id}")).await?;
+        Ok(done.stdout.trim().to_owned())
     }
 
     /// One device.

@@ -43,12 +43,21 @@ pub struct FleetSpec {
     pub telemetry_s: u64,
     /// Whether the operator's commands are printed.
     pub echo: bool,
+    /// Seconds that certificates are good for; `None` is the default.
+    pub certificate_life_s: Option<u64>,
 }
 
 impl FleetSpec {
     /// `devices` devices on fast lines.
     pub fn new(broker: BrokerKind, devices: usize) -> Self {
-        Self { broker, devices, bytes_per_s: None, telemetry_s: 1, echo: false }
+        Self {
+            broker,
+            devices,
+            bytes_per_s: None,
+            telemetry_s: 1,
+            echo: false,
+            certificate_life_s: None,
+        }
     }
 }
 
@@ -105,7 +114,7 @@ impl Fleet {
         let mut controller = Controller::init(dir.path(), external, spec.echo).await?;
         if let Some(mosquitto) = &mut mosquitto {
             match middle {
-                None => mosquitto.configure(controller.data())?,
+                None => mosquitto.configure(&controller).await?,
                 Some(_) => mosquitto.configure_open()?,
             }
             mosquitto.start().await?;
@@ -119,6 +128,9 @@ impl Fleet {
         let proxy = Proxy::start(controller.broker()).await.context("proxy")?;
         proxy.set_rate(spec.bytes_per_s);
         controller.advertise(proxy.addr())?;
+        if let Some(life_s) = spec.certificate_life_s {
+            controller.configure_enroll(&format!("certificate_life_s = {life_s}"))?;
+        }
         controller.start().await?;
         Ok(Self {
             feeders: Vec::new(),
@@ -149,7 +161,28 @@ impl Fleet {
     /// The command's.
     pub async fn add_device(&mut self, id: &str, more: &str) -> Result<()> {
         self.controller.cli.ok(format!("device add {id} {more}").trim_end()).await?;
-        let agent = Agent::new(id, &self.controller.data().join("devices").join(id));
+        let dir = self.controller.data().join("devices").join(id);
+        self.take_in(id, &dir)
+    }
+
+    /// The directory of a device that joins by itself.
+    pub fn device_dir(&self, id: &str) -> PathBuf {
+        self.dir.path().join("boxes").join(id)
+    }
+
+    /// Enrolls a device and has it join; its agent is not started.
+    ///
+    /// # Errors
+    /// The commands'.
+    pub async fn join_device(&mut self, id: &str) -> Result<()> {
+        let join = self.controller.enroll(id).await?;
+        let dir = self.device_dir(id);
+        super::agent::join(&join, &dir).await?.expect_code(0)?;
+        self.take_in(id, &dir)
+    }
+
+    fn take_in(&mut self, id: &str, dir: &Path) -> Result<()> {
+        let agent = Agent::new(id, dir);
         let path = agent.config();
         let config = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
         // Reports come faster than the default, so that tests see them.

@@ -7,12 +7,10 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use fleetway_controller::broker::mosquitto::{Mosquitto as Config, render};
-use fleetway_protocol::topics::ROOT_DEFAULT;
 use tokio::net::TcpStream;
 
 use super::process::Process;
-use super::{ports, programs, wait};
+use super::{Controller, ports, programs, wait};
 
 /// Longer than a start on a loaded machine.
 const START: Duration = Duration::from_secs(15);
@@ -40,32 +38,23 @@ impl Mosquitto {
         self.addr
     }
 
-    /// Writes its configuration, with the certificates in the controller's directory.
+    /// Has the controller write its configuration, and tells the controller that sessions
+    /// can be ended.
     ///
     /// # Errors
-    /// The disk's.
-    pub fn configure(&self, controller: &Path) -> Result<()> {
-        let store = self.dir.join("store");
-        std::fs::create_dir_all(&store).context("mosquitto's store")?;
-        let acl_file = self.dir.join("acl");
-        let rendered = render(&Config {
-            port: self.addr.port(),
-            root: ROOT_DEFAULT,
-            ca_file: &controller.join("pki/ca.pem"),
-            cert_file: &controller.join("pki/server.pem"),
-            key_file: &controller.join("pki/server.key"),
-            acl_file: &acl_file,
-            persistence_dir: &store,
-            viewers: &[],
-            plugin: None,
-        })?;
+    /// The command's, the disk's.
+    pub async fn configure(&self, controller: &Controller) -> Result<()> {
+        let out = self.dir.display();
+        let line = format!("broker config mosquitto --dynamic-security --out '{out}'");
+        controller.cli.ok(&line).await?;
+        controller.configure("dynamic_security = true")?;
         // Started by root it would become the user `mosquitto`, who may not read the key.
-        let conf = match rustix::process::getuid().is_root() {
-            true => format!("{}user root\n", rendered.conf),
-            false => rendered.conf,
-        };
-        std::fs::write(self.dir.join("mosquitto.conf"), conf).context("mosquitto.conf")?;
-        std::fs::write(&acl_file, rendered.acl).context("mosquitto's ACL")
+        if rustix::process::getuid().is_root() {
+            let path = self.dir.join("mosquitto.conf");
+            let conf = std::fs::read_to_string(&path).context("mosquitto.conf")?;
+            std::fs::write(&path, format!("{conf}user root\n")).context("mosquitto.conf")?;
+        }
+        Ok(())
     }
 
     /// Writes a configuration without any rule: for whoever stands in front of it.

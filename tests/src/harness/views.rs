@@ -75,6 +75,8 @@ pub struct DeviceCounts {
 pub struct Device {
     /// Its id.
     pub id: String,
+    /// Who it is to the fleet.
+    pub identity: String,
     /// Whether it is there.
     pub online: bool,
     /// When it was last heard, Unix seconds.
