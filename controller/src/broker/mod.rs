@@ -34,7 +34,7 @@ pub mod identity;
 pub mod mosquitto;
 mod session;
 #[cfg(test)]
-mod test_client;
+pub(crate) mod test_client;
 #[cfg(test)]
 mod tests;
 pub(crate) mod tls;

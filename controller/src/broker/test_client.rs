@@ -21,7 +21,7 @@ const WAIT: Duration = Duration::from_secs(10);
 /// How long a test waits for what must not come.
 pub(super) const NOTHING: Duration = Duration::from_millis(300);
 
-pub(super) trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+pub(crate) trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
 
 /// One packet as it came: type and flags, body.
@@ -61,14 +61,14 @@ pub(super) struct Client {
     next_id: u16,
 }
 
-pub(super) fn now() -> SystemTime {
+pub(crate) fn now() -> SystemTime {
     // Real time on purpose: rustls compares certificates with the real clock.
     #[allow(clippy::disallowed_methods)]
     SystemTime::now()
 }
 
 /// TLS to `addr` as whoever holds `own`, or without a certificate.
-pub(super) async fn tls(
+pub(crate) async fn tls(
     addr: SocketAddr,
     ca: &FleetCa,
     own: Option<&Issued>,

@@ -13,6 +13,8 @@
 pub mod listener;
 pub mod nonces;
 mod rate;
+#[cfg(test)]
+mod tests;
 
 use std::future::Future;
 use std::pin::Pin;

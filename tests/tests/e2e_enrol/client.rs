@@ -12,14 +12,14 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 
 /// A connection, and everything that it heard.
-pub struct Client {
-    pub link: LinkHandle,
+pub(crate) struct Client {
+    pub(crate) link: LinkHandle,
     events: mpsc::Receiver<LinkEvent>,
 }
 
 impl Client {
     /// Connects with `cert` and `key`, subscribed to `filters`.
-    pub async fn connect(
+    pub(crate) async fn connect(
         broker: std::net::SocketAddr,
         client_id: &str,
         files: TlsFiles,
@@ -38,13 +38,13 @@ impl Client {
     }
 
     /// As the device that lives in `dir`.
-    pub fn device_files(dir: &Path) -> TlsFiles {
+    pub(crate) fn device_files(dir: &Path) -> TlsFiles {
         let at = |name: &str| dir.join(name);
         TlsFiles { ca: at("ca.pem"), cert: at("device.pem"), key: at("device.key") }
     }
 
     /// As the controller of `data`.
-    pub fn controller_files(data: &Path) -> TlsFiles {
+    pub(crate) fn controller_files(data: &Path) -> TlsFiles {
         let at = |name: &str| data.join("pki").join(name);
         TlsFiles { ca: at("ca.pem"), cert: at("controller.pem"), key: at("controller.key") }
     }
@@ -63,7 +63,7 @@ impl Client {
     }
 
     /// Waits until the connection ends; says how long it took.
-    pub async fn down(&mut self, within: Duration) -> Result<Duration> {
+    pub(crate) async fn down(&mut self, within: Duration) -> Result<Duration> {
         let begin = Instant::now();
         loop {
             let event = timeout_at(begin + within, self.events.recv()).await;
@@ -75,17 +75,17 @@ impl Client {
     }
 
     /// Whether it comes up again within this time.
-    pub async fn comes_back(&mut self, within: Duration) -> bool {
+    pub(crate) async fn comes_back(&mut self, within: Duration) -> bool {
         self.up(within).await.is_ok()
     }
 
     /// Publishes without asking whether it may.
-    pub fn say(&self, topic: &str, text: &str) -> Result<()> {
+    pub(crate) fn say(&self, topic: &str, text: &str) -> Result<()> {
         Ok(self.link.publish(Outgoing::new(topic, text.as_bytes().to_vec()))?)
     }
 
     /// What arrives, up to and with `until`, or until the time is over.
-    pub async fn heard(&mut self, until: &str, within: Duration) -> Vec<(String, String)> {
+    pub(crate) async fn heard(&mut self, until: &str, within: Duration) -> Vec<(String, String)> {
         let deadline = Instant::now() + within;
         let mut heard = Vec::new();
         while let Ok(Some(event)) = timeout_at(deadline, self.events.recv()).await {

@@ -1,6 +1,7 @@
 //! From a join string to a device that works; and every way in which it must not.
 
 use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Result, ensure};
 use fleetway_protocol::ids::Digest;
@@ -78,9 +79,26 @@ async fn story() -> Result<()> {
     })
     .await?;
     // What the controller keeps holds no token.
-    let journal = std::fs::read_to_string(fleet.controller.log())?;
-    ensure!(!journal.contains(&text) && !journal.contains("TOKEN"), "a secret in the log");
+    let log = std::fs::read_to_string(fleet.controller.log())?;
+    ensure!(!log.contains(&text), "a secret in the log");
+    fleet.controller.stop().await?;
+    let found = files_with(fleet.controller.data(), &string.token.0)?;
+    ensure!(found.is_empty(), "the token is in {found:?}");
     Ok(())
+}
+
+/// Files below `dir` that hold these bytes.
+fn files_with(dir: &Path, bytes: &[u8]) -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(dir)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            found.extend(files_with(&path, bytes)?);
+        } else if path.is_file() && std::fs::read(&path)?.windows(bytes.len()).any(|w| w == bytes) {
+            found.push(path);
+        }
+    }
+    Ok(found)
 }
 
 #[tokio::test]

@@ -29,7 +29,7 @@ async fn story(broker: BrokerKind) -> Result<()> {
     // mosquitto takes the client id from the certificate: there is one controller.
     let observer_id = match broker {
         BrokerKind::Embedded => "controller-observer",
-        BrokerKind::Mosquitto => {
+        _ => {
             fleet.controller.stop().await?;
             "controller"
         }
