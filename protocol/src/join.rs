@@ -253,7 +253,7 @@ mod tests {
         check(&text.replacen('1', "2", 1), JoinError::Version);
         check(&text.replacen("1-", "1-U", 1), JoinError::Char { at: 10, found: 'U' });
         check(&std::format!("{}\u{e9}", text), JoinError::Char { at: text.len(), found: '\u{e9}' });
-        check(&std::format!("{}{text}{text}", text), JoinError::TooLong);
+        check(&text.repeat(4), JoinError::TooLong);
         check(PREFIX, JoinError::Checksum);
         // Whole by its checksum, and no join string.
         let mut body = std::vec![9_u8; 3];

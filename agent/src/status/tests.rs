@@ -97,6 +97,7 @@ fn a_person_reads_what_runs_and_why() {
 cam-01     agent 0.1.0, up 3 h 12 min
 link       connected to mqtts://broker:8883 for 3 min 20 s
 answers    http://127.0.0.1:8800/v2, /var/lib/fleetway/serve.sock
+identity   certificate good for 20 d 0 h
 
 digits     runs v2 (release 1a1a1a1a, slot b)
            nothing to do
@@ -118,6 +119,7 @@ fn a_person_reads_what_is_wrong() {
 cam-01     agent 0.1.0, up 3 h 12 min
 link       NOT connected to mqtts://broker:8883 for 3 min 20 s
 answers    http://127.0.0.1:8800/v2, /var/lib/fleetway/serve.sock
+identity   certificate good for 20 d 0 h
 
 digits     runs v2 (release 1a1a1a1a, slot b)
            download of release 99999999, 7 of 16 chunks (43 %); waits: no room on the disk; goes on by itself when there is

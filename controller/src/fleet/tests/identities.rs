@@ -115,6 +115,7 @@ fn a_revoked_device_gets_nothing_and_is_not_heard() {
         assert!(world.effects.iter().any(cleared));
         world.reopen();
     }
+    world.online(1);
     world.start("v2", 2, &[Size::Percent(100)]);
     assert_eq!(world.tick(), [id(1)]);
     // A new string lets a new key in. Where the broker cannot tell keys apart, only when the
