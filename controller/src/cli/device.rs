@@ -75,10 +75,10 @@ pub(super) async fn run(verb: DeviceVerb, context: &Context) -> Result<(), Failu
 
 /// The string alone on stdout, so that a script can take it; what to do with it beside.
 fn join_text(join: &JoinView) -> String {
-    talk(format!(
+    talk(
         "on the device, within 24 hours (the string is a secret, and good once):\n\n  \
-         fleetway-agent join <STRING>\n"
-    ));
+         fleetway-agent join <STRING>\n",
+    );
     if join.root.is_none() {
         talk("no TUF root is pinned: this fleet has none yet");
     }

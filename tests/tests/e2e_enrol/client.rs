@@ -67,9 +67,9 @@ impl Client {
         let begin = Instant::now();
         loop {
             let event = timeout_at(begin + within, self.events.recv()).await;
-            match event.context("the session is still there")?.context("no events")? {
-                LinkEvent::Down { .. } => return Ok(begin.elapsed()),
-                _ => {}
+            let event = event.context("the session is still there")?.context("no events")?;
+            if matches!(event, LinkEvent::Down { .. }) {
+                return Ok(begin.elapsed());
             }
         }
     }

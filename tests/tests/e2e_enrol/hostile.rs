@@ -1,7 +1,7 @@
 //! The one listener that strangers can reach: whatever they send, it answers those who
 //! belong. (What is inside TLS is tested beside the listener itself.)
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use fleetway_link::EnrollUrl;
@@ -10,7 +10,7 @@ use fleetway_tests::harness::agent::join;
 use fleetway_tests::harness::{BrokerKind, Fleet, FleetSpec};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 /// Above the listener's own deadline.
 const PATIENCE: Duration = Duration::from_secs(30);
