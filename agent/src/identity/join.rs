@@ -23,6 +23,7 @@ use super::files::{self, PUBLIC, SECRET};
 use super::pin::Pinned;
 use crate::clock::Clock;
 use crate::config::{Config, ConfigError};
+use crate::device::Anchor;
 
 /// A device that joined.
 #[derive(Debug)]
@@ -172,9 +173,6 @@ pub async fn join(text: &str, config: &Path, clock: &Clock) -> Result<Joined, Fa
         key_pem: key.serialize_pem().into_bytes(),
     };
     check_identity(&identity, &join)?;
-    let parsed = Config::check(&enrolled.config, &config)
-        .map_err(|error| Failed::Config(Box::new(error)))?;
-    check_config(&parsed, &join, (&broker, &url), &files, &dir)?;
     let write = |path: &Path, bytes: &[u8]| {
         files::write(path, PUBLIC, bytes).map_err(|source| Failed::File {
             doing: "write",
@@ -182,10 +180,15 @@ pub async fn join(text: &str, config: &Path, clock: &Clock) -> Result<Joined, Fa
             source,
         })
     };
-    write(&files.ca, &identity.ca_pem)?;
+    // Before the configuration is read, which looks at it; its digest is the pinned one.
     if let Some(root) = &root {
         write(&dir.join("root.json"), root)?;
     }
+    let parsed = Config::check(&enrolled.config, &config)
+        .map_err(|error| Failed::Config(Box::new(error)))?;
+    check_config(&parsed, &join, (&broker, &url), &files, &dir)?;
+    check_anchor(&parsed, root.as_deref())?;
+    write(&files.ca, &identity.ca_pem)?;
     write(&files.cert, &identity.cert_pem)?;
     // Last: a directory with this file is complete.
     write(&config, enrolled.config.as_bytes())?;
@@ -235,6 +238,15 @@ fn check_identity(identity: &TlsIdentity, join: &Join) -> Result<(), Failed> {
     identity.certified_key().map_err(|_| wrong("certificate is not for this device's key"))?;
     identity.client_config(None).map_err(|_| wrong("certificate cannot be used"))?;
     Ok(())
+}
+
+/// Where the fleet has a root, the configuration begins with the pinned one and nothing else.
+fn check_anchor(config: &Config, root: Option<&[u8]>) -> Result<(), Failed> {
+    match (&config.anchor, root) {
+        (_, None) => Ok(()),
+        (Anchor::Root(named), Some(pinned)) if named == pinned => Ok(()),
+        _ => Err(Failed::Answer { what: "configuration does not begin with the pinned root" }),
+    }
 }
 
 /// The controller may say which topics and ports; who we are, whom we believe and where

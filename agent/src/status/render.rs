@@ -23,6 +23,7 @@ pub fn render(status: &Status) -> String {
     );
     if let Some(authority) = &status.authority {
         line(&mut text, "authority", &render_authority(authority));
+    }
     if let Some(left_s) = status.certificate.left_s {
         let good = match left_s {
             0 => "has ended".to_owned(),
