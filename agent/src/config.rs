@@ -15,6 +15,7 @@ use std::ops::{Range, RangeInclusive};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use fleetway_engine::Require;
 use fleetway_link::TlsFiles;
 use fleetway_link::{BrokerUrl, EnrollUrl};
 use fleetway_protocol::envelope::{Authority, PublicKey};
@@ -57,6 +58,8 @@ pub struct Config {
     pub serve: Serve,
     /// How the link behaves.
     pub link: Link,
+    /// How well a self-test must be fenced in before it may look at a model.
+    pub sandbox: Require,
 }
 
 /// Where orders come from.
@@ -172,6 +175,7 @@ impl Config {
             anchor: check_trust(&file.trust, dir)?,
             serve: check_serve(file.serve, dir, &data_dir)?,
             link: check_link(&file.link)?,
+            sandbox: check_sandbox(&file.sandbox)?,
             data_dir,
         })
     }
@@ -312,6 +316,11 @@ fn check_link(link: &file::Link) -> Result<Link, Fault> {
         keep_alive: seconds(&link.keep_alive_s, 60, "keep_alive_s", KEEP_ALIVE_S)?,
         telemetry: seconds(&link.telemetry_s, 10, "telemetry_s", TELEMETRY_S)?,
     })
+}
+
+fn check_sandbox(sandbox: &file::Sandbox) -> Result<Require, Fault> {
+    let Some(text) = &sandbox.require else { return Ok(Require::default()) };
+    text.get_ref().parse().map_err(|error| Fault::at(text, format_args!("sandbox.require {error}")))
 }
 
 fn check_range<T: Copy + PartialOrd + fmt::Display>(

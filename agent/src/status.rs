@@ -15,6 +15,8 @@ mod tests;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use fleetway_engine::selftest::sandbox::Missing;
+use fleetway_engine::{Require, Sandbox};
 use fleetway_protocol::ids::{DeviceId, Digest};
 use fleetway_protocol::machine::Phase;
 use fleetway_protocol::reason::Reason;
@@ -41,6 +43,8 @@ pub struct Status {
     /// The certificate, if the agent has one and renews it.
     #[serde(default)]
     pub certificate: Certificate,
+    /// How well self-tests are fenced in.
+    pub sandbox: SandboxState,
     /// The models.
     pub models: Vec<Model>,
     /// What is known of the release authority; absent where fixed keys are believed.
@@ -119,6 +123,36 @@ pub struct Serving {
     pub tcp: Option<String>,
     /// Path of the unix socket.
     pub unix: Option<String>,
+}
+
+/// How well self-tests are fenced in.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SandboxState {
+    /// `full`, `partial` or `none`; `unknown` until the first self-test process ran.
+    pub state: String,
+    /// Fences that do not stand, and why.
+    pub missing: Vec<String>,
+    /// What agent.toml requires: `full`, `confined` or `limits`.
+    pub require: String,
+    /// Whether that is met; where not, no new model is tried.
+    pub met: bool,
+}
+
+impl SandboxState {
+    fn unknown(require: Require) -> Self {
+        let (state, require) = ("unknown".to_owned(), require.name().to_owned());
+        Self { state, require, missing: Vec::new(), met: true }
+    }
+
+    fn of(sandbox: &Sandbox, require: Require) -> Self {
+        let name = |missing: &Missing| format!("{} ({})", missing.fence.name(), missing.why);
+        Self {
+            state: sandbox.state().to_owned(),
+            missing: sandbox.missing().iter().map(name).collect(),
+            require: require.name().to_owned(),
+            met: require.is_met_by(sandbox),
+        }
+    }
 }
 
 /// One model.
@@ -325,6 +359,7 @@ pub struct Board {
     device: DeviceId,
     clock: Clock,
     models: Arc<Models>,
+    require: Require,
     facts: Mutex<Facts>,
 }
 
@@ -335,6 +370,7 @@ struct Facts {
     serving: Serving,
     certificate: Certificate,
     renewal_problem: Option<String>,
+    sandbox: SandboxState,
     models: Vec<device::ModelStatus>,
     problems: Vec<String>,
     trust: Option<device::TrustStatus>,
@@ -343,9 +379,17 @@ struct Facts {
 
 impl Board {
     /// A board on which nothing is said yet.
-    pub fn new(device: DeviceId, broker: String, clock: Clock, models: Arc<Models>) -> Self {
+    pub fn new(
+        device: DeviceId,
+        broker: String,
+        require: Require,
+        clock: Clock,
+        models: Arc<Models>,
+    ) -> Self {
         let link = Link { broker, ..Link::default() };
-        Self { device, clock, models, facts: Mutex::new(Facts { link, ..Facts::default() }) }
+        let sandbox = SandboxState::unknown(require);
+        let facts = Mutex::new(Facts { link, sandbox, ..Facts::default() });
+        Self { device, clock, models, require, facts }
     }
 
     fn change(&self, change: impl FnOnce(&mut Facts)) {
@@ -387,6 +431,11 @@ impl Board {
         self.change(|facts| facts.renewal_problem = problem);
     }
 
+    /// How the last self-test was fenced in.
+    pub fn set_sandbox(&self, sandbox: &Sandbox) {
+        self.change(|facts| facts.sandbox = SandboxState::of(sandbox, self.require));
+    }
+
     /// What the machines say, and what else is wrong (an order that was refused, a weak sandbox).
     pub fn set_models(&self, models: Vec<device::ModelStatus>, problems: Vec<String>) {
         self.change(|facts| {
@@ -420,6 +469,7 @@ impl Board {
                 problem: facts.certificate.problem.clone().or(facts.renewal_problem.clone()),
                 ..facts.certificate.clone()
             },
+            sandbox: facts.sandbox.clone(),
             models: facts.models.iter().map(model).collect(),
             authority: facts.trust.as_ref().map(|t| Authority::of(t, self.clock.unix_s())),
             refused: facts.refused.iter().map(|(check, n)| (check.to_owned(), n)).collect(),

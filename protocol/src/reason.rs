@@ -65,6 +65,10 @@ pub enum Reason {
     MetadataExpired,
     /// The release authority's metadata or keyset has not arrived, or does not verify.
     MetadataMissing,
+    /// In the self-test the model reached for a file, a program or the network.
+    SelfTestForbidden,
+    /// The device cannot fence the self-test in as its policy requires; the model was not tried.
+    SandboxTooWeak,
 }
 
 impl Reason {
@@ -78,6 +82,7 @@ impl Reason {
                 | Self::SelfTestCrashed
                 | Self::SelfTestTimeout
                 | Self::SelfTestMemory
+                | Self::SelfTestForbidden
                 | Self::HealthErrors
                 | Self::HealthLatency
                 | Self::HealthCollapse
@@ -122,6 +127,8 @@ impl Reason {
             Self::NotReleased => "NOT_RELEASED",
             Self::MetadataExpired => "METADATA_EXPIRED",
             Self::MetadataMissing => "METADATA_MISSING",
+            Self::SelfTestForbidden => "SELF_TEST_FORBIDDEN",
+            Self::SandboxTooWeak => "SANDBOX_TOO_WEAK",
         }
     }
 }
@@ -157,6 +164,8 @@ impl fmt::Display for Reason {
             Self::NotReleased => "the release authority does not list it; publish it with `fleetway trust publish`",
             Self::MetadataExpired => "the release authority's metadata is past its time; sign it again with `fleetway trust sign`",
             Self::MetadataMissing => "the release authority's metadata has not arrived; `fleetway trust publish` sends it again",
+            Self::SelfTestForbidden => "in the self-test it reached for a file, a program or the network; find out who made it",
+            Self::SandboxTooWeak => "this device cannot fence the self-test in as `[sandbox] require` in its agent.toml asks; use a newer kernel, or require less",
         })
     }
 }
@@ -178,5 +187,7 @@ mod tests {
         assert_eq!(number(Reason::Superseded), Ok(19));
         assert_eq!(number(Reason::Stale), Ok(23));
         assert_eq!(number(Reason::MetadataMissing), Ok(26));
+        assert_eq!(number(Reason::SelfTestForbidden), Ok(27));
+        assert_eq!(number(Reason::SandboxTooWeak), Ok(28));
     }
 }

@@ -1,11 +1,12 @@
 //! The whole project from outside: a simulated world, and real processes on a bad network.
 //!
 //! Read in this order: [`world`] (a fleet in one process, from one seed); [`harness`] (a
-//! fleet as processes) and [`proxy`] (the bad network); [`demo`] (the main job, told) and
-//! [`mod@bench`] (the figures in the README); [`hostile`] (a broker in the attacker's hands);
-//! [`authority`] (who says what may run, in memory) and [`python`] (what others say about it).
-//! The scenarios themselves are in `tests/tests/`.
+//! fleet as processes) and [`proxy`] (the bad network); [`hostile`] (a broker in the attacker's
+//! hands), [`attacks`] (bad models); [`authority`] (who says what may run,
+//! in memory) and [`python`] (what others say about it); [`demo`] (the main job, told) and
+//! [`mod@bench`] (the figures in the README). The scenarios themselves are in `tests/tests/`.
 
+pub mod attacks;
 pub mod authority;
 pub mod bench;
 pub mod demo;

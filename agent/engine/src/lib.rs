@@ -19,8 +19,8 @@
 //! 4. [`golden`], [`npz`]: what the right answers are;
 //! 5. [`selftest`]: all of it in a process that may die.
 //!
-//! Not here on purpose: landlock and seccomp (the agent's sandbox adds them), int8 kernels of our
-//! own (`qnn`), drift and latency statistics (the agent's telemetry).
+//! Not here on purpose: int8 kernels of our own (`qnn`), drift and latency statistics (the agent's
+//! telemetry).
 #![deny(unsafe_code)]
 
 mod clock;
@@ -36,6 +36,6 @@ pub mod validate;
 
 pub use engine::{Engine, RunError};
 pub use golden::{GoldenRule, GoldenSet, GoldenVerdict};
-pub use selftest::{SelfTest, SelfTestError, SelfTestReport};
+pub use selftest::{Require, Sandbox, SelfTest, SelfTestError, SelfTestReport};
 pub use tensor::{DType, Tensor, TensorSpec};
 pub use tract::{LoadError, TractEngine};

@@ -75,6 +75,15 @@ impl std::fmt::Debug for TractEngine {
     }
 }
 
+/// Makes tract look at the processor now: it does so once, from files, when it is first needed,
+/// and the self-test's child has no files then. Without that the child would pick other kernels
+/// than the program that serves.
+pub(crate) fn look_around() {
+    let _ = tract::tract_linalg::isa::native();
+    let _ = tract::tract_linalg::cache::cache_info();
+    let _ = tract::tract_linalg::cache::last_level_cache();
+}
+
 impl TractEngine {
     /// Loads a model that was signed, ordered for this device, and arrived whole. There is no other
     /// way in: only the self-test's child parses bytes without this proof.

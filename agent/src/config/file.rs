@@ -20,6 +20,8 @@ pub(super) struct File {
     pub(super) serve: Serve,
     #[serde(default)]
     pub(super) link: Link,
+    #[serde(default)]
+    pub(super) sandbox: Sandbox,
 }
 
 #[derive(Debug, Deserialize)]
@@ -65,4 +67,10 @@ pub(super) struct Link {
     pub(super) bytes_per_s: Option<u32>,
     pub(super) keep_alive_s: Option<Spanned<u64>>,
     pub(super) telemetry_s: Option<Spanned<u64>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Sandbox {
+    pub(super) require: Option<Spanned<String>>,
 }

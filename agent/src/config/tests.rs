@@ -46,6 +46,7 @@ fn the_shortest_file_has_the_defaults() {
     assert!(config.serve.concurrent_max >= 1);
     let Link { window_chunks, bytes_per_s, keep_alive, telemetry } = config.link;
     assert_eq!((window_chunks, bytes_per_s), (4, None));
+    assert_eq!(config.sandbox, Require::Confined);
     assert_eq!((keep_alive.as_secs(), telemetry.as_secs()), (60, 10));
 }
 
@@ -54,10 +55,11 @@ fn every_key_can_be_set() {
     let text = sample().replace("[trust]", "root = \"acme/\"\n[trust]\nrelease_threshold = 1")
         + "director_threshold = 1\n[serve]\ntcp = \"off\"\nunix = \"/run/f.sock\"\n\
            allow_remote = true\nconcurrent_max = 3\n[link]\nwindow_chunks = 8\n\
-           bytes_per_s = 4000\nkeep_alive_s = 30\ntelemetry_s = 1\n";
+           bytes_per_s = 4000\nkeep_alive_s = 30\ntelemetry_s = 1\n[sandbox]\nrequire = \"full\"\n";
     let config = parse(&("factory_dir = \"/usr/share/models\"\n".to_owned() + &text)).unwrap();
     assert_eq!(config.factory_dir.unwrap(), Path::new("/usr/share/models"));
     assert_eq!(config.broker.root, "acme/");
+    assert_eq!(config.sandbox, Require::Full);
     assert_eq!(config.serve.endpoints.tcp, None);
     assert_eq!(config.serve.concurrent_max, 3);
     assert_eq!(config.link.bytes_per_s.unwrap().get(), 4000);
@@ -100,6 +102,8 @@ fn a_mistake_is_named_with_its_place_and_mend() {
     check("[trust]", &link("window_chunks = 9"), (11, 17), "window_chunks is 9; use 1 to 8");
     check("[trust]", &link("keep_alive_s = 4"), (11, 16), "use 5 to 65535");
     check("[trust]", &link("telemetry_s = 0"), (11, 15), "use 1 to 3600");
+    let sandbox = "[sandbox]\nrequire = \"rlimits\"\n[trust]";
+    check("[trust]", sandbox, (11, 11), "must be \"full\", \"confined\" or \"limits\"");
     check("[trust]", &link("bytes_per_s = -1"), (11, 15), "");
 }
 

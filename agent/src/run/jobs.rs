@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use fleetway_engine::{GoldenRule, SelfTest, SelfTestError};
+use fleetway_engine::{GoldenRule, Require, Sandbox, SelfTest, SelfTestError};
 use fleetway_protocol::ids::ModelName;
 use fleetway_protocol::machine::Token;
 use fleetway_protocol::manifest::Manifest;
@@ -26,22 +26,36 @@ const NICENESS: i32 = 10;
 
 /// How a job ended.
 pub(super) enum Answer {
-    SelfTested { model: ModelName, token: Token, result: Result<(), Reason> },
-    Loaded { model: ModelName, token: Token, result: Result<Loaded, Reason> },
+    SelfTested {
+        model: ModelName,
+        token: Token,
+        result: Result<Sandbox, Reason>,
+    },
+    /// How well a self-test would be fenced in; `None` if that could not be found out.
+    Probed(Option<Sandbox>),
+    Loaded {
+        model: ModelName,
+        token: Token,
+        result: Result<Loaded, Reason>,
+    },
 }
 
 /// Starts jobs; their answers come through the receiver.
-pub(super) struct Jobs(mpsc::Sender<Answer>);
+pub(super) struct Jobs {
+    answers: mpsc::Sender<Answer>,
+    /// How well a self-test must be fenced in.
+    require: Require,
+}
 
 impl Jobs {
-    pub(super) fn new() -> (Self, mpsc::Receiver<Answer>) {
-        let (sender, receiver) = mpsc::channel(ANSWERS_MAX);
-        (Self(sender), receiver)
+    pub(super) fn new(require: Require) -> (Self, mpsc::Receiver<Answer>) {
+        let (answers, receiver) = mpsc::channel(ANSWERS_MAX);
+        (Self { answers, require }, receiver)
     }
 
     /// Runs `job`, or answers `otherwise` where the system has no thread for it.
     fn spawn(&self, otherwise: Answer, job: impl FnOnce() -> Answer + Send + 'static) {
-        let sender = self.0.clone();
+        let sender = self.answers.clone();
         let work = move || {
             if let Err(error) = rustix::process::nice(NICENESS) {
                 tracing::debug!("this job runs at full priority: {error}");
@@ -52,7 +66,7 @@ impl Jobs {
         if let Err(error) = std::thread::Builder::new().name("job".into()).spawn(work) {
             tracing::error!("no thread for a job: {error}");
             // The channel has room for two jobs of every model.
-            let _ = self.0.try_send(otherwise);
+            let _ = self.answers.try_send(otherwise);
         }
     }
 
@@ -61,7 +75,21 @@ impl Jobs {
             let (model, token) = (job.model.clone(), job.token);
             move |result| Answer::SelfTested { model, token, result }
         };
-        self.spawn(answer.clone()(Err(Reason::Environment)), move || answer(self_test(&job)));
+        let require = self.require;
+        let otherwise = answer.clone()(Err(Reason::Environment));
+        self.spawn(otherwise, move || answer(self_test(&job, require)));
+    }
+
+    /// Finds out how well a self-test would be fenced in here, before there is one.
+    pub(super) fn probe(&self) {
+        let test = SelfTest { require: self.require, ..SelfTest::default() };
+        self.spawn(Answer::Probed(None), move || match test.probe() {
+            Ok(sandbox) => Answer::Probed(Some(sandbox)),
+            Err(error) => {
+                tracing::warn!("how self-tests are fenced in is not known: {error}");
+                Answer::Probed(None)
+            }
+        });
     }
 
     pub(super) fn activate(&self, job: ActivateJob, now_ms: u64) {
@@ -74,7 +102,7 @@ impl Jobs {
     }
 }
 
-fn self_test(job: &SelfTestJob) -> Result<(), Reason> {
+fn self_test(job: &SelfTestJob, require: Require) -> Result<Sandbox, Reason> {
     let manifest = job.manifest.get();
     let rule = GoldenRule {
         max_abs_err: manifest.golden.abs_err_max,
@@ -83,6 +111,7 @@ fn self_test(job: &SelfTestJob) -> Result<(), Reason> {
     let test = SelfTest {
         deadline: Duration::from_millis(job.policy.self_test_ms_max.into()),
         memory_bytes: u64::from(job.policy.self_test_mib_max) << 20,
+        require,
         ..SelfTest::default()
     };
     match test.run(&job.model_bytes, &job.golden_bytes, rule) {
@@ -90,9 +119,10 @@ fn self_test(job: &SelfTestJob) -> Result<(), Reason> {
             tracing::info!(
                 model = %job.model, version = %manifest.version,
                 load_us = report.load_us, run_us_p50 = report.run_us_p50,
+                sandbox = %report.sandbox,
                 "self-test passed"
             );
-            Ok(())
+            Ok(report.sandbox)
         }
         Err(error) => {
             tracing::warn!(model = %job.model, version = %manifest.version, "self-test: {error}");
@@ -111,6 +141,8 @@ fn reason(error: &SelfTestError) -> Reason {
         SelfTestError::TimedOut { .. } => Reason::SelfTestTimeout,
         SelfTestError::OutOfMemory { .. } => Reason::SelfTestMemory,
         SelfTestError::Environment { .. } => Reason::Environment,
+        SelfTestError::Forbidden { .. } => Reason::SelfTestForbidden,
+        SelfTestError::Unconfined { .. } => Reason::SandboxTooWeak,
     }
 }
 

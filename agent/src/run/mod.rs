@@ -105,7 +105,8 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     let mut device = Device::open(device_config(&config), store, now(&clock)).map_err(data)?;
     let models = Arc::new(Models::new());
     let broker = config.broker.url.to_string();
-    let board = Board::new(config.device.clone(), broker, clock.clone(), Arc::clone(&models));
+    let device_id = config.device.clone();
+    let board = Board::new(device_id, broker, config.sandbox, clock.clone(), Arc::clone(&models));
     let board = Arc::new(board);
     let status = Arc::clone(&board);
     let api = Api::new(
@@ -113,7 +114,7 @@ pub async fn run(config: Config) -> Result<(), RunError> {
         Arc::new(move || status.status()),
         config.serve.concurrent_max,
     );
-    let (jobs, answers) = Jobs::new();
+    let (jobs, answers) = Jobs::new(config.sandbox);
     let (link, events, shown) = start_link(&config, &mut device, &clock)?;
     start_renewal(&config, shown, &link, &clock, &board);
     let halted = false;
@@ -136,6 +137,7 @@ pub async fn run(config: Config) -> Result<(), RunError> {
         unix = server.unix().map(|p| p.display().to_string()).unwrap_or_default(),
         "fleetway-agent runs"
     );
+    agent.jobs.probe();
     agent.event_loop(events, answers, config.link.telemetry).await.map_err(RunError::Signals)?;
     agent.say_goodbye(&config).await;
     server.shutdown().await;
@@ -315,7 +317,14 @@ impl Agent {
         let now = now(&self.clock);
         match answer {
             Answer::SelfTested { model, token, result } => {
+                let result = result.map(|sandbox| self.board.set_sandbox(&sandbox));
                 self.device.handle_self_test(now, &model, token, result);
+            }
+            Answer::Probed(sandbox) => {
+                if let Some(sandbox) = sandbox {
+                    tracing::info!(%sandbox, "self-tests are fenced in");
+                    self.board.set_sandbox(&sandbox);
+                }
             }
             Answer::Loaded { model, token, result } => {
                 // The counters of the release that goes: nobody asks for them later.

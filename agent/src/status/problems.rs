@@ -27,6 +27,15 @@ pub(super) fn find(status: &Status, clock_is_behind: bool) -> Vec<String> {
         found.push(format!("release authority: {problem}; {effect}"));
     }
     found.extend(status.certificate.problem.clone());
+    let sandbox = &status.sandbox;
+    if !sandbox.met {
+        found.push(format!(
+            "no new model is tried: the sandbox is {} and agent.toml requires `{}`; it lacks {}",
+            sandbox.state,
+            sandbox.require,
+            sandbox.missing.join(", ")
+        ));
+    }
     if clock_is_behind {
         found.push("the system clock is behind what was signed; set it (NTP or by hand)".into());
     }

@@ -31,6 +31,13 @@ pub fn render(status: &Status) -> String {
         };
         line(&mut text, "identity", &format!("certificate {good}"));
     }
+    let lacks = match status.sandbox.missing.as_slice() {
+        [] => String::new(),
+        missing => format!(": lacks {}", missing.join(", ")),
+    };
+    let sandbox = &status.sandbox;
+    let shown = format!("{}{lacks} (required: {})", sandbox.state, sandbox.require);
+    line(&mut text, "sandbox", &shown);
     for model in &status.models {
         text.push('\n');
         render_model(&mut text, model);

@@ -32,6 +32,7 @@ fn healthy() -> Status {
             unix: Some("/var/lib/fleetway/serve.sock".into()),
         },
         certificate: Certificate { left_s: Some(20 * 86_400), ..Certificate::default() },
+        sandbox: SandboxState::of(&Sandbox::default(), Require::Confined),
         models: vec![Model {
             name: "digits".into(),
             running: Some(Running {
@@ -86,7 +87,14 @@ fn rolled_back() -> Status {
 }
 
 fn fresh() -> Status {
-    let mut status = Status { device: "cam-02".into(), agent: "0.1.0".into(), ..Status::default() };
+    let sandbox = SandboxState {
+        missing: vec!["seccomp (no filter is written for arm)".into()],
+        state: "partial".into(),
+        require: "full".into(),
+        met: false,
+    };
+    let device = "cam-02".into();
+    let mut status = Status { device, agent: "0.1.0".into(), sandbox, ..Status::default() };
     status.problems = problems::find(&status, false);
     status
 }
@@ -98,6 +106,7 @@ cam-01     agent 0.1.0, up 3 h 12 min
 link       connected to mqtts://broker:8883 for 3 min 20 s
 answers    http://127.0.0.1:8800/v2, /var/lib/fleetway/serve.sock
 identity   certificate good for 20 d 0 h
+sandbox    full (required: confined)
 
 digits     runs v2 (release 1a1a1a1a, slot b)
            nothing to do
@@ -120,6 +129,7 @@ cam-01     agent 0.1.0, up 3 h 12 min
 link       NOT connected to mqtts://broker:8883 for 3 min 20 s
 answers    http://127.0.0.1:8800/v2, /var/lib/fleetway/serve.sock
 identity   certificate good for 20 d 0 h
+sandbox    full (required: confined)
 
 digits     runs v2 (release 1a1a1a1a, slot b)
            download of release 99999999, 7 of 16 chunks (43 %); waits: no room on the disk; goes on by itself when there is
@@ -137,6 +147,12 @@ PROBLEM    the system clock is behind what was signed; set it (NTP or by hand)
     assert_eq!(render(&rolled_back()), expected);
     let text = render(&fresh());
     assert!(text.contains("models     none yet") && text.contains("answers    nowhere"), "{text}");
+    let expected =
+        "sandbox    partial: lacks seccomp (no filter is written for arm) (required: full)";
+    assert!(text.contains(expected), "{text}");
+    let expected =
+        "PROBLEM    no new model is tried: the sandbox is partial and agent.toml requires `full`";
+    assert!(text.contains(expected), "{text}");
     assert!(text.contains("PROBLEM    broker  unreachable for 0 s: not connected yet\n"), "{text}");
 }
 
@@ -194,8 +210,12 @@ fn ages_have_at_most_two_units() {
 fn the_board_says_since_when_the_link_is_gone() {
     let clock = Clock::new(0);
     let device = DeviceId::new("cam-01").unwrap();
-    let board = Board::new(device, "mqtt://b:1".into(), clock, Arc::new(Models::new()));
+    let board =
+        Board::new(device, "mqtt://b:1".into(), Require::Full, clock, Arc::new(Models::new()));
     board.link_up();
+    assert_eq!(board.status().sandbox.state, "unknown");
+    board.set_sandbox(&Sandbox::default());
+    assert_eq!(board.status().sandbox, SandboxState::of(&Sandbox::default(), Require::Full));
     assert!(board.status().link.connected && board.status().problems.is_empty());
     board.link_down("reset".into());
     board.link_down("refused".into());

@@ -37,6 +37,8 @@ pub struct AgentStatus {
     pub serving: Serving,
     /// The certificate.
     pub certificate: AgentCertificate,
+    /// How self-tests are fenced in.
+    pub sandbox: Sandbox,
     /// The models.
     pub models: Vec<AgentModel>,
     /// What is wrong: a sentence each.
@@ -70,6 +72,19 @@ pub struct AgentCertificate {
 pub struct Serving {
     /// TCP address.
     pub tcp: Option<SocketAddr>,
+}
+
+/// How self-tests are fenced in.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Sandbox {
+    /// `full`, `partial`, `none`, or `unknown`.
+    pub state: String,
+    /// Fences that do not stand.
+    pub missing: Vec<String>,
+    /// What the configuration requires.
+    pub require: String,
+    /// Whether that is met.
+    pub met: bool,
 }
 
 /// One model.

@@ -1,9 +1,9 @@
 //! The child's side. The only code of a shipped program that parses a model without a proof of its
 //! origin: the parent holds the proof, and the bytes came through a pipe from it.
 
-use super::fences::{Fenced, status_bytes};
+use super::fences::Fenced;
 use super::report::{Job, Outcome, READY, SelfTestReport};
-use super::{SUBCOMMAND, fences};
+use super::{Require, SUBCOMMAND, env, fences};
 use crate::clock::Stopwatch;
 use crate::engine::Engine;
 use crate::golden::{BoundGolden, GoldenError, GoldenRule, GoldenSet, Tally};
@@ -27,7 +27,15 @@ pub fn child_requested() -> bool {
 ///
 /// Succeeds whenever it could write a report, whatever the report says.
 pub fn child_main() -> ExitCode {
-    match work() {
+    child_main_with(|_| ())
+}
+
+/// As [`child_main`], and does something else with the model, fenced in, before it is parsed:
+/// the seam through which tests put an attack where a broken parser would be. A program that
+/// calls [`child_main`] has no such thing in it.
+#[doc(hidden)]
+pub fn child_main_with(attack: impl FnOnce(&[u8])) -> ExitCode {
+    match work(attack) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{error}");
@@ -36,19 +44,30 @@ pub fn child_main() -> ExitCode {
     }
 }
 
-fn work() -> io::Result<()> {
+fn work(attack: impl FnOnce(&[u8])) -> io::Result<()> {
+    let require = std::env::var(env::REQUIRE).map_err(io::Error::other)?;
+    let require: Require = require.parse().map_err(io::Error::other)?;
     let fenced = fences::put_up().map_err(io::Error::other)?;
     let mut answer = io::stdout().lock();
     answer.write_all(&[READY])?;
     answer.flush()?;
-    let (job, model, golden) = Job::read(io::stdin().lock())?;
-    let outcome = test(&model, &golden, job.rule, fenced);
+    let outcome = if require.is_met_by(&fenced.sandbox) {
+        match Job::read(io::stdin().lock())? {
+            (Job::Test { rule, .. }, model, golden) => {
+                attack(&model);
+                test(&model, &golden, rule, fenced)
+            }
+            (Job::Probe, ..) => Outcome::Probed(fenced.sandbox),
+        }
+    } else {
+        Outcome::Unconfined(fenced.sandbox)
+    };
     let bytes = postcard::to_allocvec(&outcome).map_err(io::Error::other)?;
     answer.write_all(&bytes)?;
     answer.flush()
 }
 
-fn test(model: &[u8], golden: &[u8], rule: GoldenRule, fenced: Fenced) -> Outcome {
+fn test(model: &[u8], golden: &[u8], rule: GoldenRule, mut fenced: Fenced) -> Outcome {
     let golden = match GoldenSet::decode(golden) {
         Ok(golden) => golden,
         Err(error) => return Outcome::Environment(bounded(error.to_string())),
@@ -65,7 +84,7 @@ fn test(model: &[u8], golden: &[u8], rule: GoldenRule, fenced: Fenced) -> Outcom
         Err(error) => return Outcome::Load(bounded(error.to_string())),
     };
     let load_us = micros(since.elapsed());
-    let report = |tally: Tally, times: Vec<Duration>| SelfTestReport {
+    let mut report = |tally: Tally, times: Vec<Duration>| SelfTestReport {
         engine: engine.kind().to_owned(),
         inputs: engine.inputs().to_vec(),
         outputs: engine.outputs().to_vec(),
@@ -73,9 +92,9 @@ fn test(model: &[u8], golden: &[u8], rule: GoldenRule, fenced: Fenced) -> Outcom
         load_us,
         run_us_p50: median_us(&times),
         runs: u32::try_from(times.len()).unwrap_or(u32::MAX),
-        peak_rss_bytes: status_bytes("VmHWM:"),
-        address_space_bytes: status_bytes("VmPeak:").saturating_sub(fenced.own_bytes),
-        missing_fences: fenced.missing,
+        peak_rss_bytes: fenced.status_bytes("VmHWM:"),
+        address_space_bytes: fenced.status_bytes("VmPeak:").saturating_sub(fenced.own_bytes),
+        sandbox: fenced.sandbox.clone(),
     };
     match run(&engine, &golden, rule) {
         Err(error) => Outcome::Run(bounded(error.to_string())),

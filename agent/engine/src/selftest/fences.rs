@@ -1,27 +1,43 @@
-//! What the child can no longer do once it has fenced itself in.
+//! Puts the fences up, in the child, before it has read a byte of the model.
 //!
-//! Each fence is tried; one that cannot be put up is named in the report instead of being ignored,
-//! so that the caller's policy can refuse to go on. landlock and seccomp are the agent's to add.
+//! Each fence is tried; one that cannot be put up is named instead of being ignored, so that the
+//! caller's policy can refuse to go on. What the child needs from outside is fetched before: the
+//! engine's look at the processor, and an open `/proc/self/status` to read its own size from.
 
 use super::env;
+use super::sandbox::{Fence, Sandbox};
+use super::walls;
 use crate::limits::CHILD_OPEN_FILES_MAX;
 use rustix::process::{DumpableBehavior, Pid, Resource, Rlimit, Signal};
-use std::io;
+use std::fs::File;
+use std::io::{self, Read, Seek};
 
 /// What the fences left behind.
 pub(super) struct Fenced {
-    /// Names of those that would not stand.
-    pub(super) missing: Vec<String>,
+    /// How well they stand.
+    pub(super) sandbox: Sandbox,
     /// Address space that the program itself took, before any model.
     pub(super) own_bytes: u64,
+    status: Option<File>,
 }
 
 /// Puts up every fence.
 pub(super) fn put_up() -> Result<Fenced, String> {
-    let mut missing = Vec::new();
+    // What the engine wants to know of this machine it may not look up later.
+    crate::tract::look_around();
+    let mut status = File::open("/proc/self/status").ok();
+    let mut sandbox = Sandbox::default();
+    let own_bytes = limits(&mut sandbox, &mut status)?;
+    walls::landlock(&mut sandbox);
+    walls::seccomp(&mut sandbox);
+    Ok(Fenced { sandbox, own_bytes, status })
+}
+
+/// The fences that every Unix has. Gives the address space that the program takes by itself.
+fn limits(sandbox: &mut Sandbox, status: &mut Option<File>) -> Result<u64, String> {
     let mut fence = |name: &str, result: io::Result<()>| {
         if let Err(error) = result {
-            missing.push(format!("{name} ({error})"));
+            sandbox.lacks(Fence::Limits, format_args!("{name}: {error}"));
         }
     };
     // First, so that no later step can leave an orphan.
@@ -35,10 +51,17 @@ pub(super) fn put_up() -> Result<Fenced, String> {
     fence("CPU time", limit(Resource::Cpu, number(env::CPU_SECONDS)?));
     // On top of what the program takes by itself, which differs between hosts and says nothing
     // about the model.
-    let own_bytes = status_bytes("VmSize:");
+    let own_bytes = status_bytes(status.as_mut(), "VmSize:");
     let allowed = own_bytes.saturating_add(number(env::MEMORY_BYTES)?);
     fence("address space", limit(Resource::As, allowed));
-    Ok(Fenced { missing, own_bytes })
+    Ok(own_bytes)
+}
+
+impl Fenced {
+    /// A size of this process from the kernel's status, in bytes; 0 if it does not tell.
+    pub(super) fn status_bytes(&mut self, field: &str) -> u64 {
+        status_bytes(self.status.as_mut(), field)
+    }
 }
 
 /// Asks the kernel to kill this process when its parent ends, and checks that it has not already.
@@ -67,9 +90,16 @@ fn number(name: &str) -> Result<u64, String> {
     value.parse().map_err(|_| format!("{name} is no number"))
 }
 
-/// A size from `/proc/self/status`, which the kernel writes in KiB; 0 if it does not tell.
-pub(super) fn status_bytes(field: &str) -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let size = status.lines().find_map(|line| line.strip_prefix(field)?.strip_suffix(" kB"));
+/// A size from the open `/proc/self/status`, which the kernel writes anew, in KiB, at every read.
+fn status_bytes(status: Option<&mut File>, field: &str) -> u64 {
+    let mut text = String::new();
+    let read = status.map(|file| {
+        file.rewind()?;
+        file.read_to_string(&mut text)
+    });
+    if !matches!(read, Some(Ok(_))) {
+        return 0;
+    }
+    let size = text.lines().find_map(|line| line.strip_prefix(field)?.strip_suffix(" kB"));
     size.and_then(|kib| kib.trim().parse::<u64>().ok()).map_or(0, |kib| kib * 1024)
 }

@@ -13,15 +13,19 @@
 //! The child sets its limits itself, first thing, before it reads a byte of the model. Setting them
 //! between fork and exec would need `unsafe`; the executable is our own, so nothing is lost.
 //!
-//! Read in this order: this file (the parent), `child`, `fences`, `report`.
+//! Read in this order: this file (the parent), `child`, [`sandbox`] (the words), `fences`, `walls`
+//! (landlock and seccomp), `report`.
 
 mod child;
 mod fences;
 mod pipes;
 mod report;
+pub mod sandbox;
+mod walls;
 
-pub use child::{child_main, child_requested};
+pub use child::{child_main, child_main_with, child_requested};
 pub use report::{SelfTestError, SelfTestReport};
+pub use sandbox::{Require, Sandbox};
 
 use crate::clock::Stopwatch;
 use crate::golden::GoldenRule;
@@ -53,6 +57,7 @@ mod env {
     pub(super) const MEMORY_BYTES: &str = "FLEETWAY_SELFTEST_MEMORY_BYTES";
     pub(super) const CPU_SECONDS: &str = "FLEETWAY_SELFTEST_CPU_SECONDS";
     pub(super) const PARENT: &str = "FLEETWAY_SELFTEST_PARENT";
+    pub(super) const REQUIRE: &str = "FLEETWAY_SELFTEST_REQUIRE";
     /// The one foreign variable that is passed on: it changes which kernels tract picks, and the
     /// child must test what the parent would run.
     pub(super) const TRACT_CPU_ISA: &str = "TRACT_CPU_ISA";
@@ -70,6 +75,8 @@ pub struct SelfTest {
     /// Address space in bytes that the child may take on top of what the program takes by itself
     /// (`RLIMIT_AS`).
     pub memory_bytes: u64,
+    /// How well the child must be fenced in before it looks at the model.
+    pub require: Require,
 }
 
 impl Default for SelfTest {
@@ -87,6 +94,7 @@ impl SelfTest {
             args: vec![SUBCOMMAND.into()],
             deadline: DEADLINE_DEFAULT,
             memory_bytes: MEMORY_BYTES_DEFAULT,
+            require: Require::default(),
         }
     }
 
@@ -102,7 +110,23 @@ impl SelfTest {
         golden: &[u8],
         rule: GoldenRule,
     ) -> Result<SelfTestReport, SelfTestError> {
-        let job = Job { rule, model_bytes: model.len() as u64, golden_bytes: golden.len() as u64 };
+        let (model_bytes, golden_bytes) = (model.len() as u64, golden.len() as u64);
+        let outcome = self.ask(Job::Test { rule, model_bytes, golden_bytes }, model, golden)?;
+        outcome.into_result(self.memory_bytes, self.require)
+    }
+
+    /// How well a child can be fenced in on this system. Costs a process that ends at once.
+    ///
+    /// # Errors
+    /// [`SelfTestError`] if no child can be asked.
+    pub fn probe(&self) -> Result<Sandbox, SelfTestError> {
+        match self.ask(Job::Probe, &[], &[])? {
+            Outcome::Probed(sandbox) | Outcome::Unconfined(sandbox) => Ok(sandbox),
+            _ => Err(SelfTestError::unasked()),
+        }
+    }
+
+    fn ask(&self, job: Job, model: &[u8], golden: &[u8]) -> Result<Outcome, SelfTestError> {
         let head = job.head().map_err(SelfTestError::environment)?;
         let mut child = Reaped(self.spawn().map_err(SelfTestError::environment)?);
         std::thread::scope(|scope| {
@@ -128,6 +152,7 @@ impl SelfTest {
         command.env(env::MEMORY_BYTES, self.memory_bytes.to_string());
         command.env(env::CPU_SECONDS, cpu_seconds.to_string());
         command.env(env::PARENT, std::process::id().to_string());
+        command.env(env::REQUIRE, self.require.name());
         command.envs(std::env::var_os(env::TRACT_CPU_ISA).map(|isa| (env::TRACT_CPU_ISA, isa)));
         // A group of its own, so that the kill reaches whatever the child may have started.
         command.process_group(0);
@@ -187,7 +212,7 @@ fn judge(
     answer: &[u8],
     stderr: &[u8],
     test: &SelfTest,
-) -> Result<SelfTestReport, SelfTestError> {
+) -> Result<Outcome, SelfTestError> {
     let stderr = String::from_utf8_lossy(stderr).trim().to_owned();
     if let Some(cpu_ms) = ended.killed {
         let deadline_ms = u64::try_from(test.deadline.as_millis()).unwrap_or(u64::MAX);
@@ -202,7 +227,7 @@ fn judge(
         return Err(crashed(signal, stderr, test));
     }
     match outcome {
-        Some(outcome) => outcome.into_result(test.memory_bytes),
+        Some(outcome) => Ok(outcome),
         None => {
             let what = format!("the child ended without a report ({}): {stderr}", ended.status);
             Err(SelfTestError::Environment { what })
@@ -214,6 +239,7 @@ fn crashed(signal: i32, stderr: String, test: &SelfTest) -> SelfTestError {
     const SIGABRT: i32 = 6;
     const SIGKILL: i32 = 9;
     const SIGXCPU: i32 = 24;
+    const SIGSYS: i32 = 31;
     match signal {
         SIGABRT if report::tells_no_memory(&stderr) => {
             SelfTestError::OutOfMemory { memory_bytes: test.memory_bytes, detail: stderr }
@@ -222,6 +248,7 @@ fn crashed(signal: i32, stderr: String, test: &SelfTest) -> SelfTestError {
             let seconds = test.deadline.as_secs() + 1;
             SelfTestError::TimedOut { deadline_ms: seconds * 1_000, cpu_ms: Some(seconds * 1_000) }
         }
+        SIGSYS => SelfTestError::Forbidden { stderr },
         // Not from us: the kernel's OOM killer, or someone stopping the service.
         SIGKILL => SelfTestError::Environment {
             what: "the child was killed from outside (signal 9)".to_owned(),

@@ -1,5 +1,6 @@
 //! What crosses between parent and child, and what the parent tells its caller.
 
+use super::sandbox::{Require, Sandbox};
 use crate::golden::{GoldenRule, GoldenVerdict};
 use crate::limits::{GOLDEN_BYTES_MAX, MODEL_BYTES_MAX, REPORT_BYTES_MAX};
 use crate::tensor::TensorSpec;
@@ -15,12 +16,13 @@ const HEAD_LENGTH_BYTES: usize = 4;
 /// Bytes of the job's head: three numbers and a rule are far below.
 const HEAD_BYTES_MAX: usize = 64;
 
-/// What the parent asks for; model and golden set follow it.
+/// What the parent asks for.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
-pub(super) struct Job {
-    pub(super) rule: GoldenRule,
-    pub(super) model_bytes: u64,
-    pub(super) golden_bytes: u64,
+pub(super) enum Job {
+    /// Try a model; its bytes and those of the golden set follow.
+    Test { rule: GoldenRule, model_bytes: u64, golden_bytes: u64 },
+    /// Say how the fences stand.
+    Probe,
 }
 
 impl Job {
@@ -37,8 +39,12 @@ impl Job {
         from.read_exact(&mut length)?;
         let head = read_bounded(&mut from, u64::from(u32::from_le_bytes(length)), HEAD_BYTES_MAX)?;
         let job: Self = postcard::from_bytes(&head).map_err(io::Error::other)?;
-        let model = read_bounded(&mut from, job.model_bytes, MODEL_BYTES_MAX)?;
-        let golden = read_bounded(&mut from, job.golden_bytes, GOLDEN_BYTES_MAX)?;
+        let (model_bytes, golden_bytes) = match job {
+            Self::Test { model_bytes, golden_bytes, .. } => (model_bytes, golden_bytes),
+            Self::Probe => (0, 0),
+        };
+        let model = read_bounded(&mut from, model_bytes, MODEL_BYTES_MAX)?;
+        let golden = read_bounded(&mut from, golden_bytes, GOLDEN_BYTES_MAX)?;
         Ok((job, model, golden))
     }
 }
@@ -76,9 +82,9 @@ pub struct SelfTestReport {
     /// Address space that loading and running the model took on top of the program's own, in
     /// bytes: what [`SelfTest::memory_bytes`](super::SelfTest::memory_bytes) must allow.
     pub address_space_bytes: u64,
-    /// Fences that could not be put up (an old kernel, an emulator). Empty is what to expect;
-    /// whether to go on otherwise is the caller's policy.
-    pub missing_fences: Vec<String>,
+    /// How well the child was fenced in. Whether less than everything is enough is
+    /// [`SelfTest::require`](super::SelfTest::require).
+    pub sandbox: Sandbox,
 }
 
 /// What the child answers.
@@ -90,6 +96,8 @@ pub(super) enum Outcome {
     Run(String),
     Golden(GoldenVerdict),
     Environment(String),
+    Probed(Sandbox),
+    Unconfined(Sandbox),
 }
 
 impl Outcome {
@@ -103,10 +111,17 @@ impl Outcome {
         Some(postcard::from_bytes(body).ok().filter(|_| whole))
     }
 
-    /// The same for the caller; `memory_bytes` is what the child was given.
-    pub(super) fn into_result(self, memory_bytes: u64) -> Result<SelfTestReport, SelfTestError> {
+    /// The same for the caller; `memory_bytes` is what the child was given, `require` what it
+    /// was held to.
+    pub(super) fn into_result(
+        self,
+        memory_bytes: u64,
+        require: Require,
+    ) -> Result<SelfTestReport, SelfTestError> {
         Err(match self {
             Self::Passed(report) => return Ok(report),
+            Self::Unconfined(sandbox) => SelfTestError::Unconfined { sandbox, require },
+            Self::Probed(_) => SelfTestError::unasked(),
             Self::Load(text) | Self::Run(text) if tells_no_memory(&text) => {
                 SelfTestError::OutOfMemory { memory_bytes, detail: text }
             }
@@ -160,6 +175,18 @@ pub enum SelfTestError {
     /// outside. This says nothing about the model.
     #[error("the self-test could not be carried out: {what}")]
     Environment { what: String },
+    /// 9: the child tried what no model needs (a file, a socket, a program) and was killed for it.
+    #[error(
+        "the model made the self-test reach for a file, a program or the network, and it was killed for that: {stderr}"
+    )]
+    Forbidden { stderr: String },
+    /// 10: this system cannot fence the child in as [`SelfTest::require`](super::SelfTest::require)
+    /// asks. The model was not looked at.
+    #[error(
+        "the sandbox is {sandbox}, and the policy requires `{}`; use a newer kernel, or require less",
+        require.name()
+    )]
+    Unconfined { sandbox: Sandbox, require: Require },
 }
 
 impl SelfTestError {
@@ -174,13 +201,20 @@ impl SelfTestError {
             Self::OutOfMemory { .. } => 6,
             Self::Run { .. } => 7,
             Self::Environment { .. } => 8,
+            Self::Forbidden { .. } => 9,
+            Self::Unconfined { .. } => 10,
         }
     }
 
     /// Whether this is a verdict on the model. If not, the test may be repeated and must not poison
     /// the release.
     pub fn is_verdict(&self) -> bool {
-        !matches!(self, Self::Environment { .. })
+        !matches!(self, Self::Environment { .. } | Self::Unconfined { .. })
+    }
+
+    /// The child answered a question that was not asked.
+    pub(super) fn unasked() -> Self {
+        Self::Environment { what: "the child answered something else".to_owned() }
     }
 
     pub(super) fn environment(error: io::Error) -> Self {
