@@ -147,7 +147,7 @@ pub fn live_on_an_old_kernel() -> Result<()> {
         libc::SYS_landlock_add_rule,
         libc::SYS_landlock_restrict_self,
     ];
-    let rules = unknown.iter().map(|call| (i64::from(*call), Vec::new())).collect();
+    let rules = unknown.iter().map(|call| (*call, Vec::new())).collect();
     let enosys = SeccompAction::Errno(libc::ENOSYS as u32);
     let target = std::env::consts::ARCH.try_into()?;
     let filter = SeccompFilter::new(rules, SeccompAction::Allow, enosys, target)?;

@@ -22,7 +22,7 @@ fn hostile_agent() -> PathBuf {
 }
 
 fn sound() -> Vec<u8> {
-    std::fs::read(model_dir().join("digits-v1.onnx")).unwrap()
+    std::fs::read(model_dir().join("digits-v1.onnx")).expect("the repository's own file")
 }
 
 #[test]

@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use axum::extract::{DefaultBodyLimit, FromRequestParts, Path, Query, Request, State};
 use axum::http::request::Parts;
-use axum::http::{Method, StatusCode};
+use axum::http::{HeaderMap, Method, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
 use axum::{Json, Router};
 use bytes::Bytes;
+use fleetway_controller::audit::Bounds;
 use fleetway_controller::fleet::{By, Fleet};
 use fleetway_controller::planner::Selector;
 use fleetway_protocol::ids::{DeviceId, IdError, ModelName};
@@ -56,8 +57,10 @@ pub(crate) fn router(running: Running) -> Router {
         .route("/v1/rollouts/plan", post(rollouts::plan))
         .route("/v1/rollouts/{id}", get(rollouts::show))
         .route("/v1/rollouts/{id}/{verb}", post(rollouts::steer))
+        .route("/v1/audit", get(audit))
         .fallback(unknown)
         .layer(middleware::from_fn(deadline))
+        .layer(middleware::from_fn_with_state(running.clone(), audited))
         .with_state(running)
 }
 
@@ -83,6 +86,40 @@ async fn deadline(request: Request, next: Next) -> Response {
     })
 }
 
+/// What everybody may ask although it is a POST.
+const QUESTION: &str = "/v1/rollouts/plan";
+
+/// The one place through which every command goes, done or refused: who asked for what, and what
+/// came of it. What the command changed has entries of its own, written with the change.
+async fn audited(State(running): State<Running>, request: Request, next: Next) -> Response {
+    let path = request.uri().path();
+    if request.method().is_safe() || path == QUESTION {
+        return next.run(request).await;
+    }
+    let asked = format!("{} {path}", request.method());
+    let who = operator(request.headers());
+    let response = next.run(request).await;
+    let text = format!("{asked}: {}", response.status());
+    let noted = running.core.ask(move |fleet, now_s| {
+        fleet
+            .note(By { who: &who, now_s }, "command", None, &text)
+            .map_err(|e| failed(e.kind(), &e))
+    });
+    match noted.await.and_then(|noted| noted) {
+        Ok(()) => response,
+        // What was done is in the journal with the change itself, if it changed anything.
+        Err(failure) => {
+            tracing::error!("a command is not in the audit log: {}", failure.message);
+            response
+        }
+    }
+}
+
+/// `GET /v1/audit`: where the log begins and ends.
+async fn audit(State(running): State<Running>) -> Answer<Bounds> {
+    Ok(Json(running.core.ask(|fleet, _| fleet.audit()).await?))
+}
+
 /// Who asks, for the journal. Not a proof: whoever opens the socket is the operator.
 pub(crate) struct Operator(String);
 
@@ -100,10 +137,15 @@ impl<S: Sync> FromRequestParts<S> for Operator {
     type Rejection = Failure;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Failure> {
-        let name = parts.headers.get(OPERATOR).and_then(|name| name.to_str().ok());
-        let name = name.filter(|name| !name.is_empty() && name.len() <= NAME_BYTES_MAX);
-        Ok(Self(name.unwrap_or("operator").to_owned()))
+        Ok(Self(operator(&parts.headers)))
     }
+}
+
+/// The operator's name, as the request says it.
+fn operator(headers: &HeaderMap) -> String {
+    let name = headers.get(OPERATOR).and_then(|name| name.to_str().ok());
+    let name = name.filter(|name| !name.is_empty() && name.len() <= NAME_BYTES_MAX);
+    name.unwrap_or("operator").to_owned()
 }
 
 /// The JSON body of a request.

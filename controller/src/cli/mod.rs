@@ -5,6 +5,7 @@
 //! work on the data directory; everything else goes through the API.
 
 pub(crate) mod args;
+mod audit;
 mod broker;
 pub(crate) mod device;
 pub(crate) mod files;
@@ -73,6 +74,7 @@ fn run(verb: Verb, context: &Context) -> Result<(), Failure> {
         Verb::Model(verb) => model::run(verb, context),
         Verb::Device(verb) => block_on(device::run(verb, context)),
         Verb::Broker(verb) => broker::run(verb, context),
+        Verb::Audit(verb) => audit::run(verb, context),
         Verb::Rollout(verb) => block_on(rollout::run(verb, context)),
     }
 }

@@ -1,12 +1,14 @@
 //! What an operator does with devices and releases. Each is durable before `Ok`, and may be
 //! given again: the second time changes nothing.
 
+use fleetway_protocol::envelope::Envelope;
 use fleetway_protocol::ids::{DeviceId, Digest};
 
 use super::open::open_release;
 use super::records::{DeviceRecord, ReleaseRecord, RolloutRecord};
 use super::txn::{About, Txn};
 use super::{By, DeviceError, Fleet, FleetError, Live, PublishError, ReleaseView};
+use crate::audit::Head;
 use crate::planner::{Labels, PausedBy, RolloutState, check_label};
 
 impl Fleet {
@@ -134,7 +136,8 @@ impl Fleet {
             "published {model} {} ({digest:.12}), counter {counter}{accepted}",
             manifest.version
         );
-        txn.note(by.now_s, by.who, "release.publish", About::default(), text);
+        let key = signers(envelope);
+        txn.note_signed(by.now_s, by.who, "release.publish", About::default(), key, text);
         let record = ReleaseRecord { published_s: by.now_s, envelope: envelope.to_vec() };
         txn.releases.push((ReleaseView { digest, manifest, published_s: by.now_s }, record));
         self.commit(txn)?;
@@ -191,6 +194,47 @@ impl Fleet {
         txn.note(by.now_s, by.who, what, About { rollout: None, device }, text.to_owned());
         self.commit(txn)
     }
+
+    /// The same for something that was signed: `key` names the keys.
+    ///
+    /// # Errors
+    /// [`FleetError`].
+    pub fn note_signed(
+        &mut self,
+        by: By<'_>,
+        what: &str,
+        key: Option<String>,
+        text: &str,
+    ) -> Result<(), FleetError> {
+        let mut txn = Txn::default();
+        let text = text.to_owned();
+        txn.note_signed(by.now_s, by.who, what, About::default(), key, text);
+        self.commit(txn)
+    }
+
+    /// Orders are signed with this key from now on; the audit log names it.
+    pub fn set_director(&mut self, key: String) {
+        self.director = Some(key);
+    }
+
+    /// The audit log's lines up to `floor` are removed after this: what is left begins there.
+    ///
+    /// # Errors
+    /// [`FleetError`].
+    pub fn set_audit_floor(&mut self, by: By<'_>, floor: Head) -> Result<(), FleetError> {
+        let mut txn = Txn::default();
+        txn.floor = Some(floor);
+        let text = format!("lines up to {} are removed: the log has its bound", floor.seq);
+        txn.note(by.now_s, by.who, "audit.rotate", About::default(), text);
+        self.commit(txn)
+    }
+}
+
+/// Ids of the keys whose signatures an envelope carries.
+fn signers(envelope: &[u8]) -> Option<String> {
+    let envelope = Envelope::decode(envelope).ok()?;
+    let ids: Vec<_> = envelope.signers().map(|id| id.to_string()).collect();
+    Some(ids.join(" "))
 }
 
 pub(super) fn check_labels(labels: &Labels) -> Result<(), DeviceError> {

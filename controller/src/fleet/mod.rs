@@ -45,13 +45,15 @@ use fleetway_protocol::ids::{DeviceId, Digest, Generation, ModelName, RolloutId,
 use fleetway_protocol::reason::Reason;
 use fleetway_protocol::report::Stamp;
 
+use crate::audit::Bounds;
 use crate::planner::Deployment;
 use crate::store::Store;
 
 pub use errors::{DeviceError, EnrollError, FleetError, PublishError, RolloutError};
+pub use open::{read_audit, write_audit};
 pub use identities::{TOKEN_LIFE_S, TOKEN_TRIES};
 pub use views::{
-    DeviceView, Effect, IdentityView, Ignored, JournalEntry, ModelState, ModelView, PhasePreview,
+    DeviceView, Effect, IdentityView, Ignored, ModelState, ModelView, PhasePreview,
     PlanPreview, ReleaseView, RolloutView, TelemetryView,
 };
 
@@ -65,8 +67,9 @@ pub const RENEWALS_PER_TICK_MAX: usize = 256;
 /// Seconds after which an order that an online device did not acknowledge is sent again:
 /// brokers lose what they acknowledged, and a device may have had no room to store it.
 pub const RESEND_S: u64 = 30;
-/// Entries that the journal keeps; older ones go, one for one.
-pub const JOURNAL_ENTRIES_MAX: u64 = 100_000;
+/// Lines of the journal that the store keeps; older ones go, one for one. All of them are in the
+/// audit log's files, which this many lines may lag behind.
+pub const JOURNAL_ENTRIES_MAX: u64 = 20_000;
 
 /// On whose behalf, and when.
 #[derive(Clone, Copy, Debug)]
@@ -89,6 +92,10 @@ pub struct Fleet {
     effects: VecDeque<Effect>,
     seeded: BTreeSet<Digest>,
     ignored: Ignored,
+    /// Where the audit log begins and ends.
+    audit: Bounds,
+    /// Id of the key that signs orders, for the audit log.
+    director: Option<String>,
     /// Envelopes by release, the exact bytes.
     envelopes: BTreeMap<Digest, Vec<u8>>,
 }

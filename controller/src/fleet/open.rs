@@ -12,11 +12,12 @@ use fleetway_protocol::trust::ReleaseError;
 use serde::de::DeserializeOwned;
 
 use super::records::{
-    IdentityRecord, META_KEY, MetaRecord, OrderRecord, ReleaseRecord, decode, read_deployment_key,
+    AUDIT_KEY, IdentityRecord, META_KEY, MetaRecord, OrderRecord, ReleaseRecord, decode, encode, read_deployment_key,
 };
 use super::txn::{About, Txn};
 use super::{Device, Fleet, FleetError, Ignored, Live, ReleaseView, Rollout};
-use crate::store::{Kind, Store};
+use crate::audit::Bounds;
+use crate::store::{Batch, Kind, Store};
 
 /// What could not be read, for the journal.
 type Lost = Vec<String>;
@@ -44,6 +45,8 @@ impl Fleet {
             effects: VecDeque::new(),
             seeded: BTreeSet::new(),
             ignored: Ignored::default(),
+            audit: Bounds::default(),
+            director: None,
             store,
         };
         fleet.read_devices(&mut lost)?;
@@ -144,14 +147,30 @@ impl Fleet {
         let value = self.store.get(Kind::Meta, META_KEY)?;
         let stored: MetaRecord = value.and_then(|v| decode(&v)).unwrap_or_default();
         let rollout_last = self.rollouts.keys().next_back().copied().unwrap_or(0);
-        let journal = self.store.list(Kind::Journal)?;
-        let journal_last = journal.last().and_then(|(key, _)| key.as_slice().try_into().ok());
-        self.meta = MetaRecord {
-            rollout_last: stored.rollout_last.max(rollout_last),
-            journal_last: stored.journal_last.max(journal_last.map_or(0, u64::from_be_bytes)),
-        };
+        self.audit = read_audit(self.store.as_ref())?;
+        self.meta = MetaRecord { rollout_last: stored.rollout_last.max(rollout_last) };
         Ok(())
     }
+}
+
+/// Where the audit log begins and ends by a store.
+///
+/// # Errors
+/// [`FleetError`] if the store fails.
+pub fn read_audit(store: &dyn Store) -> Result<Bounds, FleetError> {
+    let value = store.get(Kind::Meta, AUDIT_KEY)?;
+    Ok(value.and_then(|value| decode(&value)).unwrap_or_default())
+}
+
+/// Says where the audit log begins and ends, before the fleet is opened: for a log that is ahead
+/// of a store that was rewound or begun anew.
+///
+/// # Errors
+/// [`FleetError`] if the store fails.
+pub fn write_audit(store: &dyn Store, bounds: &Bounds) -> Result<(), FleetError> {
+    let mut batch = Batch::new();
+    batch.put(Kind::Meta, AUDIT_KEY, encode("the audit log's bounds", bounds)?);
+    Ok(store.commit(&batch)?)
 }
 
 fn unreadable(kind: Kind, key: &[u8]) -> String {

@@ -5,11 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use fleetway_protocol::ids::{Counter, DeviceId, Digest, ModelName, RolloutId};
 use fleetway_protocol::report::State;
 
-use super::records::decode;
 use super::{
-    Device, DeviceView, Fleet, FleetError, Ignored, JournalEntry, ModelState, ModelView,
-    ReleaseView, Rollout, RolloutView,
+    Device, DeviceView, Fleet, FleetError, Ignored, ModelState, ModelView, ReleaseView, Rollout,
+    RolloutView,
 };
+use crate::audit::Bounds;
+use crate::audit::chain::{Entry, Head, read_line};
 use crate::planner::{Plan, survey};
 use crate::store::Kind;
 
@@ -101,16 +102,33 @@ impl Fleet {
         last: usize,
         rollout: Option<RolloutId>,
         device: Option<&DeviceId>,
-    ) -> Result<Vec<JournalEntry>, FleetError> {
-        let about = |entry: &JournalEntry| {
+    ) -> Result<Vec<Entry>, FleetError> {
+        let about = |entry: &Entry| {
             rollout.is_none_or(|id| entry.rollout == Some(id))
                 && device.is_none_or(|id| entry.device.as_ref() == Some(id))
         };
         let stored = self.store.list(Kind::Journal)?;
-        let entries = stored.iter().rev().filter_map(|(_, value)| decode(value));
-        let mut entries: Vec<JournalEntry> = entries.filter(about).take(last).collect();
+        let entries = stored.iter().rev().filter_map(|(_, line)| Some(read_line(line).ok()?.0));
+        let mut entries: Vec<Entry> = entries.filter(about).take(last).collect();
         entries.reverse();
         Ok(entries)
+    }
+
+    /// Where the audit log begins and ends.
+    pub fn audit(&self) -> Bounds {
+        self.audit
+    }
+
+    /// A line of the audit log and the head after it, while the store still has it.
+    ///
+    /// # Errors
+    /// [`FleetError`] if the store fails.
+    pub fn audit_line(&self, seq: u64) -> Result<Option<(String, Head)>, FleetError> {
+        let line = self.store.get(Kind::Journal, &seq.to_be_bytes())?;
+        Ok(line.and_then(|line| {
+            let (.., head) = read_line(&line).ok()?;
+            Some((String::from_utf8(line).ok()?, head))
+        }))
     }
 
     /// What was ignored since the start.

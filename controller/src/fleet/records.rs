@@ -15,14 +15,15 @@ use crate::planner::{Labels, RolloutSpec, RolloutState};
 
 /// Version of the records that this build writes and reads.
 const RECORD_VERSION: u8 = 1;
-/// The one key of [`crate::store::Kind::Meta`].
+/// The key of the fleet's counters, of [`crate::store::Kind::Meta`].
 pub(super) const META_KEY: &[u8] = b"fleet";
+/// The key of the audit log's bounds, of the same kind.
+pub(super) const AUDIT_KEY: &[u8] = b"audit";
 
 /// Counters of the fleet as a whole.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct MetaRecord {
     pub(super) rollout_last: RolloutId,
-    pub(super) journal_last: u64,
 }
 
 /// A device. Its newest states are kept in memory; they are written when what they say has

@@ -130,7 +130,8 @@ impl Fleet {
         let about = About { rollout: wishes.first().map(|w| w.rollout), device: Some(id) };
         let wishes: Vec<_> = wishes.iter().map(|wish| show(wish)).collect();
         let text = format!("order {generation} to {id}: {why}{}", wishes.join("; "));
-        txn.note(now_s, "planner", "order", about, text.trim_end_matches("; ").to_owned());
+        let text = text.trim_end_matches("; ").to_owned();
+        txn.note_signed(now_s, "planner", "order", about, self.director.clone(), text);
         txn.orders.insert(id.clone(), record);
         Ok(true)
     }

@@ -6,13 +6,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use fleetway_protocol::ids::{DeviceId, Digest, RolloutId};
 
 use super::records::{
-    DeviceRecord, IdentityRecord, META_KEY, MetaRecord, OrderRecord, ReleaseRecord, RolloutRecord,
-    deployment_key, encode,
+    AUDIT_KEY, DeviceRecord, IdentityRecord, META_KEY, MetaRecord, OrderRecord, ReleaseRecord,
+    RolloutRecord, deployment_key, encode,
 };
-use super::{
-    Device, Effect, Fleet, FleetError, JOURNAL_ENTRIES_MAX, JournalEntry, Live, ReleaseView,
-    Rollout,
-};
+use super::{Device, Effect, Fleet, FleetError, JOURNAL_ENTRIES_MAX, Live, ReleaseView, Rollout};
+use crate::audit::chain::{Entry, Head, bounded};
 use crate::planner::{Deployment, Verdict};
 use crate::store::{Batch, Kind};
 
@@ -28,7 +26,9 @@ pub(super) struct Txn {
     pub(super) deployments: BTreeMap<(RolloutId, DeviceId), Deployment>,
     /// Rollout numbers that may have been used by what was lost.
     pub(super) rollouts_skipped: RolloutId,
-    journal: Vec<JournalEntry>,
+    journal: Vec<Entry>,
+    /// The audit log begins here from now on.
+    pub(super) floor: Option<Head>,
 }
 
 /// What a journal entry is about.
@@ -58,14 +58,28 @@ impl Txn {
         about: About<'_>,
         text: String,
     ) {
-        self.journal.push(JournalEntry {
+        self.note_signed(now_s, who, what, about, None, text);
+    }
+
+    /// The same with the ids of the keys that signed what it is about.
+    pub(super) fn note_signed(
+        &mut self,
+        now_s: u64,
+        who: &str,
+        what: &str,
+        about: About<'_>,
+        key: Option<String>,
+        text: String,
+    ) {
+        self.journal.push(Entry {
             seq: 0,
             time_s: now_s,
             who: who.to_owned(),
             what: what.to_owned(),
             rollout: about.rollout,
             device: about.device.cloned(),
-            text,
+            key,
+            text: bounded(text),
         });
     }
 
@@ -77,6 +91,7 @@ impl Txn {
             && self.rollouts.is_empty()
             && self.deployments.is_empty()
             && self.journal.is_empty()
+            && self.floor.is_none()
     }
 
     /// The device's record as changed so far, to be changed further.
@@ -97,12 +112,18 @@ impl Fleet {
             meta.rollout_last.max(txn.rollouts.keys().next_back().copied().unwrap_or(0));
         meta.rollout_last = meta.rollout_last.saturating_add(txn.rollouts_skipped);
         let mut batch = Batch::new();
-        write_journal(&mut txn.journal, &mut meta, &mut batch)?;
+        let mut audit = self.audit;
+        audit.floor = txn.floor.unwrap_or(audit.floor);
+        write_journal(&mut txn.journal, &mut audit.head, &mut batch)?;
+        if audit != self.audit {
+            batch.put(Kind::Meta, AUDIT_KEY, encode("the audit log's bounds", &audit)?);
+        }
         write_records(&txn, &mut batch)?;
         if meta != self.meta {
             batch.put(Kind::Meta, META_KEY, encode("the fleet's counters", &meta)?);
         }
         self.store.commit(&batch)?;
+        self.audit = audit;
         self.take_over(txn, meta);
         self.refresh_seeds();
         Ok(())
@@ -194,15 +215,19 @@ impl Fleet {
 }
 
 fn write_journal(
-    journal: &mut [JournalEntry],
-    meta: &mut MetaRecord,
+    journal: &mut [Entry],
+    head: &mut Head,
     batch: &mut Batch,
 ) -> Result<(), FleetError> {
     for entry in journal {
-        meta.journal_last += 1;
-        entry.seq = meta.journal_last;
-        let value = encode("a journal entry", entry)?;
-        batch.put(Kind::Journal, entry.seq.to_be_bytes(), value);
+        entry.seq = head.seq + 1;
+        let line = entry.line(head);
+        let (line, next) = line.map_err(|error| FleetError::Encode {
+            what: "a line of the audit log",
+            detail: error.to_string(),
+        })?;
+        *head = next;
+        batch.put(Kind::Journal, entry.seq.to_be_bytes(), line);
         if let Some(old) = entry.seq.checked_sub(JOURNAL_ENTRIES_MAX) {
             batch.remove(Kind::Journal, old.to_be_bytes());
         }

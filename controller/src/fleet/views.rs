@@ -10,7 +10,6 @@ use fleetway_protocol::manifest::Manifest;
 use fleetway_protocol::reason::Reason;
 use fleetway_protocol::report::Progress;
 use fleetway_protocol::slot::Outcome;
-use serde::{Deserialize, Serialize};
 
 use crate::planner::{DeviceReport, Labels, RolloutReport, RolloutSpec, RolloutState, Why};
 
@@ -179,25 +178,6 @@ pub struct PhasePreview {
     pub up_to: usize,
     /// Seconds to wait after its last verdict.
     pub soak_s: u64,
-}
-
-/// One entry of the journal.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct JournalEntry {
-    /// Its number; rises by one.
-    pub seq: u64,
-    /// Unix seconds.
-    pub time_s: u64,
-    /// A person, or `planner`, or `store`.
-    pub who: String,
-    /// One stable lower-case word with dots: `rollout.start`, `order`, `verdict`.
-    pub what: String,
-    /// About which rollout.
-    pub rollout: Option<RolloutId>,
-    /// About which device.
-    pub device: Option<DeviceId>,
-    /// One sentence, the reason included.
-    pub text: String,
 }
 
 /// What was ignored, since the controller started.

@@ -22,6 +22,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use tracing::{debug, error, info, warn};
 
 use super::cut::Cutter;
+use super::audit::AuditLog;
 use super::inbox::Report;
 use super::pump::{Order as PumpOrder, Pump};
 use crate::api::failure::Failure;
@@ -70,10 +71,15 @@ pub(super) struct Outward {
 
 impl Core {
     /// Starts the thread and its ticker.
-    pub(super) fn start(fleet: Fleet, outward: Outward) -> std::io::Result<(Self, JoinHandle<()>)> {
+    pub(super) fn start(
+        fleet: Fleet,
+        audit: AuditLog,
+        outward: Outward,
+    ) -> std::io::Result<(Self, JoinHandle<()>)> {
         let (inputs, inbox) = mpsc::channel(INBOX);
         let worker = Worker {
             fleet,
+            audit,
             outward,
             unsent: BTreeMap::new(),
             seeding_since_ms: None,
@@ -135,6 +141,7 @@ impl Core {
 
 struct Worker {
     fleet: Fleet,
+    audit: AuditLog,
     outward: Outward,
     /// Orders that wait for their release to be seeded, or that the outbox did not take; the
     /// newest per device.
@@ -204,6 +211,7 @@ impl Worker {
     fn tick(&mut self) {
         self.ticked_ms = clock::now_ms();
         self.dirty = false;
+        self.audit.take_offline(&mut self.fleet);
         let ticked = self.fleet.tick(clock::now_s());
         self.note(ticked);
     }
@@ -227,6 +235,7 @@ impl Worker {
     }
 
     fn carry_out(&mut self) {
+        self.audit.catch_up(&mut self.fleet);
         while let Some(effect) = self.fleet.poll_effect() {
             match effect {
                 Effect::Seed(digest) => self.outward.pump.tell_blocking(PumpOrder::Seed(digest)),

@@ -10,6 +10,7 @@
 //! `open` and [`core`] (the fleet and its thread); `enroll` and `cut` (who comes in, and who
 //! is thrown out); `blobs`, `pieces`, `queue`, `pump` (model bytes).
 
+mod audit;
 pub(crate) mod blobs;
 pub(crate) mod connect;
 pub(crate) mod core;
@@ -32,7 +33,7 @@ use fleetway_controller::enroll::Listener;
 use fleetway_controller::fleet::Fleet;
 use fleetway_controller::{clock, keys};
 use fleetway_link::{EnrollUrl, Link as _, LinkHandle};
-use fleetway_protocol::envelope::Authority;
+use fleetway_protocol::envelope::{Authority, PublicKey};
 use fleetway_protocol::ids::Digest;
 use fleetway_protocol::manifest::Manifest;
 use tokio::net::UnixListener;
@@ -186,6 +187,8 @@ async fn start(
     let local: Local = Arc::new(Mutex::new(side.local));
     let dynamic_security = config.dynamic_security.then(|| link.clone());
     let cutter = Cutter::new(gate.clone(), local.clone(), dynamic_security);
+    let Opened { mut fleet, audit, release_authority, .. } = opened;
+    fleet.set_director(PublicKey::of(&director).id().to_string());
     let outward = Outward {
         link: link.clone(),
         root: root.clone(),
@@ -193,7 +196,7 @@ async fn start(
         pump: pump.clone(),
         cutter: cutter.clone(),
     };
-    let (core, thread) = Core::start(opened.fleet, outward)
+    let (core, thread) = Core::start(fleet, audit, outward)
         .map_err(|error| Failure::from_error("cannot start the fleet's thread", &error))?;
     let (listener, enroll_url) =
         enroll::start(config, layout, core.clone(), &side.advertised).await?;
@@ -201,7 +204,7 @@ async fn start(
     let running = Running {
         core,
         blobs,
-        release_authority: opened.release_authority,
+        release_authority,
         layout: layout.clone(),
         started_s: clock::now_s(),
         watch: Watch::default(),

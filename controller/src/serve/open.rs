@@ -12,6 +12,7 @@ use fleetway_controller::{clock, keys};
 use fleetway_protocol::envelope::Authority;
 use tracing::{error, warn};
 
+use super::audit::AuditLog;
 use crate::api::failure::Failure;
 use crate::api::view::failed;
 use crate::config::Config;
@@ -22,6 +23,8 @@ pub(crate) struct Opened {
     pub(crate) fleet: Fleet,
     /// Who may sign releases.
     pub(crate) release_authority: Authority,
+    /// What was done, in files.
+    pub(super) audit: AuditLog,
     /// Holds the lock as long as it lives.
     pub(super) store: Arc<dyn Store>,
 }
@@ -31,11 +34,14 @@ pub(crate) fn open_fleet(data: &Path, config: &Config) -> Result<Opened, Failure
     let release_authority = release_authority(data, config)?;
     let (store, how) = SledStore::open(data).map_err(|e| failed(e.kind(), &e))?;
     let store: Arc<dyn Store> = Arc::new(store);
+    let mut audit = AuditLog::open(data, store.as_ref())?;
     let now_s = clock::now_s();
     let mut fleet = Fleet::open(store.clone(), release_authority.clone(), now_s)
         .map_err(|e| failed(e.kind(), &e))?;
     tell(&mut fleet, how, now_s).map_err(|e| failed(e.kind(), &e))?;
-    Ok(Opened { fleet, release_authority, store })
+    audit.tell(&mut fleet).map_err(|e| failed(e.kind(), &e))?;
+    audit.catch_up(&mut fleet);
+    Ok(Opened { fleet, release_authority, audit, store })
 }
 
 fn release_authority(data: &Path, config: &Config) -> Result<Authority, Failure> {

@@ -4,9 +4,8 @@
 //! caller's policy can refuse to go on. What the child needs from outside is fetched before: the
 //! engine's look at the processor, and an open `/proc/self/status` to read its own size from.
 
-use super::env;
 use super::sandbox::{Fence, Sandbox};
-use super::walls;
+use super::{env, landlocked};
 use crate::limits::CHILD_OPEN_FILES_MAX;
 use rustix::process::{DumpableBehavior, Pid, Resource, Rlimit, Signal};
 use std::fs::File;
@@ -28,8 +27,12 @@ pub(super) fn put_up() -> Result<Fenced, String> {
     let mut status = File::open("/proc/self/status").ok();
     let mut sandbox = Sandbox::default();
     let own_bytes = limits(&mut sandbox, &mut status)?;
-    walls::landlock(&mut sandbox);
-    walls::seccomp(&mut sandbox);
+    landlocked::put_up(&mut sandbox);
+    // Last: it forbids to build fences.
+    #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+    super::seccomp::put_up(&mut sandbox);
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    sandbox.lacks(Fence::SystemCalls, "no list of calls is written for this processor");
     Ok(Fenced { sandbox, own_bytes, status })
 }
 

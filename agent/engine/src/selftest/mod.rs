@@ -13,15 +13,17 @@
 //! The child sets its limits itself, first thing, before it reads a byte of the model. Setting them
 //! between fork and exec would need `unsafe`; the executable is our own, so nothing is lost.
 //!
-//! Read in this order: this file (the parent), `child`, [`sandbox`] (the words), `fences`, `walls`
-//! (landlock and seccomp), `report`.
+//! Read in this order: this file (the parent), `child`, [`sandbox`] (the words), `fences`,
+//! `landlocked`, `seccomp`, `report`.
 
 mod child;
 mod fences;
+mod landlocked;
 mod pipes;
 mod report;
 pub mod sandbox;
-mod walls;
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+mod seccomp;
 
 pub use child::{child_main, child_main_with, child_requested};
 pub use report::{SelfTestError, SelfTestReport};

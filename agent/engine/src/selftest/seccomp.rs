@@ -1,18 +1,12 @@
-//! The two walls that the kernel builds around the child: landlock and seccomp.
+//! The wall around the kernel itself: seccomp. What is allowed is what computing and answering take:
+//! memory, time, three pipes.
 //!
-//! The child needs no file (the model comes by pipe), no network, no other process. So landlock
-//! allows nothing at all, and seccomp allows what computing and answering take: memory, time,
-//! three pipes. What no model can need and only an attack does (a socket, a program, a file, a
-//! signal to somebody) kills the child at once, so that it is noticed and judged; what is merely
-//! not needed fails with EPERM, so that a new libc that asks for a novelty is not a bad model.
-//!
-//! Two filters, because a filter has one action for a match and one for the rest; the kernel takes
-//! the stricter answer of both.
+//! What no model can need and only an attack does (a socket, a program, a file, a signal to
+//! somebody) kills the child at once, so that it is noticed and judged; what is merely not needed
+//! fails with EPERM, so that a new libc that asks for a novelty is not a bad model. Two filters,
+//! because a filter has one action for a match and one for the rest; the kernel takes the stricter
+//! answer of both.
 
-use landlock::{
-    ABI, Access, AccessFs, AccessNet, CompatLevel, Compatible, Ruleset, RulesetAttr, RulesetStatus,
-    Scope,
-};
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
     SeccompRule, TargetArch,
@@ -21,40 +15,8 @@ use std::collections::BTreeMap;
 
 use super::sandbox::{Fence, Sandbox};
 
-/// Allows no file, no port, and notes what this kernel cannot forbid.
-pub(super) fn landlock(sandbox: &mut Sandbox) {
-    if let Err(error) = restrict() {
-        sandbox.lacks(Fence::Files, &error);
-        sandbox.lacks(Fence::Tcp, &error);
-        return;
-    }
-    let hard = || Ruleset::default().set_compatibility(CompatLevel::HardRequirement);
-    // Version 3 is the first that also knows truncation.
-    if let Err(error) = hard().handle_access(AccessFs::from_all(ABI::V3)) {
-        sandbox.lacks(Fence::Files, error);
-    }
-    if let Err(error) = hard().handle_access(AccessNet::from_all(ABI::V4)) {
-        sandbox.lacks(Fence::Tcp, error);
-    }
-}
-
-/// Everything that this library version and this kernel know, forbidden.
-fn restrict() -> Result<(), String> {
-    let status = Ruleset::default()
-        .handle_access(AccessFs::from_all(ABI::V6))
-        .and_then(|rules| rules.handle_access(AccessNet::from_all(ABI::V6)))
-        .and_then(|rules| rules.scope(Scope::from_all(ABI::V6)))
-        .and_then(Ruleset::create)
-        .and_then(landlock::RulesetCreated::restrict_self)
-        .map_err(|error| error.to_string())?;
-    match status.ruleset {
-        RulesetStatus::NotEnforced => Err("this kernel has no landlock".to_owned()),
-        RulesetStatus::FullyEnforced | RulesetStatus::PartiallyEnforced => Ok(()),
-    }
-}
-
 /// Leaves only the system calls that computing takes. The last fence: it forbids to build fences.
-pub(super) fn seccomp(sandbox: &mut Sandbox) {
+pub(super) fn put_up(sandbox: &mut Sandbox) {
     let filtered = filters().and_then(|filters| {
         filters.iter().try_for_each(|filter| {
             seccompiler::apply_filter(filter).map_err(|error| error.to_string())
@@ -74,7 +36,7 @@ fn filters() -> Result<[BpfProgram; 2], String> {
     let compile = |rules, mismatch, hit| -> Result<BpfProgram, seccompiler::BackendError> {
         SeccompFilter::new(rules, mismatch, hit, target)?.try_into()
     };
-    let forbidden: Rules = FORBIDDEN.iter().map(|call| (i64::from(*call), Vec::new())).collect();
+    let forbidden: Rules = FORBIDDEN.iter().map(|call| (*call, Vec::new())).collect();
     let eperm = SeccompAction::Errno(libc::EPERM as u32);
     let kill = SeccompAction::KillProcess;
     let both = (|| {
@@ -88,23 +50,20 @@ fn filters() -> Result<[BpfProgram; 2], String> {
 
 /// What the child may call, some of it only with harmless arguments.
 fn allowed() -> Result<Rules, seccompiler::BackendError> {
-    let mut rules: Rules = ALLOWED.iter().map(|call| (i64::from(*call), Vec::new())).collect();
+    let mut rules: Rules = ALLOWED.iter().map(|call| (*call, Vec::new())).collect();
     let when = |arg, op, value| SeccompCondition::new(arg, SeccompCmpArgLen::Qword, op, value);
     // Memory, but none that holds code: nothing here compiles at run time.
     let exec = libc::PROT_EXEC as u64;
     for call in [libc::SYS_mmap, libc::SYS_mprotect] {
         let data = when(2, SeccompCmpOp::MaskedEq(exec), 0)?;
-        rules.insert(i64::from(call), vec![SeccompRule::new(vec![data])?]);
+        rules.insert(call, vec![SeccompRule::new(vec![data])?]);
     }
     // abort() signals itself; nobody else may be signalled.
     let own = u64::from(std::process::id());
-    rules.insert(
-        i64::from(libc::SYS_tgkill),
-        vec![SeccompRule::new(vec![when(0, SeccompCmpOp::Eq, own)?])?],
-    );
+    rules.insert(libc::SYS_tgkill, vec![SeccompRule::new(vec![when(0, SeccompCmpOp::Eq, own)?])?]);
     // Limits may be read, not set.
     rules.insert(
-        i64::from(libc::SYS_prlimit64),
+        libc::SYS_prlimit64,
         vec![SeccompRule::new(vec![when(0, SeccompCmpOp::Eq, 0)?, when(2, SeccompCmpOp::Eq, 0)?])?],
     );
     Ok(rules)
@@ -219,33 +178,10 @@ const FORBIDDEN: &[libc::c_long] = &[
 mod tests {
     use super::*;
 
-    /// landlock alone, on a thread of its own: it binds whoever asks for it.
-    #[test]
-    fn landlock_alone_closes_files_and_tcp() {
-        use std::io::ErrorKind::PermissionDenied;
-        let dir = std::env::temp_dir();
-        let inside = std::thread::spawn(move || {
-            let mut sandbox = Sandbox::default();
-            landlock(&mut sandbox);
-            assert_eq!(sandbox.to_string(), "full");
-            let kind = |result: std::io::Result<()>| result.map_err(|error| error.kind());
-            let tries = [
-                kind(std::fs::File::open("/etc/passwd").map(drop)),
-                kind(std::fs::write(dir.join("fleetway-escape"), b"!")),
-                kind(std::fs::read_dir("/").map(drop)),
-                kind(std::net::TcpListener::bind("127.0.0.1:0").map(drop)),
-                kind(std::net::TcpStream::connect("127.0.0.1:1").map(drop)),
-            ];
-            assert_eq!(tries, [Err(PermissionDenied); 5]);
-        });
-        inside.join().unwrap();
-        assert!(std::fs::File::open("/etc/passwd").is_ok(), "only the thread that asked is bound");
-    }
-
     #[test]
     fn the_two_lists_are_two() {
         let allowed = allowed().unwrap();
-        assert!(FORBIDDEN.iter().all(|call| !allowed.contains_key(&i64::from(*call))));
+        assert!(FORBIDDEN.iter().all(|call| !allowed.contains_key(call)));
         assert!(filters().unwrap().iter().all(|filter| !filter.is_empty()));
     }
 }
