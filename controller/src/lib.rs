@@ -8,10 +8,12 @@
 //! 1. [`planner`]: facts in, a plan with a reason for every device out; pure;
 //! 2. [`fleet`]: operator commands and device reports, each durable before it counts;
 //! 3. [`store`]: how it becomes durable; [`catalog`], [`keys`]: releases and who signs them;
+//!    [`attest`]: what others say of a model;
 //!    [`audit`]: what was done, in a chain that shows what was changed;
 //! 4. [`broker`], [`pki`], [`enroll`]: how devices reach us, and how they come in;
 //! 5. `serve`, `api`, `cli`, `config`: the shell.
 
+pub mod attest;
 pub mod audit;
 pub mod broker;
 pub mod catalog;

@@ -47,6 +47,8 @@ pub const KEYSET_BYTES_MAX: usize =
 pub const MODELS_PER_DEVICE_MAX: usize = 8;
 /// Forms of one release (`onnx`, `qnn`, and room for hardware-specific ones).
 pub const VARIANTS_MAX: usize = 4;
+/// Attestations that a manifest names: one of each kind, and room for kinds to come.
+pub const ATTESTATIONS_MAX: usize = 4;
 /// Releases a device remembers as bad per model. When the list is full the oldest entry
 /// goes, and the report counts it: a release that old is below the floor in practice.
 pub const POISON_MAX: usize = 16;

@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::ids::{Counter, Digest, ModelName, Note, Version};
 use crate::limits::{
-    ARTIFACT_BYTES_MAX, CHUNK_BYTES_MAX, CHUNK_BYTES_MIN, CHUNKS_MAX, VARIANTS_MAX,
+    ARTIFACT_BYTES_MAX, ATTESTATIONS_MAX, CHUNK_BYTES_MAX, CHUNK_BYTES_MIN, CHUNKS_MAX,
+    VARIANTS_MAX,
 };
 
 /// One release of one model, as the release authority signs it.
@@ -30,6 +31,27 @@ pub struct Manifest {
     pub golden: GoldenRule,
     /// Why the importer took it although its golden vectors did not match, if so.
     pub golden_mismatch_accepted: Option<Note>,
+    /// What others say of it, by digest. Bound to the release by its signature, and never what a
+    /// device goes by.
+    pub attestations: Vec<Attestation, ATTESTATIONS_MAX>,
+}
+
+/// A document about a release that travels beside it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attestation {
+    /// Which kind of document.
+    pub kind: AttestationKind,
+    /// SHA-256 of its bytes.
+    pub digest: Digest,
+}
+
+/// Kinds of documents; only ever added at the end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum AttestationKind {
+    /// An OpenSSF Model Signing bundle, verified when the release was imported.
+    ModelSigning,
+    /// A CycloneDX bill of materials.
+    BillOfMaterials,
 }
 
 /// The form of a release for one kind of target.
@@ -103,6 +125,9 @@ pub enum ManifestError {
         /// The release's counter.
         counter: Counter,
     },
+    /// Two documents of one kind: which counts?
+    #[error("two attestations of one kind")]
+    TwiceAttested,
     /// A tolerance that every answer or no answer meets.
     #[error("golden tolerance is not a finite number of at least 0")]
     Tolerance,
@@ -160,6 +185,11 @@ impl Manifest {
             variant.golden.check()?;
             if self.variants[..at].iter().any(|v| v.kind == variant.kind) {
                 return Err(ManifestError::TwiceTheKind);
+            }
+        }
+        for (at, attestation) in self.attestations.iter().enumerate() {
+            if self.attestations[..at].iter().any(|a| a.kind == attestation.kind) {
+                return Err(ManifestError::TwiceAttested);
             }
         }
         if self.min_release > self.counter {

@@ -10,7 +10,9 @@ use fleetway_protocol::histogram::{BUCKETS, Histogram};
 use fleetway_protocol::ids::{DeviceId, Digest, ModelName, Note, ShortDigest, Version};
 use fleetway_protocol::limits::*;
 use fleetway_protocol::machine::Phase;
-use fleetway_protocol::manifest::{Artifact, GoldenRule, Manifest, Variant, VariantKind};
+use fleetway_protocol::manifest::{
+    Artifact, Attestation, AttestationKind, GoldenRule, Manifest, Variant, VariantKind,
+};
 use fleetway_protocol::order::{Action, ModelOrder, Order, Policy};
 use fleetway_protocol::reason::Reason;
 use fleetway_protocol::record;
@@ -37,6 +39,11 @@ fn largest_manifest() -> Manifest {
         variants: core::iter::repeat_n(variant, VARIANTS_MAX).collect(),
         golden: GoldenRule { abs_err_max: f32::MAX, same_top1: true },
         golden_mismatch_accepted: Some(Note::new(&"n".repeat(NOTE_BYTES_MAX)).expect("note")),
+        attestations: core::iter::repeat_n(
+            Attestation { kind: AttestationKind::BillOfMaterials, digest: DIGEST },
+            ATTESTATIONS_MAX,
+        )
+        .collect(),
     }
 }
 

@@ -16,7 +16,7 @@ fn entry(seq: u64) -> Entry {
         what: "rollout.start".into(),
         rollout: Some(seq),
         device: None,
-        key: (seq % 2 == 0).then(|| "ab12".into()),
+        key: seq.is_multiple_of(2).then(|| "ab12".into()),
         text: format!("it said \",\"prev\":\"x\" and \\ \",\"hash\":\" {seq}\nß"),
     }
 }

@@ -8,6 +8,7 @@ use fleetway_protocol::ids::{Counter, ModelName, Version};
 use fleetway_protocol::manifest::ManifestError;
 
 use crate::ErrorKind;
+use crate::attest::BundleError;
 
 /// Why the catalog did not do what it was asked. Nothing half-done is left behind.
 #[derive(Debug, thiserror::Error)]
@@ -53,6 +54,20 @@ pub enum CatalogError {
         bytes: u64,
         /// The bound.
         max: u64,
+    },
+    /// A Model Signing bundle, or its key, that does not vouch for the model.
+    #[error("not imported: {} {source}", path.display())]
+    Attestation {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        source: BundleError,
+    },
+    /// A directory to write to that has something in it.
+    #[error("{} is there and not empty; name a new directory", dir.display())]
+    NotEmpty {
+        /// The directory.
+        dir: PathBuf,
     },
     /// The golden vectors do not read.
     #[error("golden vectors in {}: {source}", path.display())]
@@ -126,7 +141,11 @@ impl CatalogError {
             }
             Self::NotFound { .. } => ErrorKind::NotFound,
             Self::TooLarge { .. } | Self::Golden { .. } | Self::Manifest(_) => ErrorKind::Usage,
-            Self::Mismatch { .. } | Self::Damaged { .. } => ErrorKind::Trust,
+            Self::NotEmpty { .. } => ErrorKind::Conflict,
+            Self::Attestation { source: BundleError::Key, .. } => ErrorKind::Usage,
+            Self::Mismatch { .. } | Self::Damaged { .. } | Self::Attestation { .. } => {
+                ErrorKind::Trust
+            }
             Self::SelfTest { source } if source.is_verdict() => ErrorKind::Trust,
             Self::SelfTest { .. } => ErrorKind::Unavailable,
             Self::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound => {

@@ -2,6 +2,7 @@
 //! signature.
 
 use std::fs;
+use std::path::Path;
 use std::time::Duration;
 
 use fleetway_engine::GoldenSet;
@@ -11,12 +12,17 @@ use fleetway_engine::selftest::{SelfTest, SelfTestError};
 use fleetway_protocol::codec;
 use fleetway_protocol::ids::{Counter, Digest, ModelName, Version};
 use fleetway_protocol::limits::{ARTIFACT_BYTES_MAX, CHUNK_BYTES_DEFAULT, MANIFEST_BYTES_MAX};
-use fleetway_protocol::manifest::{Artifact, GoldenRule, Manifest, Variant, VariantKind};
+use fleetway_protocol::manifest::{
+    Artifact, Attestation, AttestationKind, GoldenRule, Manifest, Variant, VariantKind,
+};
+
+use crate::attest::bundle::{BUNDLE_BYTES_MAX, KEY_BYTES_MAX};
+use crate::attest::{self, AttestationKey, bom};
 
 use super::files::{create_dir, io, read, sync_dir, write};
 use super::{
-    Catalog, CatalogError, CatalogRelease, GOLDEN, GOLDEN_CHUNKS, ImportReport, ImportRequest,
-    MANIFEST, MODEL, MODEL_CHUNKS,
+    AttestationRequest, BOM, BUNDLE, Catalog, CatalogError, CatalogRelease, GOLDEN, GOLDEN_CHUNKS,
+    ImportReport, ImportRequest, MANIFEST, MODEL, MODEL_CHUNKS,
 };
 
 /// What the self-test of a candidate found.
@@ -44,11 +50,13 @@ impl Catalog {
         let npz = read(&request.golden_npz, NPZ_BYTES_MAX as u64)?;
         let golden_error =
             |source| CatalogError::Golden { path: request.golden_npz.clone(), source };
-        let golden = GoldenSet::from_npz(&npz).map_err(golden_error)?;
-        let golden = golden.encode().map_err(golden_error)?;
+        let golden_set = GoldenSet::from_npz(&npz).map_err(golden_error)?;
+        let golden = golden_set.encode().map_err(golden_error)?;
         let chunk_bytes = request.chunk_bytes.unwrap_or(CHUNK_BYTES_DEFAULT);
         let (model_artifact, model_chunks) = artifact_of(&onnx, chunk_bytes)?;
         let (golden_artifact, golden_chunks) = artifact_of(&golden, chunk_bytes)?;
+        let attested = request.attestation.as_ref().map(|a| attested(a, &onnx)).transpose()?;
+        let (bundle, verified) = attested.unzip();
         let tested = self_test(request, &onnx, &golden)?;
         let mut manifest = Manifest {
             model: model.clone(),
@@ -58,6 +66,7 @@ impl Catalog {
             variants: fleetway_variants(model_artifact, golden_artifact),
             golden: request.rule,
             golden_mismatch_accepted: None,
+            attestations: heapless::Vec::new(),
         };
         if !tested.passed {
             match &request.accept_golden_mismatch {
@@ -65,23 +74,32 @@ impl Catalog {
                 None => return Err(CatalogError::Mismatch { figures: tested.figures }),
             }
         }
+        let (inputs, outputs) = (golden_set.inputs(), golden_set.outputs());
+        let bom = bom::write(&manifest, inputs, outputs, verified.as_ref());
+        let kinds = verified.iter().map(|v| (AttestationKind::ModelSigning, v.digest));
+        let kinds = kinds.chain([(AttestationKind::BillOfMaterials, Digest::of(&bom))]);
+        // Two of four.
+        manifest.attestations = kinds.map(|(kind, digest)| Attestation { kind, digest }).collect();
         manifest.check()?;
         let mut buf = [0; MANIFEST_BYTES_MAX];
         let encoded = codec::encode(&manifest, &mut buf)
             .map_err(|e| CatalogError::Encode { what: "the manifest", max: e.max })?;
-        let files: [(&str, &[u8]); 5] = [
+        let mut files: Vec<(&str, &[u8])> = vec![
             (MODEL, &onnx),
             (GOLDEN, &golden),
             (MODEL_CHUNKS, &model_chunks),
             (GOLDEN_CHUNKS, &golden_chunks),
             (MANIFEST, encoded),
+            (BOM, &bom),
         ];
+        files.extend(bundle.as_deref().map(|bundle| (BUNDLE, bundle)));
         self.put_into_place(model, version, &files)?;
         let digest = Digest::of(encoded);
         Ok(ImportReport {
             release: CatalogRelease { dir, digest, manifest, envelope: None },
             golden: tested.figures,
             golden_passed: tested.passed,
+            attestation: verified,
             latency_us: tested.latency_us,
         })
     }
@@ -155,6 +173,23 @@ pub(super) fn artifact_of(
         bytes.chunks(chunk_bytes as usize).flat_map(|c| Digest::of(c).0).collect();
     artifact.chunk_list = Digest::of(&chunks);
     Ok((artifact, chunks))
+}
+
+/// A bundle that vouches for the model: its bytes, and what it says.
+fn attested(
+    request: &AttestationRequest,
+    onnx: &[u8],
+) -> Result<(Vec<u8>, attest::Verified), CatalogError> {
+    let wrong = |path: &Path| {
+        let path = path.to_owned();
+        move |source| CatalogError::Attestation { path, source }
+    };
+    let pem = read(&request.key, KEY_BYTES_MAX as u64)?;
+    let key = AttestationKey::from_pem(&String::from_utf8_lossy(&pem));
+    let key = key.map_err(wrong(&request.key))?;
+    let bundle = read(&request.bundle, BUNDLE_BYTES_MAX as u64)?;
+    let verified = attest::bundle::verify(&bundle, &key, onnx).map_err(wrong(&request.bundle))?;
+    Ok((bundle, verified))
 }
 
 /// Loads and runs the candidate where it can do no harm.

@@ -3,11 +3,13 @@
 //! `<data>/catalog/<model>/<version>/` holds
 //! `model.onnx`, `golden.bin` (a golden set of `fleetway-engine`),
 //! `model.chunks` and `golden.chunks` (the chunk lists: SHA-256 of each chunk),
-//! `manifest.bin` (the exact bytes that are signed) and, once signed, `release.env`.
+//! `manifest.bin` (the exact bytes that are signed), `bom.cdx.json` (a CycloneDX bill of materials),
+//! `attestation.sigstore.json` where one was given and, once signed, `release.env`.
 //! The daemon reads it to seed the broker and to answer `want`; the release key is needed
 //! by [`Catalog::sign`] alone, which can run on another machine over the same directory.
 
 mod errors;
+mod export;
 mod files;
 mod import;
 #[cfg(test)]
@@ -26,6 +28,7 @@ use fleetway_protocol::manifest::{Artifact, GoldenRule, Manifest};
 
 pub use errors::CatalogError;
 
+use crate::attest;
 use files::{io, read, replace};
 
 /// The catalog in one directory.
@@ -59,12 +62,24 @@ pub struct ImportRequest {
     /// Take it although the golden vectors do not match, for this reason; it is put into
     /// the manifest for everybody to see.
     pub accept_golden_mismatch: Option<Note>,
+    /// A Model Signing bundle that must vouch for the ONNX file, and the public key it must be
+    /// signed with.
+    pub attestation: Option<AttestationRequest>,
     /// The executable whose `main` serves the self-test's child (`fleetway` itself).
     pub self_test_exe: PathBuf,
     /// Deadline of the self-test, milliseconds.
     pub self_test_ms_max: u32,
     /// Address space of the self-test, MiB.
     pub self_test_mib_max: u32,
+}
+
+/// A bundle and the key to verify it with.
+#[derive(Clone, Debug)]
+pub struct AttestationRequest {
+    /// The bundle's file.
+    pub bundle: PathBuf,
+    /// The file with the public key, PEM.
+    pub key: PathBuf,
 }
 
 /// What an import did.
@@ -76,6 +91,8 @@ pub struct ImportReport {
     pub golden: String,
     /// Whether the golden vectors agreed.
     pub golden_passed: bool,
+    /// What the bundle was found to say, if there was one.
+    pub attestation: Option<attest::Verified>,
     /// Median latency of one answer on this machine, microseconds, if measured.
     pub latency_us: Option<u64>,
 }
@@ -110,6 +127,10 @@ const MODEL_CHUNKS: &str = "model.chunks";
 const GOLDEN_CHUNKS: &str = "golden.chunks";
 const MANIFEST: &str = "manifest.bin";
 const ENVELOPE: &str = "release.env";
+const BOM: &str = "bom.cdx.json";
+const BUNDLE: &str = "attestation.sigstore.json";
+/// Bytes of a bill of materials: some pages of JSON.
+const BOM_BYTES_MAX: u64 = 1 << 20;
 /// Bytes of a chunk list at most.
 const CHUNK_LIST_BYTES_MAX: u64 = CHUNKS_MAX as u64 * 32;
 

@@ -25,6 +25,7 @@ fn version(text: &str) -> Version {
 fn request(name: &str, exe: &Path) -> ImportRequest {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/models/digits");
     ImportRequest {
+        attestation: None,
         model: model(),
         version: version(name),
         onnx: dir.join(format!("digits-{name}.onnx")),
@@ -67,6 +68,7 @@ fn put(data: &Path, name: &str, counter: Counter) -> Catalog {
         variants,
         golden: GoldenRule { abs_err_max: 0.5, same_top1: true },
         golden_mismatch_accepted: None,
+        attestations: Default::default(),
     };
     let mut buf = [0; MANIFEST_BYTES_MAX];
     let encoded = codec::encode(&manifest, &mut buf).unwrap();

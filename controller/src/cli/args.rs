@@ -182,6 +182,16 @@ pub(crate) enum ModelVerb {
         #[arg(value_name = "MODEL@VERSION")]
         release: ReleaseName,
     },
+    /// Write a release with its papers into a directory: manifest, signatures, bill of materials
+    #[command(after_long_help = "Example:\n  fleetway model export digits@v1 --dir ./digits-v1")]
+    Export {
+        /// Which release
+        #[arg(value_name = "MODEL@VERSION")]
+        release: ReleaseName,
+        /// A new or empty directory
+        #[arg(long, value_name = "DIR")]
+        dir: PathBuf,
+    },
     /// List the releases that the controller has
     #[command(after_long_help = "Example:\n  fleetway model list -o json")]
     List,
@@ -224,6 +234,12 @@ pub(crate) struct ImportArgs {
     /// Take the model although it does not match its golden vectors; the reason travels with it
     #[arg(long, value_name = "REASON")]
     pub(crate) accept_golden_mismatch: Option<String>,
+    /// An OpenSSF Model Signing bundle that must vouch for the file; its digest is signed with it
+    #[arg(long, value_name = "BUNDLE", requires = "attestation_key")]
+    pub(crate) attestation: Option<PathBuf>,
+    /// Public key of whoever made that bundle: P-256, P-384 or P-521
+    #[arg(long, value_name = "PEM", requires = "attestation")]
+    pub(crate) attestation_key: Option<PathBuf>,
 }
 
 /// `rollout ...`.

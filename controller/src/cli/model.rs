@@ -1,13 +1,16 @@
 //! `fleetway model ...`: import and sign offline, publish through the API.
 
 use ed25519_dalek::SigningKey;
-use fleetway_controller::catalog::{Catalog, CatalogRelease, ImportRequest};
+use fleetway_controller::audit;
+use fleetway_controller::catalog::{AttestationRequest, Catalog, CatalogRelease, ImportRequest};
 use fleetway_controller::keys;
 use fleetway_engine::selftest::SelfTest;
 use fleetway_protocol::envelope::PublicKey;
 use fleetway_protocol::ids::Note;
 use fleetway_protocol::manifest::GoldenRule;
 use fleetway_protocol::order::Policy;
+use std::path::Path;
+
 use hyper::Method;
 use serde::Serialize;
 
@@ -16,7 +19,7 @@ use super::files::Layout;
 use super::output::{bytes, count, facts, or_dash, table, talk};
 use super::values::ReleaseName;
 use super::{Context, block_on};
-use crate::api::client::escape;
+use crate::api::client::{escape, operator};
 use crate::api::failure::{Failure, Kind};
 use crate::api::types::{ArtifactView, BlobView, ReleaseView};
 use crate::api::view::{self, failed};
@@ -26,6 +29,7 @@ pub(super) fn run(verb: ModelVerb, context: &Context) -> Result<(), Failure> {
         ModelVerb::Import(args) => import(*args, context),
         ModelVerb::Sign { release, key } => sign(&release, key, context),
         ModelVerb::Publish { release } => block_on(publish(&release, context)),
+        ModelVerb::Export { release, dir } => export(&release, &dir, context),
         ModelVerb::List => block_on(list(context)),
         ModelVerb::Show { release } => block_on(show(&release, context)),
     }
@@ -49,6 +53,8 @@ struct Imported {
     release: ReleaseView,
     golden: String,
     golden_passed: bool,
+    /// What the Model Signing bundle vouches for.
+    attestation: Option<String>,
     latency_us: Option<u64>,
 }
 
@@ -68,6 +74,10 @@ fn import(args: ImportArgs, context: &Context) -> Result<(), Failure> {
         min_release: args.min_release,
         highest_published: None,
         accept_golden_mismatch: args.accept_golden_mismatch.map(note).transpose()?,
+        attestation: args
+            .attestation
+            .zip(args.attestation_key)
+            .map(|(bundle, key)| AttestationRequest { bundle, key }),
         self_test_exe: SelfTest::default().exe,
         self_test_ms_max: policy.self_test_ms_max,
         self_test_mib_max: policy.self_test_mib_max,
@@ -86,8 +96,22 @@ fn import(args: ImportArgs, context: &Context) -> Result<(), Failure> {
         release: local(&report.release),
         golden: report.golden,
         golden_passed: report.golden_passed,
+        attestation: report.attestation.map(|found| {
+            let others = found.files.saturating_sub(1);
+            format!("vouches for it as {:?}, and for {others} other files", found.name)
+        }),
         latency_us: report.latency_us,
     };
+    audit::offline::note(
+        &context.data,
+        &operator(),
+        "model.import",
+        None,
+        &format!(
+            "imported {} {} as {:.12}",
+            imported.release.model, imported.release.version, imported.release.digest
+        ),
+    );
     if !imported.golden_passed {
         talk(
             "WARNING: its answers differ from its golden vectors; the reason you gave travels with it",
@@ -97,9 +121,19 @@ fn import(args: ImportArgs, context: &Context) -> Result<(), Failure> {
     context.output.data(&imported, || {
         let mut lines = release_facts(&imported.release);
         lines.push(("check", imported.golden.clone()));
+        lines.extend(imported.attestation.clone().map(|said| ("bundle", said)));
         lines.push(("latency", super::output::millis(imported.latency_us)));
         lines.push(("next", format!("fleetway model sign {name}")));
         facts(&lines)
+    })
+}
+
+fn export(name: &ReleaseName, dir: &Path, context: &Context) -> Result<(), Failure> {
+    let written = Catalog::open(&context.data)
+        .export(&name.model, &name.version, dir)
+        .map_err(|error| failed(error.kind(), &error))?;
+    context.output.data(&written, || {
+        written.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join("\n")
     })
 }
 
@@ -114,6 +148,9 @@ fn sign(
         .sign(&name.model, &name.version, &key)
         .map_err(|error| failed(error.kind(), &error))?;
     let signed = local(&release);
+    let text = format!("signed {name} ({:.12})", signed.digest);
+    let key_name = Some(key_id(&key));
+    audit::offline::note(&context.data, &operator(), "model.sign", key_name, &text);
     context.output.data(&signed, || {
         format!("{name} signed by {}\nnext: fleetway model publish {name}", key_id(&key))
     })

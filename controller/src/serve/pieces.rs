@@ -141,6 +141,7 @@ mod tests {
             variants: heapless::Vec::from_slice(&[variant]).unwrap(),
             golden: GoldenRule { abs_err_max: 0.0, same_top1: true },
             golden_mismatch_accepted: None,
+            attestations: Default::default(),
         }
     }
 

@@ -9,7 +9,9 @@ use fleetway_protocol::ids::{DeviceId, Digest, ModelName, ShortDigest, Version};
 use fleetway_protocol::keyset::{Keyset, ReleaseKey, ReleaseKeys, Scope};
 use fleetway_protocol::limits::ENVELOPE_BYTES_MAX;
 use fleetway_protocol::machine::Phase;
-use fleetway_protocol::manifest::{Artifact, GoldenRule, Manifest, Variant, VariantKind};
+use fleetway_protocol::manifest::{
+    Artifact, Attestation, AttestationKind, GoldenRule, Manifest, Variant, VariantKind,
+};
 use fleetway_protocol::order::{Action, ModelOrder, Order, Policy};
 use fleetway_protocol::reason::Reason;
 use fleetway_protocol::report::{Ack, Block, Presence, Progress, Stamp, State, Telemetry, Want};
@@ -104,6 +106,12 @@ pub(crate) fn manifest() -> Manifest {
             .collect(),
         golden: GoldenRule { abs_err_max: 0.25, same_top1: true },
         golden_mismatch_accepted: None,
+        attestations: [Attestation {
+            kind: AttestationKind::BillOfMaterials,
+            digest: Digest([0x30; 32]),
+        }]
+        .into_iter()
+        .collect(),
     }
 }
 

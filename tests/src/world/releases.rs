@@ -129,6 +129,7 @@ impl Keys {
             variants: [variant].into_iter().collect(),
             golden: GoldenRule { abs_err_max: 0.1, same_top1: true },
             golden_mismatch_accepted: None,
+            attestations: Default::default(),
         };
         manifest::Manifest::check(&manifest).expect("a sane manifest");
         let mut buf = [0; MANIFEST_BYTES_MAX];
