@@ -5,9 +5,11 @@
 //! terminal's process group, or takes this process's place, so that Ctrl-C reaches it.
 //!
 //! Read in this order: [`needs`] (what a machine must have), [`cargo`] (how cargo is
-//! called), [`mod@test`], [`lint`], and [`run`] (demo, bench, sim, soak).
+//! called), [`mod@test`], [`lint`], [`run`] (demo, bench, sim,
+//! soak), and [`fuzz`] (what needs nightly: libFuzzer and Miri).
 
 mod cargo;
+mod fuzz;
 mod lint;
 mod needs;
 mod run;
@@ -61,6 +63,20 @@ enum Verb {
         #[arg(long, value_name = "N", default_value_t = 60)]
         minutes: u64,
     },
+    /// Feed a parser rubbish under libFuzzer (needs a nightly toolchain and cargo-fuzz)
+    #[command(
+        after_help = "Examples:\n  cargo xtask fuzz\n  cargo xtask fuzz manifest --time 600\n\nThe same targets run on stable in every `cargo xtask test`."
+    )]
+    Fuzz {
+        /// Which parser; without one all of them, one after the other
+        #[arg(value_name = "TARGET")]
+        target: Option<String>,
+        /// For how long each, in seconds
+        #[arg(long, value_name = "S", default_value_t = 60)]
+        time: u64,
+    },
+    /// Run the protocol's tests under Miri (needs a nightly toolchain with miri)
+    Miri,
     /// Check format, clippy, documentation, licences, and that the protocol builds without std
     Lint,
 }
@@ -95,6 +111,8 @@ fn main() -> ExitCode {
         Verb::Bench(args) => run::bench(args.json.as_deref(), args.no_dist, &args.only),
         Verb::Sim(args) => run::sim(args.seeds, args.seed),
         Verb::Soak { minutes } => run::soak(Duration::from_secs(minutes * 60)),
+        Verb::Fuzz { target, time } => fuzz::fuzz(target.as_deref(), time),
+        Verb::Miri => fuzz::miri(),
         Verb::Lint => lint::lint(),
     };
     match done {

@@ -2,7 +2,7 @@
 //!
 //! Read in this order: [`world`] (a fleet in one process, from one seed); [`harness`] (a
 //! fleet as processes) and [`proxy`] (the bad network); [`hostile`] (a broker in the attacker's
-//! hands), [`attacks`] (bad models); [`authority`] (who says what may run,
+//! hands), [`attacks`] (bad models) and [`mod@fuzz`] (bad bytes); [`authority`] (who says what may run,
 //! in memory) and [`python`] (what others say about it); [`demo`] (the main job, told) and
 //! [`mod@bench`] (the figures in the README). The scenarios themselves are in `tests/tests/`.
 
@@ -10,8 +10,13 @@ pub mod attacks;
 pub mod authority;
 pub mod bench;
 pub mod demo;
+pub mod fuzz;
 pub mod harness;
 pub mod hostile;
+#[path = "../../protocol/tests/common/fuzz.rs"]
+mod protocol_fuzz;
 pub mod proxy;
 pub mod python;
+#[path = "../../protocol/tests/common/samples.rs"]
+mod samples;
 pub mod world;

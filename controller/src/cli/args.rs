@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use fleetway_controller::audit::Head;
 use fleetway_controller::planner::Size;
 use fleetway_link::BrokerUrl;
 
@@ -94,48 +93,13 @@ pub(crate) enum Verb {
     Broker(BrokerVerb),
     /// Show what was done, by whom, and check that nobody changed the record of it
     #[command(subcommand, after_long_help = "Example:\n  fleetway audit verify -o json")]
-    Audit(AuditVerb),
+    Audit(super::audit::AuditVerb),
     /// Plan, start, watch, pause, resume and abort rollouts
     #[command(
         subcommand,
         after_long_help = "Example:\n  fleetway rollout start digits@v2 --canary 1 --phase 25% --phase 100%"
     )]
     Rollout(RolloutVerb),
-}
-
-/// `audit ...`.
-#[derive(Debug, Subcommand)]
-pub(crate) enum AuditVerb {
-    /// List what was done
-    #[command(
-        after_long_help = "Example:\n  fleetway audit list --who ann --what rollout --last 20"
-    )]
-    List {
-        /// Only what this person or part of the controller did
-        #[arg(long, value_name = "NAME")]
-        who: Option<String>,
-        /// Only entries whose word begins like this: order, rollout, release.publish ...
-        #[arg(long, value_name = "WORD")]
-        what: Option<String>,
-        /// Only what is about this device
-        #[arg(long, value_name = "ID")]
-        device: Option<DeviceId>,
-        /// Only what is about this rollout
-        #[arg(long, value_name = "N")]
-        rollout: Option<u64>,
-        /// At most this many, the newest
-        #[arg(long, value_name = "N", default_value_t = 100)]
-        last: usize,
-    },
-    /// Check the whole log; exit code 7 if it is not what was written
-    #[command(
-        after_long_help = "Example:\n  fleetway audit verify --head 1234:5f0c...\n\nA removed, changed, moved or cut-off line is found. Whoever can rewrite the files and the store\ncan forge a log: note the head that is printed elsewhere, and give it back with --head."
-    )]
-    Verify {
-        /// A head that was printed earlier; it must still be in the log
-        #[arg(long, value_name = "SEQ:HASH")]
-        head: Option<Head>,
-    },
 }
 
 /// `init`.

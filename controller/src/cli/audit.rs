@@ -6,11 +6,12 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use clap::Subcommand;
 use fleetway_controller::audit::{Bounds, Entry, Head, Verdict, offline, verify};
 use fleetway_controller::fleet::read_audit;
 use fleetway_controller::store::SledStore;
+use fleetway_protocol::ids::DeviceId;
 
-use super::args::AuditVerb;
 use super::output::facts;
 use super::{Context, block_on};
 use crate::api::failure::{Failure, Kind};
@@ -18,6 +19,41 @@ use crate::api::view::failed;
 
 /// Lines that the daemon has decided on and not yet written get this long.
 const WRITTEN: Duration = Duration::from_millis(700);
+
+/// `audit ...`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum AuditVerb {
+    /// List what was done
+    #[command(
+        after_long_help = "Example:\n  fleetway audit list --who ann --what rollout --last 20"
+    )]
+    List {
+        /// Only what this person or part of the controller did
+        #[arg(long, value_name = "NAME")]
+        who: Option<String>,
+        /// Only entries whose word begins like this: order, rollout, release.publish ...
+        #[arg(long, value_name = "WORD")]
+        what: Option<String>,
+        /// Only what is about this device
+        #[arg(long, value_name = "ID")]
+        device: Option<DeviceId>,
+        /// Only what is about this rollout
+        #[arg(long, value_name = "N")]
+        rollout: Option<u64>,
+        /// At most this many, the newest
+        #[arg(long, value_name = "N", default_value_t = 100)]
+        last: usize,
+    },
+    /// Check the whole log; exit code 7 if it is not what was written
+    #[command(
+        after_long_help = "Example:\n  fleetway audit verify --head 1234:5f0c...\n\nA removed, changed, moved or cut-off line is found. Whoever can rewrite the files and the store\ncan forge a log: note the head that is printed elsewhere, and give it back with --head."
+    )]
+    Verify {
+        /// A head that was printed earlier; it must still be in the log
+        #[arg(long, value_name = "SEQ:HASH")]
+        head: Option<Head>,
+    },
+}
 
 pub(super) fn run(verb: AuditVerb, context: &Context) -> Result<(), Failure> {
     match verb {

@@ -1,0 +1,256 @@
+//! Every parser of bytes from outside, each as one function that takes any bytes: it must not
+//! panic, hang or take more memory than its bound, and what it takes must hold what its type says.
+//!
+//! The same bodies run on stable over samples, a corpus and seeded mutations
+//! (`tests/tests/fuzz.rs`, a part of `cargo xtask test`), and under libFuzzer (`tests/fuzz/`,
+//! `cargo xtask fuzz`). What a fuzzer finds goes into `tests/fuzz/corpus/<target>/` and stays.
+//!
+//! The bodies of `protocol` are that crate's own tests'; the rest is here.
+
+use std::path::Path;
+
+use data_encoding::BASE64;
+use fleetway_agent::config::Config;
+use fleetway_agent::serving::oip::{data, request};
+use fleetway_controller::attest::bundle;
+use fleetway_controller::audit::chain;
+use fleetway_engine::validate::validate;
+use fleetway_engine::{DType, GoldenSet, TensorSpec};
+use fleetway_protocol::ids::Digest;
+use p256::ecdsa::signature::Signer as _;
+use serde_json::json;
+
+use crate::harness::digits::model_dir;
+use crate::{protocol_fuzz as protocol, samples};
+
+/// One parser.
+#[derive(Clone, Copy)]
+pub struct Target {
+    /// Its name on the command line and in the corpus.
+    pub name: &'static str,
+    /// Takes any bytes; says whether they were taken.
+    pub body: fn(&[u8]) -> bool,
+    /// Bytes that are taken, to start from.
+    pub samples: fn() -> Vec<Vec<u8>>,
+    /// Mutations that a run on stable tries: fewer for what is slow.
+    pub rounds: u32,
+}
+
+/// All of them.
+pub const TARGETS: [Target; 21] = [
+    target("envelope", protocol::fuzz_envelope, || vec![samples::sealed_order()]),
+    target("order", protocol::fuzz_order, || {
+        vec![samples::sealed_order(), samples::encoded(&samples::order())]
+    }),
+    target("manifest", protocol::fuzz_manifest, || {
+        vec![samples::sealed_manifest(), samples::encoded(&samples::manifest())]
+    }),
+    target("keyset", protocol::fuzz_keyset, || vec![samples::sealed_keyset()]),
+    target("presence", protocol::fuzz_presence, || vec![samples::encoded(&samples::presence())]),
+    target("state", protocol::fuzz_state, || vec![samples::encoded(&samples::state())]),
+    target("telemetry", protocol::fuzz_telemetry, || vec![samples::encoded(&samples::telemetry())]),
+    target("ack", protocol::fuzz_ack, || vec![samples::encoded(&samples::ack())]),
+    target("want", protocol::fuzz_want, || vec![samples::encoded(&samples::want())]),
+    target("block", protocol::fuzz_block, || vec![samples::encoded(&samples::block())]),
+    target("record", protocol::fuzz_record, || vec![samples::encoded(&samples::table())]),
+    target("topic", protocol::fuzz_topic, || vec![b"fleetway/v1/d/cam-01/up/st/digits".to_vec()]),
+    target("chunks", chunks, || vec![chunk_sample()]),
+    target("tuf", tuf, || vec![tuf_sample()]),
+    target("oip", oip, || vec![OIP_SAMPLE.to_vec()]),
+    slow("onnx", onnx, || vec![model_file("digits-v1.onnx"), model_file("softmax-tail.onnx")]),
+    slow("npz", npz, || vec![model_file("digits-v1.golden.npz")]),
+    target("golden", golden, || vec![golden_sample()]),
+    slow("config", config, || vec![CONFIG_SAMPLE.as_bytes().to_vec()]),
+    target("audit", audit, || vec![audit_sample()]),
+    slow("bundle", bundle, || vec![statement_sample(), b"{\"mediaType\":\"\"}".to_vec()]),
+];
+
+const fn target(
+    name: &'static str,
+    body: fn(&[u8]) -> bool,
+    samples: fn() -> Vec<Vec<u8>>,
+) -> Target {
+    Target { name, body, samples, rounds: 5_000 }
+}
+
+const fn slow(
+    name: &'static str,
+    body: fn(&[u8]) -> bool,
+    samples: fn() -> Vec<Vec<u8>>,
+) -> Target {
+    Target { name, body, samples, rounds: 500 }
+}
+
+/// The target of that name.
+pub fn find(name: &str) -> Option<Target> {
+    TARGETS.into_iter().find(|target| target.name == name)
+}
+
+fn model_file(name: &str) -> Vec<u8> {
+    std::fs::read(model_dir().join(name)).expect("the repository's own file")
+}
+
+/// A chunk list and the artifact that it is for: four numbers and a digest, then the list.
+fn chunks(bytes: &[u8]) -> bool {
+    let Some((head, list)) = bytes.split_at_checked(8) else { return false };
+    let number =
+        |at: usize| u32::from_le_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
+    let artifact = fleetway_protocol::manifest::Artifact {
+        digest: Digest([0; 32]),
+        bytes: number(0),
+        chunk_bytes: number(4),
+        chunk_list: Digest::of(list),
+    };
+    if artifact.check().is_err() {
+        return false;
+    }
+    let count = artifact.chunk_count();
+    assert_eq!(artifact.chunk_list_bytes(), count * 32);
+    assert!(artifact.chunk_len(count).is_none() && artifact.chunk_len(count - 1).is_some());
+    list.len() == artifact.chunk_list_bytes() as usize
+}
+
+fn chunk_sample() -> Vec<u8> {
+    [&100_000u32.to_le_bytes()[..], &32_768u32.to_le_bytes(), &[7; 4 * 32]].concat()
+}
+
+fn tuf(bytes: &[u8]) -> bool {
+    use fleetway_tuf::roles::{Pins, Root, Targets, read};
+    let (root, targets) = (read::<Root>(bytes).is_ok(), read::<Targets>(bytes).is_ok());
+    root || targets || read::<Pins>(bytes).is_ok()
+}
+
+fn tuf_sample() -> Vec<u8> {
+    json!({
+        "signed": { "_type": "targets", "spec_version": "1.0.34", "version": 3,
+            "expires": "2027-01-15T08:00:00Z", "targets": { "digits/v1": {
+                "length": 7, "hashes": { "sha256": "01".repeat(32) }, "custom": { "counter": 1 } } } },
+        "signatures": [{ "keyid": "k", "sig": "00" }],
+    })
+    .to_string()
+    .into_bytes()
+}
+
+const OIP_SAMPLE: &[u8] =
+    br#"{"inputs":[{"name":"x","datatype":"FP32","shape":[1,3],"data":[1,2.5,-3e2]}],"id":"7"}"#;
+
+/// The body of an inference request for a model with one input.
+fn oip(bytes: &[u8]) -> bool {
+    let specs = [TensorSpec { name: "x".into(), dtype: DType::F32, shape: vec![1, 3] }];
+    let Ok(header) = request::Header::read(bytes) else { return false };
+    let Ok(places) = header.match_inputs(&specs) else { return false };
+    let Ok(tensors) = data::read(bytes, &specs, &places) else { return false };
+    assert!(tensors.len() == 1 && specs[0].matches(&tensors[0]));
+    true
+}
+
+fn onnx(bytes: &[u8]) -> bool {
+    let Ok(model) = validate(bytes) else { return false };
+    assert!(!model.inputs().is_empty() && !model.outputs().is_empty());
+    true
+}
+
+fn npz(bytes: &[u8]) -> bool {
+    let Ok(set) = GoldenSet::from_npz(bytes) else { return false };
+    let encoded = set.encode().expect("what was read is written");
+    assert!(GoldenSet::decode(&encoded).is_ok());
+    true
+}
+
+fn golden(bytes: &[u8]) -> bool {
+    let Ok(set) = GoldenSet::decode(bytes) else { return false };
+    assert!(!set.vectors().is_empty());
+    true
+}
+
+fn golden_sample() -> Vec<u8> {
+    let set = GoldenSet::from_npz(&model_file("digits-v1.golden.npz")).expect("a golden set");
+    set.encode().expect("encodes")
+}
+
+const CONFIG_SAMPLE: &str = r#"device = "cam-01"
+data_dir = "data"
+[broker]
+url = "mqtts://broker.example"
+ca = "ca.pem"
+cert = "device.pem"
+key = "device.key"
+[trust]
+release_keys = ["8a88e3dd7409f195fd52db2d3cba5d72ca6709bf1d94121bf3748801b40f6f5c"]
+director_keys = ["8139770ea87d175f56a35466c34c7ecccb8d8a91b4ee37a25df60f5b8fc9b394"]
+[serve]
+concurrent_max = 3
+[link]
+telemetry_s = 1
+[sandbox]
+require = "full"
+"#;
+
+/// The agent's configuration. A person wrote it, so an error must say where.
+fn config(bytes: &[u8]) -> bool {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("agent.toml");
+    std::fs::write(&path, bytes).expect("written");
+    match Config::load(Path::new(&path)) {
+        Ok(_) => true,
+        Err(error) => {
+            assert!(error.to_string().contains("agent.toml"), "{error}");
+            false
+        }
+    }
+}
+
+/// A line of the audit log: what is taken is written again as it was.
+fn audit(bytes: &[u8]) -> bool {
+    let Ok((entry, prev, head)) = chain::read_line(bytes) else { return false };
+    let before = chain::Head { seq: entry.seq.saturating_sub(1), hash: prev };
+    let (line, after) = entry.line(&before).expect("what was read is written");
+    assert!(line.as_bytes() == bytes && after == head);
+    true
+}
+
+fn audit_sample() -> Vec<u8> {
+    let entry = chain::Entry {
+        seq: 1,
+        time_s: 1_700_000_000,
+        who: "ann".into(),
+        what: "release.publish".into(),
+        rollout: None,
+        device: None,
+        key: Some("ab12".into()),
+        text: "published \"digits\" v1".into(),
+    };
+    entry.line(&chain::Head::START).expect("encodes").0.into_bytes()
+}
+
+/// A Model Signing bundle; and the same bytes as a statement behind a good signature, which is as
+/// far as a fuzzer cannot get by itself.
+fn bundle(bytes: &[u8]) -> bool {
+    let key = p256::ecdsa::SigningKey::from_slice(&[7; 32]).expect("a key");
+    let public = bundle::AttestationKey::P256(*key.verifying_key());
+    let direct = bundle::verify(bytes, &public, b"model").is_ok();
+    let kind = "application/vnd.in-toto+json";
+    let head = format!("DSSEv1 {} {kind} {} ", kind.len(), bytes.len());
+    let signature: p256::ecdsa::DerSignature = key.sign(&[head.as_bytes(), bytes].concat());
+    let wrapped = json!({
+        "mediaType": "application/vnd.dev.sigstore.bundle.v0.3+json",
+        "dsseEnvelope": { "payload": BASE64.encode(bytes), "payloadType": kind,
+            "signatures": [{ "sig": BASE64.encode(signature.as_bytes()) }] },
+    });
+    let behind = bundle::verify(wrapped.to_string().as_bytes(), &public, b"model");
+    assert!(!matches!(behind, Err(bundle::BundleError::Signature)), "our own signature");
+    direct || behind.is_ok()
+}
+
+fn statement_sample() -> Vec<u8> {
+    let digest = Digest::of(b"model");
+    json!({
+        "_type": "https://in-toto.io/Statement/v1",
+        "subject": [{ "digest": { "sha256": Digest::of(&digest.0).to_string() } }],
+        "predicateType": "https://model_signing/signature/v1.0",
+        "predicate": { "resources": [
+            { "algorithm": "sha256", "digest": digest.to_string(), "name": "model.onnx" } ] },
+    })
+    .to_string()
+    .into_bytes()
+}
