@@ -46,7 +46,7 @@ pub(crate) enum AuditVerb {
     },
     /// Check the whole log; exit code 7 if it is not what was written
     #[command(
-        after_long_help = "Example:\n  fleetway audit verify --head 1234:5f0c...\n\nA removed, changed, moved or cut-off line is found. Whoever can rewrite the files and the store\ncan forge a log: note the head that is printed elsewhere, and give it back with --head."
+        after_long_help = "Example:\n  fleetway audit verify -o json\n\nA removed, changed, moved or cut-off line is found. Whoever can rewrite the files and the store\ncan forge a log: note the head that is printed elsewhere, and give it back with --head."
     )]
     Verify {
         /// A head that was printed earlier; it must still be in the log
