@@ -20,7 +20,6 @@ const DAEMON_DIRS: [&str; 3] = ["/usr/sbin", "/usr/local/sbin", "/sbin"];
 pub(crate) fn for_tests() -> Result<()> {
     let mut missing = Vec::new();
     for need in [mosquitto(), python(), bare_target()] {
-    for need in [mosquitto(), bare_target(), python().map(drop)] {
         if let Err(error) = need {
             missing.push(format!("- {error:#}"));
         }
@@ -87,26 +86,6 @@ fn python() -> Result<()> {
         bail!("python3 with venv (Debian: python3, python3-venv) was installed, and does not work");
     }
     Ok(())
-}
-
-/// A Python with the packages of `python.txt`, for the tests that ask programs of others.
-pub(crate) fn python() -> Result<PathBuf> {
-    let dir = cargo::root().join("target/python");
-    let (program, marker) = (dir.join("bin/python"), dir.join("installed.txt"));
-    let wanted = cargo::root().join("cross/python.txt");
-    let list = std::fs::read(&wanted).with_context(|| wanted.display().to_string())?;
-    if std::fs::read(&marker).is_ok_and(|installed| installed == list) {
-        return Ok(program);
-    }
-    let how = "Python 3 with venv and pip (Debian: `apt-get install python3-venv`), and the \
-               packages of cross/python.txt from PyPI";
-    crate::say("installing the Python packages that tests ask");
-    cargo::run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&dir)).context(how)?;
-    let mut pip = Command::new(&program);
-    pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r"]);
-    cargo::run(pip.arg(&wanted)).context(how)?;
-    std::fs::write(&marker, list).with_context(|| marker.display().to_string())?;
-    Ok(program)
 }
 
 #[derive(Clone, Copy)]

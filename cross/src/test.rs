@@ -93,7 +93,6 @@ fn watched(words: &[&str], program_dir: &std::path::Path) -> Result<(bool, Sum)>
     let (reader, writer) = std::io::pipe().context("no pipe")?;
     let mut command = cargo(words);
     command.env("FLEETWAY_BIN_DIR", program_dir);
-    command.env("FLEETWAY_PYTHON", needs::python()?);
     eprintln!("$ {}", cargo::text(&command));
     let mut child = command
         .stdout(writer.try_clone().context("no pipe")?)

@@ -1,4 +1,5 @@
-//! Python with python-tuf, for the tests that let an implementation of others judge ours.
+//! Python with python-tuf, and one with the signer of OpenSSF Model Signing and the schema of
+//! CycloneDX (they want another tuf), for the tests that let programs of others judge ours.
 //!
 //! It is prepared once, in a virtual environment under the target directory. Where that cannot
 //! be done the test fails and says how to get it; it is never skipped.
@@ -11,8 +12,23 @@ use anyhow::{Context as _, Result, ensure};
 
 /// What is installed: the versions that the official conformance suite asks for.
 const PACKAGES: [&str; 2] = ["tuf==7.0.0", "securesystemslib[crypto]==1.4.0"];
-const HOW: &str = "python-tuf is needed: install Python 3.10 or newer with venv and pip (Debian: \
+const HOW: &str = "Python packages are needed: install Python 3.10 or newer with venv and pip (Debian: \
                    `apt-get install python3 python3-venv`) and let pip reach a package index";
+
+/// What reads and makes a model's papers.
+const PAPERS: [&str; 3] =
+    ["model-signing==1.1.1", "pyopenssl", "cyclonedx-python-lib[json-validation]==11.12.0"];
+
+/// The interpreter that signs models and validates bills of materials.
+///
+/// # Errors
+/// If it cannot be prepared, with what to install.
+pub fn papers() -> Result<&'static Path> {
+    static PYTHON: OnceLock<std::result::Result<PathBuf, String>> = OnceLock::new();
+    let prepared = PYTHON
+        .get_or_init(|| prepare("python-papers-1", &PAPERS).map_err(|error| format!("{error:#}")));
+    prepared.as_deref().map_err(|error| anyhow::anyhow!("{error}"))
+}
 
 /// The interpreter that has python-tuf.
 ///
@@ -20,20 +36,22 @@ const HOW: &str = "python-tuf is needed: install Python 3.10 or newer with venv 
 /// If it cannot be prepared, with what to install.
 pub fn python() -> Result<&'static Path> {
     static PYTHON: OnceLock<std::result::Result<PathBuf, String>> = OnceLock::new();
-    let prepared = PYTHON.get_or_init(|| prepare().map_err(|error| format!("{error:#}")));
+    let prepared = PYTHON.get_or_init(|| {
+        prepare("python-tuf-7.0.0", &PACKAGES).map_err(|error| format!("{error:#}"))
+    });
     prepared.as_deref().map_err(|error| anyhow::anyhow!("{error}"))
 }
 
-fn prepare() -> Result<PathBuf> {
+fn prepare(name: &str, packages: &[&str]) -> Result<PathBuf> {
     let target = std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from).unwrap_or_else(|| {
         Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("a workspace").join("target")
     });
-    let dir = target.join("python-tuf-7.0.0");
+    let dir = target.join(name);
     let (python, ready) = (dir.join("bin/python"), dir.join("ready"));
     if !ready.exists() {
         run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&dir)).context(HOW)?;
         let pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check"];
-        run(Command::new(&python).args(pip).args(PACKAGES)).context(HOW)?;
+        run(Command::new(&python).args(pip).args(packages)).context(HOW)?;
         std::fs::write(&ready, b"")?;
     }
     Ok(python)

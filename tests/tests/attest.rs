@@ -1,8 +1,8 @@
 //! Attestations against programs that are not ours: the reference signer of OpenSSF Model Signing
 //! makes the bundles, and the official schema of CycloneDX judges the bill of materials.
 //!
-//! Both are Python packages; `cargo xtask test` puts them into a virtual environment and names it
-//! in `FLEETWAY_PYTHON`. Without one the test fails and says so: nothing is skipped.
+//! Both are Python packages, put into a virtual environment at the first run. Where that cannot be
+//! done the test fails and says so: nothing is skipped.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -21,11 +21,9 @@ const CURVES: [(&str, &str); 3] =
     [("p256", "SECP256R1"), ("p384", "SECP384R1"), ("p521", "SECP521R1")];
 
 fn python(code: &str, args: &[&Path]) -> Result<String> {
-    let program = std::env::var_os("FLEETWAY_PYTHON").context(
-        "FLEETWAY_PYTHON is not set; run `cargo xtask test`, or name a Python with the packages of cross/python.txt",
-    )?;
-    let output = Command::new(&program).arg("-c").arg(code).args(args).output();
-    let output = output.with_context(|| program.to_string_lossy().into_owned())?;
+    let program = fleetway_tests::python::papers()?;
+    let output = Command::new(program).arg("-c").arg(code).args(args).output();
+    let output = output.with_context(|| program.display().to_string())?;
     if !output.status.success() {
         bail!("python: {}", String::from_utf8_lossy(&output.stderr));
     }
