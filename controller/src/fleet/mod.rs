@@ -50,11 +50,11 @@ use crate::planner::Deployment;
 use crate::store::Store;
 
 pub use errors::{DeviceError, EnrollError, FleetError, PublishError, RolloutError};
-pub use open::{read_audit, write_audit};
 pub use identities::{TOKEN_LIFE_S, TOKEN_TRIES};
+pub use open::{read_audit, write_audit};
 pub use views::{
-    DeviceView, Effect, IdentityView, Ignored, ModelState, ModelView, PhasePreview,
-    PlanPreview, ReleaseView, RolloutView, TelemetryView,
+    DeviceView, Effect, IdentityView, Ignored, ModelState, ModelView, PhasePreview, PlanPreview,
+    ReleaseView, RolloutView, TelemetryView,
 };
 
 use records::{DeviceRecord, IdentityRecord, MetaRecord, OrderRecord, RolloutRecord};

@@ -12,7 +12,8 @@ use fleetway_protocol::trust::ReleaseError;
 use serde::de::DeserializeOwned;
 
 use super::records::{
-    AUDIT_KEY, IdentityRecord, META_KEY, MetaRecord, OrderRecord, ReleaseRecord, decode, encode, read_deployment_key,
+    AUDIT_KEY, IdentityRecord, META_KEY, MetaRecord, OrderRecord, ReleaseRecord, decode, encode,
+    read_deployment_key,
 };
 use super::txn::{About, Txn};
 use super::{Device, Fleet, FleetError, Ignored, Live, ReleaseView, Rollout};

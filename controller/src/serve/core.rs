@@ -21,8 +21,8 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::{debug, error, info, warn};
 
-use super::cut::Cutter;
 use super::audit::AuditLog;
+use super::cut::Cutter;
 use super::inbox::Report;
 use super::pump::{Order as PumpOrder, Pump};
 use crate::api::failure::Failure;
