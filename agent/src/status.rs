@@ -9,19 +9,22 @@
 pub mod fetch;
 mod problems;
 pub mod render;
+mod sandbox;
 #[cfg(test)]
 mod tests;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use fleetway_engine::selftest::sandbox::Missing;
 use fleetway_engine::{Require, Sandbox};
 use fleetway_protocol::ids::{DeviceId, Digest};
 use fleetway_protocol::machine::Phase;
 use fleetway_protocol::reason::Reason;
 use fleetway_protocol::slot::{Ending, Outcome};
 use serde::{Deserialize, Serialize};
+
+pub use render::phase_name;
+pub use sandbox::SandboxState;
 
 use crate::clock::Clock;
 use crate::device::{self, place_name};
@@ -123,36 +126,6 @@ pub struct Serving {
     pub tcp: Option<String>,
     /// Path of the unix socket.
     pub unix: Option<String>,
-}
-
-/// How well self-tests are fenced in.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SandboxState {
-    /// `full`, `partial` or `none`; `unknown` until the first self-test process ran.
-    pub state: String,
-    /// Fences that do not stand, and why.
-    pub missing: Vec<String>,
-    /// What agent.toml requires: `full`, `confined` or `limits`.
-    pub require: String,
-    /// Whether that is met; where not, no new model is tried.
-    pub met: bool,
-}
-
-impl SandboxState {
-    fn unknown(require: Require) -> Self {
-        let (state, require) = ("unknown".to_owned(), require.name().to_owned());
-        Self { state, require, missing: Vec::new(), met: true }
-    }
-
-    fn of(sandbox: &Sandbox, require: Require) -> Self {
-        let name = |missing: &Missing| format!("{} ({})", missing.fence.name(), missing.why);
-        Self {
-            state: sandbox.state().to_owned(),
-            missing: sandbox.missing().iter().map(name).collect(),
-            require: require.name().to_owned(),
-            met: require.is_met_by(sandbox),
-        }
-    }
 }
 
 /// One model.
@@ -336,21 +309,6 @@ impl Model {
             poison_dropped: facts.table.poison_dropped,
             answers: live.map(Answers::of).unwrap_or_default(),
         }
-    }
-}
-
-/// The phase's name in reports and on the terminal.
-pub fn phase_name(phase: Phase) -> &'static str {
-    match phase {
-        Phase::Idle => "idle",
-        Phase::Eligibility => "eligibility",
-        Phase::Download => "download",
-        Phase::Verification => "verification",
-        Phase::SelfTest => "self-test",
-        Phase::Activation => "activation",
-        Phase::Probation => "probation",
-        Phase::Rollback => "rollback",
-        Phase::Removal => "removal",
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use fleetway_protocol::machine::Phase;
+
 use super::{Authority, Model, Role, Status};
 
 /// Classes shown at most; one line of a terminal.
@@ -157,5 +159,20 @@ pub(super) fn age(seconds: u64) -> String {
         (0, 0, _) => format!("{minutes} min {} s", seconds % 60),
         (0, _, _) => format!("{hours} h {} min", minutes % 60),
         _ => format!("{days} d {} h", hours % 24),
+    }
+}
+
+/// The phase's name in reports and on the terminal.
+pub fn phase_name(phase: Phase) -> &'static str {
+    match phase {
+        Phase::Idle => "idle",
+        Phase::Eligibility => "eligibility",
+        Phase::Download => "download",
+        Phase::Verification => "verification",
+        Phase::SelfTest => "self-test",
+        Phase::Activation => "activation",
+        Phase::Probation => "probation",
+        Phase::Rollback => "rollback",
+        Phase::Removal => "removal",
     }
 }
