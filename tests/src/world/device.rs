@@ -157,7 +157,7 @@ impl World {
         let config = DeviceConfig {
             id: d.id.clone(),
             root: ROOT_DEFAULT.to_owned(),
-            anchor: Anchor::Keys(Box::new(self.keys.keyring())),
+            anchor: Anchor::Root(self.pinned.clone()),
             transfer: transfer::Config { window_chunks: 4, bytes_per_s: 0, seed: device as u32 },
             agent: Version::new("0.1.0").expect("a version"),
         };

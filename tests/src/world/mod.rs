@@ -30,11 +30,14 @@ use fleetway_protocol::machine::Token;
 use fleetway_protocol::reason::Reason;
 use fleetway_protocol::report::{Ack, BLOCK_BYTES_MAX, Block, Presence, State, Telemetry, Want};
 use fleetway_protocol::topics::{Piece, ROOT_DEFAULT, Topic};
+use fleetway_protocol::trust_file::TrustFile;
 
 use broker::Broker;
 use check::Checker;
 use device::SimDevice;
 use releases::{Keys, Release};
+
+use crate::authority::Authority;
 
 /// When the world begins, Unix seconds.
 const EPOCH_S: u64 = 1_800_000_000;
@@ -94,6 +97,9 @@ pub struct World {
     queue: BinaryHeap<Reverse<(u64, u64, Boxed)>>,
     broker: Broker,
     keys: Keys,
+    authority: Authority,
+    /// The root that every device carries.
+    pinned: Vec<u8>,
     model: ModelName,
     devices: Vec<SimDevice>,
     releases: BTreeMap<Digest, Release>,
@@ -176,6 +182,7 @@ impl World {
         fleet.resend_all();
         self.checker.controller_booted(&fleet, self.now_s());
         self.controller = Some(fleet);
+        self.seed_trust();
         for (topic, payload) in self.broker.kept_for_controller() {
             self.after(1, Happening::ToController { topic, payload });
         }
@@ -277,6 +284,21 @@ impl World {
     fn piece_topics(&self, digest: Digest) -> Vec<String> {
         let pieces = self.releases.get(&digest).into_iter().flat_map(|r| r.pieces.keys());
         pieces.map(|(of, piece)| blob_topic(*of, *piece)).collect()
+    }
+
+    /// What the release authority published, to the broker and to who is subscribed; the
+    /// timestamp last, as the controller does it.
+    fn seed_trust(&mut self) {
+        let mut files: Vec<_> = self.authority.files.clone().into_iter().collect();
+        files.sort_by_key(|(name, _)| name == "timestamp.json");
+        for (name, bytes) in files {
+            let file = TrustFile::parse(&name).expect("a name of ours");
+            let topic = Topic::Trust(file).text(ROOT_DEFAULT).as_str().to_owned();
+            if self.broker.kept(&topic).as_deref() != Some(&*bytes) {
+                self.broker.retain(&topic, &bytes);
+                self.broker_delivers(&topic, &bytes, true);
+            }
+        }
     }
 
     fn seed_release(&mut self, digest: Digest) {

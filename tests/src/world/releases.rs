@@ -4,13 +4,14 @@
 use std::collections::BTreeMap;
 
 use ed25519_dalek::SigningKey;
-use fleetway_protocol::envelope::{self, Authority, Context, Envelope, PublicKey};
+use fleetway_protocol::envelope::{Authority, Context, PublicKey};
 use fleetway_protocol::ids::{Digest, ModelName, ShortDigest, Version};
-use fleetway_protocol::limits::{ENVELOPE_BYTES_MAX, MANIFEST_BYTES_MAX};
+use fleetway_protocol::limits::MANIFEST_BYTES_MAX;
 use fleetway_protocol::manifest::{Artifact, GoldenRule, Manifest, Variant, VariantKind};
 use fleetway_protocol::topics::Piece;
-use fleetway_protocol::trust::Keyring;
 use fleetway_protocol::{codec, manifest};
+
+use crate::authority::seal;
 
 /// Small, so that a small artifact has many chunks.
 const CHUNK_BYTES: u32 = 256;
@@ -65,17 +66,10 @@ impl Default for Keys {
     }
 }
 
-fn seal(key: &SigningKey, context: Context, payload: &[u8]) -> Vec<u8> {
-    let mut envelope = Envelope::new(payload);
-    envelope.push(envelope::sign(key, context, payload)).expect("one signature fits");
-    let mut buf = [0; ENVELOPE_BYTES_MAX];
-    envelope.encode(&mut buf).expect("fits").to_vec()
-}
-
 impl Keys {
-    /// Whom a device believes.
-    pub fn keyring(&self) -> Keyring {
-        Keyring { release: self.release_authority().into(), director: authority(&self.director) }
+    /// Has the release authority name these keys.
+    pub fn publish(&self, authority: &mut crate::authority::Authority) {
+        authority.publish_keyset(1, &[&self.release], &self.director);
     }
 
     /// Whom the controller believes about releases.
@@ -85,12 +79,12 @@ impl Keys {
 
     /// A signed order.
     pub fn order(&self, payload: &[u8]) -> Vec<u8> {
-        seal(&self.director, Context::Order, payload)
+        seal(&[&self.director], Context::Order, payload)
     }
 
     /// An order by somebody else.
     pub fn forged_order(&self, payload: &[u8]) -> Vec<u8> {
-        seal(&self.release, Context::Order, payload)
+        seal(&[&self.release], Context::Order, payload)
     }
 
     /// A release of `model` with this counter.
@@ -135,7 +129,7 @@ impl Keys {
         let mut buf = [0; MANIFEST_BYTES_MAX];
         let payload = codec::encode(&manifest, &mut buf).expect("fits").to_vec();
         let digest = Digest::of(&payload);
-        let envelope = seal(&self.release, Context::Manifest, &payload);
+        let envelope = seal(&[&self.release], Context::Manifest, &payload);
         pieces.insert((digest.short(), Piece::Release), envelope.clone());
         Release { nature, digest, version, envelope, pieces }
     }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use fleetway_controller::fleet::Fleet;
 use fleetway_controller::planner::{PhaseSpec, RolloutSpec, RolloutState, Selector, Size};
 use fleetway_controller::store::MemStore;
+use fleetway_protocol::envelope::Envelope;
 use fleetway_protocol::ids::{DeviceId, Digest, ModelName, RolloutId};
 use fleetway_protocol::limits::TRIAL_TRIES_MAX;
 use fleetway_protocol::order::Policy;
@@ -19,6 +20,7 @@ use super::device::SimDevice;
 use super::disk::{Lie, Mood, SimFs};
 use super::releases::{Keys, Nature};
 use super::{Happening, World};
+use crate::authority::{Authority, DAY_S};
 
 /// How long the storm lasts, virtual milliseconds.
 const STORM_MS: u64 = 120_000;
@@ -85,6 +87,12 @@ impl World {
             .collect();
         let mut broker = Broker::default();
         broker.faults = storm_faults(&mut rng);
+        let keys = Keys::default();
+        let expires_s = [super::EPOCH_S + DAY_S; 4];
+        let mut authority = Authority { expires_s, ..Authority::default() };
+        let pinned = authority.publish_root(&[]);
+        keys.publish(&mut authority);
+        authority.publish();
         let mut world = Self {
             seed,
             rng,
@@ -92,7 +100,9 @@ impl World {
             order: 0,
             queue: BinaryHeap::new(),
             broker,
-            keys: Keys::default(),
+            keys,
+            authority,
+            pinned,
             model: ModelName::new("digits").expect("a name"),
             devices,
             releases: BTreeMap::new(),
@@ -128,6 +138,11 @@ impl World {
         let (by, envelope) = (self.operator(), release.envelope.clone());
         let digest = self.fleet().publish_release(by, &envelope).expect("published");
         assert_eq!(digest, release.digest);
+        let envelope = Envelope::decode(&release.envelope).expect("its own");
+        let path = format!("{}/{}", self.model, release.version);
+        self.authority.list(&path, envelope.payload_unchecked(), counter);
+        self.authority.publish_next();
+        self.seed_trust();
         self.releases.insert(digest, release);
         digest
     }
@@ -314,6 +329,7 @@ impl World {
             fleet.handle_link(now_s, false);
             fleet.handle_link(now_s, true);
             fleet.resend_all();
+            self.seed_trust();
         }
         self.carry_out();
     }
