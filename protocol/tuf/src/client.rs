@@ -17,7 +17,7 @@ use fleetway_protocol::ids::{Counter, Digest, ModelName, Version};
 use sigstore_tuf::metadata::Role as _;
 use sigstore_tuf::{Error, TargetFile, Updater, UpdaterConfig};
 
-use crate::desk::{Desk, Held};
+use crate::desk::{Desk, Held, Table};
 pub use crate::desk::{ROOTS, Transport};
 pub use crate::error::TrustError;
 use crate::floors::Floors;
@@ -140,6 +140,9 @@ impl Client {
     /// [`TrustError`]: what is missing, or what is wrong.
     pub fn refresh(&mut self, shelf: &mut dyn Shelf, now_s: u64) -> Result<(), TrustError> {
         let now = timestamp(now_s);
+        if self.nothing_new(now_s) {
+            return Ok(());
+        }
         self.complete = false;
         loop {
             self.updater = begin(&self.pinned, &self.limits, &self.desk)?;
@@ -160,6 +163,22 @@ impl Client {
                 Err(error) => return Err(error),
             }
         }
+    }
+
+    /// Whether the last refresh still says everything: brokers repeat the timestamp at every
+    /// connection, and five signatures are not free.
+    fn nothing_new(&self, now_s: u64) -> bool {
+        let mut table = self.desk.table();
+        let Table { hand, held, .. } = &mut *table;
+        let known = |name: &str, bytes: &Option<Vec<u8>>| {
+            let held = held.get(name).map(|held| &held.bytes);
+            name == "timestamp.json" && bytes.is_some() && held == bytes.as_ref()
+        };
+        if !self.complete || !hand.iter().all(|(name, bytes)| known(name, bytes)) {
+            return false;
+        }
+        hand.clear();
+        self.roles().iter().all(|role| now_s <= role.expires_s)
     }
 
     /// Files that were dropped since the last call, and why.
