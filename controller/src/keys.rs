@@ -1,10 +1,9 @@
-//! Ed25519 key files: made with the system's randomness, readable by their owner alone.
+//! Plain Ed25519 key files: development keys, and the keys that a server uses by itself.
 //!
 //! One line of text each, so that a person can see what a file is:
 //! `fleetway-ed25519-secret-v1:<hex>` and, next to it with `.pub` appended,
-//! `fleetway-ed25519-public-v1:<hex>`. Not encrypted: the release key belongs on an offline
-//! machine or a removable disk; an age-encrypted file, ssh-agent and PKCS#11 come behind
-//! the same functions when they are asked for.
+//! `fleetway-ed25519-public-v1:<hex>`. Not encrypted: whoever reads the disk has the key. What
+//! people sign with is behind [`crate::trust::signer`] instead.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind as IoKind, Read as _, Write as _};
@@ -86,17 +85,52 @@ pub fn public_path(secret: &Path) -> PathBuf {
 /// # Errors
 /// [`KeyFileError`]; an existing key is never touched.
 pub fn create(path: &Path) -> Result<SigningKey, KeyFileError> {
+    let key = generate()?;
+    write_pair(path, &secret_text(&key), &PublicKey::of(&key))?;
+    Ok(key)
+}
+
+/// A new key, not kept anywhere yet.
+///
+/// # Errors
+/// [`KeyFileError::Randomness`].
+pub fn generate() -> Result<SigningKey, KeyFileError> {
     let mut seed = [0; 32];
     getrandom::fill(&mut seed).map_err(|e| KeyFileError::Randomness(e.to_string()))?;
-    let key = SigningKey::from_bytes(&seed);
-    write_new(path, 0o600, &format!("{SECRET_PREFIX}{}\n", Digest(seed)))?;
-    let public = public_path(path);
-    match fs::remove_file(&public) {
-        Err(e) if e.kind() != IoKind::NotFound => return Err(io("remove", &public)(e)),
+    Ok(SigningKey::from_bytes(&seed))
+}
+
+/// Writes the text of a secret key, as it is or encrypted, and the public half beside it.
+///
+/// # Errors
+/// [`KeyFileError`]; an existing key is never touched.
+pub fn write_pair(path: &Path, secret: &str, public: &PublicKey) -> Result<(), KeyFileError> {
+    write_new(path, 0o600, secret)?;
+    let beside = public_path(path);
+    match fs::remove_file(&beside) {
+        Err(e) if e.kind() != IoKind::NotFound => return Err(io("remove", &beside)(e)),
         _ => {}
     }
-    write_new(&public, 0o644, &public_text(&PublicKey::of(&key)))?;
-    Ok(key)
+    write_new(&beside, 0o644, &public_text(public))
+}
+
+/// A secret key as it stands in its file.
+pub fn secret_text(key: &SigningKey) -> String {
+    format!("{SECRET_PREFIX}{}\n", Digest(key.to_bytes()))
+}
+
+/// Reads what [`secret_text`] wrote, `None` if it is something else.
+pub fn parse_secret(text: &str) -> Option<SigningKey> {
+    let Digest(seed) = text.trim().strip_prefix(SECRET_PREFIX)?.parse().ok()?;
+    Some(SigningKey::from_bytes(&seed))
+}
+
+/// The error of a key file that cannot be read.
+pub(crate) fn file_error(path: &Path, source: std::io::Error) -> KeyFileError {
+    match source.kind() {
+        IoKind::NotFound => KeyFileError::NotFound(path.to_owned()),
+        _ => io("read", path)(source),
+    }
 }
 
 /// The secret key at `path`.

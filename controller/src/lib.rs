@@ -7,11 +7,12 @@
 //! Read in this order:
 //! 1. [`planner`]: facts in, a plan with a reason for every device out; pure;
 //! 2. [`fleet`]: operator commands and device reports, each durable before it counts;
-//! 3. [`store`]: how it becomes durable; [`catalog`], [`keys`]: releases and who signs them;
+//! 3. [`store`]: how it becomes durable; [`catalog`], [`keys`]: releases, and keys in files;
 //!    [`attest`]: what others say of a model;
 //!    [`audit`]: what was done, in a chain that shows what was changed;
-//! 4. [`broker`], [`pki`], [`enroll`]: how devices reach us, and how they come in;
-//! 5. `serve`, `api`, `cli`, `config`: the shell.
+//! 4. [`trust`]: the release authority's files, and who signs them;
+//! 5. [`broker`], [`pki`], [`enroll`]: how devices reach us, and how they come in;
+//! 6. `serve`, `api`, `cli`, `config`: the shell.
 
 pub mod attest;
 pub mod audit;
@@ -24,6 +25,7 @@ pub mod keys;
 pub mod pki;
 pub mod planner;
 pub mod store;
+pub mod trust;
 
 /// What kind of failure an error is: the exit code of the CLI and the status of the API
 /// hang on it, the sentence does not.

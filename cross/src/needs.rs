@@ -19,7 +19,7 @@ const DAEMON_DIRS: [&str; 3] = ["/usr/sbin", "/usr/local/sbin", "/sbin"];
 /// Everything that `cargo xtask test` needs.
 pub(crate) fn for_tests() -> Result<()> {
     let mut missing = Vec::new();
-    for need in [mosquitto(), python(), bare_target()] {
+    for need in [mosquitto(), python(), signers(), bare_target()] {
         if let Err(error) = need {
             missing.push(format!("- {error:#}"));
         }
@@ -64,6 +64,22 @@ fn install(what: &str, packages: &[&str], why: &str) -> Result<()> {
     apt(rights, &["update"]).context(how.clone())?;
     let words = [&["install", "--yes", "--no-install-recommends"], packages].concat();
     apt(rights, &words).context(how)
+}
+
+/// What the signers are tested against: a token in software, an agent, and a key to import.
+fn signers() -> Result<()> {
+    let programs =
+        [("softhsm2-util", "softhsm2"), ("ssh-agent", "openssh-client"), ("openssl", "openssl")];
+    let missing = |(program, _): &&(&str, &str)| find(program).is_none();
+    let packages: Vec<_> = programs.iter().filter(missing).map(|(_, package)| *package).collect();
+    if packages.is_empty() {
+        return Ok(());
+    }
+    install(&packages.join(", "), &packages, "the tests of the signers")?;
+    match programs.iter().find(missing) {
+        Some((program, package)) => bail!("{package} was installed, but there is no {program}"),
+        None => Ok(()),
+    }
 }
 
 /// Python with venv: an implementation of TUF by others judges ours. What it needs beyond that

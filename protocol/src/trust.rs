@@ -212,21 +212,31 @@ impl Verified<Manifest> {
     /// # Errors
     /// [`ReleaseError`] names the check that failed.
     pub fn recheck(bytes: &[u8], keyring: &Keyring, digest: &Digest) -> Result<Self, ReleaseError> {
-        let envelope = Envelope::decode(bytes).map_err(OpenError::from)?;
-        // Signed at all comes first: what nobody signed is not parsed to learn its model.
-        let (payload, signers) = keyring.release.open(&envelope)?;
-        let got = Digest::of(payload);
+        let (value, got) = keyring.release.read(bytes)?;
         if got != *digest {
             return Err(ReleaseError::Digest { got, ordered: *digest });
         }
-        let value: Manifest = codec::decode(payload, MANIFEST_BYTES_MAX)?;
-        value.check()?;
-        let threshold = keyring.release.threshold();
-        let good = signers.count_for(&value.model);
+        Ok(Self { value, digest: got })
+    }
+}
+
+impl ReleaseKeys {
+    /// The manifest in an envelope and its digest, if enough of these keys signed it, all of
+    /// them for its model. No proof that it was ordered: [`Verified`] is.
+    ///
+    /// # Errors
+    /// [`ReleaseError`] names the check that failed.
+    pub fn read(&self, bytes: &[u8]) -> Result<(Manifest, Digest), ReleaseError> {
+        let envelope = Envelope::decode(bytes).map_err(OpenError::from)?;
+        // Signed at all comes first: what nobody signed is not parsed to learn its model.
+        let (payload, signers) = self.open(&envelope)?;
+        let manifest: Manifest = codec::decode(payload, MANIFEST_BYTES_MAX)?;
+        manifest.check()?;
+        let (good, threshold) = (signers.count_for(&manifest.model), self.threshold());
         if good < threshold {
             return Err(ReleaseError::Scope { good, threshold });
         }
-        Ok(Self { value, digest: got })
+        Ok((manifest, Digest::of(payload)))
     }
 }
 

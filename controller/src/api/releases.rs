@@ -9,10 +9,9 @@ use axum::body::Body;
 use axum::extract::{Path, State};
 use bytes::Bytes;
 use fleetway_controller::fleet::By;
-use fleetway_protocol::codec;
-use fleetway_protocol::envelope::{Authority, Context, Envelope};
 use fleetway_protocol::ids::Digest;
-use fleetway_protocol::limits::{ARTIFACT_BYTES_MAX, MANIFEST_BYTES_MAX};
+use fleetway_protocol::keyset::ReleaseKeys;
+use fleetway_protocol::limits::ARTIFACT_BYTES_MAX;
 use fleetway_protocol::manifest::Manifest;
 use http_body_util::BodyExt as _;
 use tokio::task::block_in_place;
@@ -66,18 +65,12 @@ pub(super) async fn put_blob(
 }
 
 /// What an envelope says, if the release authority signed it.
-fn open(bytes: &[u8], authority: &Authority) -> Result<Manifest, Failure> {
+fn open(bytes: &[u8], keys: &ReleaseKeys) -> Result<Manifest, Failure> {
     let refused = |why: String| {
         Failure::trust(format!("not published: {why}"))
             .mend("sign it with this fleet's release key: `fleetway model sign`")
     };
-    let envelope = Envelope::decode(bytes).map_err(|error| refused(error.to_string()))?;
-    let payload =
-        envelope.open(authority, Context::Manifest).map_err(|error| refused(error.to_string()))?;
-    let manifest: Manifest = codec::decode(payload, MANIFEST_BYTES_MAX)
-        .map_err(|error| refused(format!("its manifest is {error}")))?;
-    manifest.check().map_err(|error| refused(error.to_string()))?;
-    Ok(manifest)
+    keys.read(bytes).map(|(manifest, _)| manifest).map_err(|error| refused(error.to_string()))
 }
 
 /// `POST /v1/releases`: the signed envelope.
@@ -86,7 +79,7 @@ pub(super) async fn publish(
     operator: Operator,
     body: Bytes,
 ) -> Answer<ReleaseView> {
-    let manifest = open(&body, &running.release_authority)?;
+    let manifest = open(&body, &running.trust.release_keys())?;
     let name = format!("{}@{}", manifest.model, manifest.version);
     for artifact in artifacts(&manifest) {
         if block_in_place(|| running.blobs.len(&artifact.digest)).is_none() {

@@ -20,7 +20,7 @@ use tokio::time::timeout;
 
 use super::failure::{Envelope, Failure};
 use super::types::{
-    DeviceAdd, DeviceCounts, DeviceView, Done, LabelEdits, ReleaseView, StatusView,
+    DeviceAdd, DeviceCounts, DeviceView, Done, LabelEdits, ReleaseView, StatusView, TrustPublished,
 };
 use super::view::{self, failed};
 use super::{identities, releases, rollouts};
@@ -53,6 +53,7 @@ pub(crate) fn router(running: Running) -> Router {
             put(releases::put_blob).layer(DefaultBodyLimit::disable()),
         )
         .route("/v1/releases", post(releases::publish))
+        .route("/v1/trust/publish", post(publish_trust))
         .route("/v1/rollouts", get(rollouts::list).post(rollouts::start))
         .route("/v1/rollouts/plan", post(rollouts::plan))
         .route("/v1/rollouts/{id}", get(rollouts::show))
@@ -70,6 +71,11 @@ impl IntoResponse for Failure {
         let status = status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         (status, Json(Envelope { error: self })).into_response()
     }
+}
+
+/// `POST /v1/trust/publish`: what is staged goes into force.
+async fn publish_trust(State(running): State<Running>) -> Answer<TrustPublished> {
+    running.publish_trust().await.map(Json)
 }
 
 async fn unknown(request: Request) -> Failure {

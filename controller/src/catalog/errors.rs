@@ -120,6 +120,9 @@ pub enum CatalogError {
         /// The bound.
         max: usize,
     },
+    /// The key did not sign.
+    #[error(transparent)]
+    Signer(#[from] crate::trust::signer::SignerError),
     /// The envelope is full.
     #[error(
         "{model} {version} carries as many signatures as it may; import it again to start over"
@@ -153,6 +156,7 @@ impl CatalogError {
             }
             Self::Io { .. } => ErrorKind::Unavailable,
             Self::Encode { .. } => ErrorKind::Internal,
+            Self::Signer(error) => error.kind(),
         }
     }
 }

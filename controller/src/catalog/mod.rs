@@ -19,9 +19,8 @@ use std::fs::{self, File};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
-use ed25519_dalek::SigningKey;
 use fleetway_protocol::codec;
-use fleetway_protocol::envelope::{Context, Envelope, sign};
+use fleetway_protocol::envelope::{Context, Envelope};
 use fleetway_protocol::ids::{Counter, Digest, ModelName, Note, Version};
 use fleetway_protocol::limits::{CHUNKS_MAX, ENVELOPE_BYTES_MAX, MANIFEST_BYTES_MAX};
 use fleetway_protocol::manifest::{Artifact, GoldenRule, Manifest};
@@ -30,6 +29,8 @@ pub use errors::CatalogError;
 
 use crate::attest;
 use files::{io, read, replace};
+
+use crate::trust::signer::{self, Signer};
 
 /// The catalog in one directory.
 #[derive(Clone, Debug)]
@@ -204,7 +205,7 @@ impl Catalog {
         &self,
         model: &ModelName,
         version: &Version,
-        key: &SigningKey,
+        signer: &dyn Signer,
     ) -> Result<CatalogRelease, CatalogError> {
         let mut release = self.load(model, version)?;
         let manifest = read(&release.dir.join(MANIFEST), MANIFEST_BYTES_MAX as u64)?;
@@ -214,7 +215,8 @@ impl Catalog {
             Some(old) => Envelope::decode(old).map_err(|e| self.damaged(&release, &e))?,
             None => Envelope::new(&manifest),
         };
-        envelope.push(sign(key, Context::Manifest, &manifest)).map_err(|_| {
+        let made = signer::sign_payload(signer, Context::Manifest, &manifest)?;
+        envelope.push(made).map_err(|_| {
             let (model, version) = (model.clone(), version.clone());
             CatalogError::TooManySignatures { model, version }
         })?;

@@ -11,6 +11,7 @@ use fleetway_protocol::manifest::GoldenRule;
 
 use super::*;
 use crate::ErrorKind;
+use crate::trust::signer::PlainFile;
 
 fn model() -> ModelName {
     ModelName::new("digits").unwrap()
@@ -91,7 +92,7 @@ fn a_release_reads_back_is_signed_and_opens() {
     assert_eq!(release.envelope, None);
     let keys = [SigningKey::from_bytes(&[1; 32]), SigningKey::from_bytes(&[2; 32])];
     for key in &keys {
-        catalog.sign(&model(), &version("v1"), key).unwrap();
+        catalog.sign(&model(), &version("v1"), &PlainFile::from(key.clone())).unwrap();
     }
     let signed = catalog.load(&model(), &version("v1")).unwrap();
     assert_eq!(signed.digest, release.digest);

@@ -12,6 +12,7 @@ mod device;
 
 pub(crate) use device::*;
 
+pub(crate) use super::trust_args::{DelegateArgs, KeyVerb, SecretArgs, TrustInitArgs, TrustVerb};
 use super::values::{self, ReleaseName};
 
 /// The whole command line.
@@ -94,6 +95,15 @@ pub(crate) enum Verb {
     /// Show what was done, by whom, and check that nobody changed the record of it
     #[command(subcommand, after_long_help = "Example:\n  fleetway audit verify -o json")]
     Audit(super::audit::AuditVerb),
+    /// Make, list, rotate and revoke keys
+    #[command(
+        subcommand,
+        after_long_help = "Example:\n  fleetway key generate ada --out /media/usb/ada.key"
+    )]
+    Key(KeyVerb),
+    /// Say who may sign what: the ceremony of the release authority
+    #[command(subcommand, after_long_help = "Example:\n  fleetway trust status")]
+    Trust(TrustVerb),
     /// Plan, start, watch, pause, resume and abort rollouts
     #[command(
         subcommand,
@@ -135,9 +145,11 @@ pub(crate) enum ModelVerb {
         /// Which release
         #[arg(value_name = "MODEL@VERSION")]
         release: ReleaseName,
-        /// The release authority's key [default: keys/release.key in the data directory]
-        #[arg(long, value_name = "FILE")]
-        key: Option<PathBuf>,
+        /// The key: FILE, ssh-agent:... or pkcs11:... [default: keys/release.key in the data directory]
+        #[arg(long, value_name = "KEY")]
+        key: Option<String>,
+        #[command(flatten)]
+        secret: SecretArgs,
     },
     /// Hand a signed release to the controller, which checks everything again
     #[command(after_long_help = "Example:\n  fleetway model publish digits@v1")]

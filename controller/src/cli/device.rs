@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use fleetway_controller::fleet::By;
+use fleetway_controller::trust::files::TrustDir;
 use fleetway_controller::{clock, keys};
 use fleetway_link::{BrokerUrl, EnrollUrl};
 use fleetway_protocol::envelope::PublicKey;
@@ -142,6 +143,13 @@ async fn add(args: AddArgs, context: &Context) -> Result<(), Failure> {
     files::write(&dir.join("release.pub"), PUBLIC, release_text.as_bytes())?;
     let director_text = keys::public_text(&agent_file.director);
     files::write(&dir.join("director.pub"), PUBLIC, director_text.as_bytes())?;
+    let trust = TrustDir::new(&context.data);
+    if trust.exists() {
+        let repo = trust.load().map_err(super::trust::refused)?;
+        if let Some(root) = trust.root_file(&repo) {
+            files::write(&dir.join("root.json"), PUBLIC, &root)?;
+        }
+    }
     let text = agent_file.text(&id, args.serve_port);
     // Last: a directory with this file is complete.
     files::write(&file, PUBLIC, text.as_bytes())?;

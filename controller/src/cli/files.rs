@@ -28,6 +28,16 @@ impl Layout {
         self.0.join("keys/release.key")
     }
 
+    /// Keys that are files on this machine.
+    pub(crate) fn keys(&self) -> PathBuf {
+        self.0.join("keys")
+    }
+
+    /// One of them: development keys and the server's own.
+    pub(crate) fn key(&self, name: &str) -> PathBuf {
+        self.keys().join(format!("{name}.key"))
+    }
+
     /// The director's key: signs orders.
     pub(crate) fn director_key(&self) -> PathBuf {
         self.0.join("keys/director.key")

@@ -1,16 +1,20 @@
 //! `fleetway init`: everything that a first `fleetway serve` needs, on one machine.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
 
-use fleetway_controller::keys;
+use fleetway_controller::clock;
 use fleetway_controller::pki::{FleetCa, Issued, PkiError};
+use fleetway_controller::trust::Repo;
+use fleetway_controller::trust::files::TrustDir;
+use fleetway_controller::trust::repo::NamedKey;
+use fleetway_controller::trust::signer::PlainFile;
+use fleetway_controller::trust::stage::Setup;
 use serde::Serialize;
 
 use super::args::InitArgs;
 use super::files::{self, Layout, PUBLIC, SECRET};
 use super::output::{facts, talk};
-use super::{Context, model::key_id};
+use super::{Context, trust, trust_status};
 use crate::api::failure::{Failure, Kind};
 use crate::api::view::failed;
 use crate::config::{self, Config};
@@ -22,6 +26,7 @@ struct Made {
     data: String,
     config: String,
     listen: SocketAddr,
+    root_key: String,
     release_key: String,
     director_key: String,
     development_keys: bool,
@@ -43,36 +48,66 @@ pub(super) fn run(args: InitArgs, context: &Context) -> Result<(), Failure> {
     for dir in [data, &data.join("keys"), &data.join("pki")] {
         files::make_dir(dir)?;
     }
-    let key = |path: PathBuf| keys::create(&path).map_err(|error| failed(error.kind(), &error));
-    let release = key(layout.release_key())?;
-    let director = key(layout.director_key())?;
+    let keys = quick_start(&layout, context)?;
     certificates.write(&layout)?;
     // Last: a directory with this file is complete.
     files::write(&data.join(config::FILE), PUBLIC, text.as_bytes())?;
 
-    talk(
-        "DEVELOPMENT KEYS: the release key and the director key lie together on this machine.\n\
-         Whoever takes it over can sign any model for the whole fleet. For a real fleet move\n\
-         keys/release.key to an offline machine or a removable disk before the first device\n\
-         is added, and sign there: `fleetway model sign MODEL@VERSION --key FILE`.",
-    );
+    talk(trust_status::shout(&["root".to_owned(), "release".to_owned()]));
     let made = Made {
         data: data.display().to_string(),
         config: data.join(config::FILE).display().to_string(),
         listen: args.listen,
-        release_key: key_id(&release),
-        director_key: key_id(&director),
+        root_key: keys.root,
+        release_key: keys.release,
+        director_key: keys.director,
         development_keys: true,
     };
     context.output.data(&made, || {
         facts(&[
             ("data", made.data.clone()),
             ("config", made.config.clone()),
+            ("root key", made.root_key.clone()),
             ("release key", made.release_key.clone()),
             ("director key", made.director_key.clone()),
             ("next", format!("fleetway --data {} serve", made.data)),
         ])
     })
+}
+
+/// Ids of the keys of a first day.
+struct QuickKeys {
+    root: String,
+    release: String,
+    director: String,
+}
+
+/// Keys for everything, and a trust directory that they have signed: one person, one machine.
+fn quick_start(layout: &Layout, context: &Context) -> Result<QuickKeys, Failure> {
+    let [root, release, snapshot, timestamp, director] =
+        ["root", "release", "snapshot", "timestamp", "director"]
+            .map(|name| trust::server_key(layout, name));
+    let (root, release, director) = (root?, release?, director?);
+    let setup = Setup {
+        root: vec![root.clone()],
+        root_threshold: 1,
+        targets: vec![release.clone()],
+        targets_threshold: 1,
+        snapshot: snapshot?,
+        timestamp: timestamp?,
+        director: director.clone(),
+    };
+    let now_s = clock::now_s();
+    let mut repo = Repo::begin(&setup, now_s).map_err(trust::refused)?;
+    for name in ["root", "release"] {
+        let signer = PlainFile::open(&layout.key(name));
+        let signer = signer.map_err(|error| failed(error.kind(), &error))?;
+        repo.sign(&signer, now_s).map_err(trust::refused)?;
+    }
+    TrustDir::new(layout.root()).save_staged(&repo).map_err(trust::refused)?;
+    trust::publish_here(context)?;
+    let id = |named: &NamedKey| named.key.id().to_string();
+    Ok(QuickKeys { root: id(&root), release: id(&release), director: id(&director) })
 }
 
 fn refuse_to_overwrite(layout: &Layout) -> Result<(), Failure> {
@@ -82,6 +117,7 @@ fn refuse_to_overwrite(layout: &Layout) -> Result<(), Failure> {
         layout.director_key(),
         layout.certificate_key("ca"),
         layout.root().join("store"),
+        layout.root().join("trust"),
     ];
     match there.iter().find(|path| path.exists()) {
         None => Ok(()),

@@ -10,11 +10,15 @@ mod broker;
 pub(crate) mod device;
 pub(crate) mod files;
 mod init;
+mod key;
 mod model;
 pub(crate) mod output;
 mod rollout;
 mod show;
 mod status;
+mod trust;
+mod trust_args;
+mod trust_status;
 mod values;
 mod watch;
 
@@ -75,6 +79,8 @@ fn run(verb: Verb, context: &Context) -> Result<(), Failure> {
         Verb::Device(verb) => block_on(device::run(verb, context)),
         Verb::Broker(verb) => broker::run(verb, context),
         Verb::Audit(verb) => audit::run(verb, context),
+        Verb::Key(verb) => key::run(verb, context),
+        Verb::Trust(verb) => trust::run(verb, context),
         Verb::Rollout(verb) => block_on(rollout::run(verb, context)),
     }
 }

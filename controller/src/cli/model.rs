@@ -1,11 +1,14 @@
 //! `fleetway model ...`: import and sign offline, publish through the API.
 
-use ed25519_dalek::SigningKey;
 use fleetway_controller::audit;
-use fleetway_controller::catalog::{AttestationRequest, Catalog, CatalogRelease, ImportRequest};
-use fleetway_controller::keys;
+use fleetway_controller::catalog::{
+    AttestationRequest, Catalog, CatalogError, CatalogRelease, ImportRequest,
+};
+use fleetway_controller::clock;
+use fleetway_controller::trust::files::TrustDir;
+use fleetway_controller::trust::signer::Signer;
+use fleetway_controller::trust::stage::Release;
 use fleetway_engine::selftest::SelfTest;
-use fleetway_protocol::envelope::PublicKey;
 use fleetway_protocol::ids::Note;
 use fleetway_protocol::manifest::GoldenRule;
 use fleetway_protocol::order::Policy;
@@ -14,30 +17,25 @@ use std::path::Path;
 use hyper::Method;
 use serde::Serialize;
 
-use super::args::{ImportArgs, ModelVerb};
+use super::args::{ImportArgs, ModelVerb, SecretArgs};
 use super::files::Layout;
 use super::output::{bytes, count, facts, or_dash, table, talk};
 use super::values::ReleaseName;
-use super::{Context, block_on};
+use super::{Context, block_on, trust};
 use crate::api::client::{escape, operator};
 use crate::api::failure::{Failure, Kind};
-use crate::api::types::{ArtifactView, BlobView, ReleaseView};
+use crate::api::types::{ArtifactView, BlobView, ReleaseView, TrustPublished};
 use crate::api::view::{self, failed};
 
 pub(super) fn run(verb: ModelVerb, context: &Context) -> Result<(), Failure> {
     match verb {
         ModelVerb::Import(args) => import(*args, context),
-        ModelVerb::Sign { release, key } => sign(&release, key, context),
+        ModelVerb::Sign { release, key, secret } => sign(&release, key, &secret, context),
         ModelVerb::Publish { release } => block_on(publish(&release, context)),
         ModelVerb::Export { release, dir } => export(&release, &dir, context),
         ModelVerb::List => block_on(list(context)),
         ModelVerb::Show { release } => block_on(show(&release, context)),
     }
-}
-
-/// Id of a key, as people compare it.
-pub(super) fn key_id(key: &SigningKey) -> String {
-    PublicKey::of(key).id().to_string()
 }
 
 /// A release of the catalog in the API's words.
@@ -139,21 +137,62 @@ fn export(name: &ReleaseName, dir: &Path, context: &Context) -> Result<(), Failu
 
 fn sign(
     name: &ReleaseName,
-    key: Option<std::path::PathBuf>,
+    key: Option<String>,
+    secret: &SecretArgs,
     context: &Context,
 ) -> Result<(), Failure> {
-    let path = key.unwrap_or_else(|| Layout::new(&context.data).release_key());
-    let key = keys::load(&path).map_err(|error| failed(error.kind(), &error))?;
-    let release = Catalog::open(&context.data)
-        .sign(&name.model, &name.version, &key)
-        .map_err(|error| failed(error.kind(), &error))?;
+    let default = || Layout::new(&context.data).release_key().display().to_string();
+    let signer = trust::open(&key.unwrap_or_else(default), secret)?;
+    let catalog = Catalog::open(&context.data);
+    let wrong = |error: CatalogError| failed(error.kind(), &error);
+    let draft = catalog.load(&name.model, &name.version).map_err(wrong)?;
+    // First: a key that may not release this model leaves no signature behind.
+    let missing = list_as_target(&*signer, &draft, context)?;
+    let release = catalog.sign(&name.model, &name.version, &*signer).map_err(wrong)?;
     let signed = local(&release);
     let text = format!("signed {name} ({:.12})", signed.digest);
-    let key_name = Some(key_id(&key));
+    let key_name = Some(signer.public().id().to_string());
     audit::offline::note(&context.data, &operator(), "model.sign", key_name, &text);
     context.output.data(&signed, || {
-        format!("{name} signed by {}\nnext: fleetway model publish {name}", key_id(&key))
+        let next = match missing {
+            Some(sentence) => format!("missing: {sentence}"),
+            None => format!("next: fleetway model publish {name}"),
+        };
+        format!("{name} signed by {}\n{next}", signer.public().id())
     })
+}
+
+/// Lists the release in the metadata and signs that as well; gives what is still missing.
+fn list_as_target(
+    signer: &dyn Signer,
+    release: &CatalogRelease,
+    context: &Context,
+) -> Result<Option<String>, Failure> {
+    if !TrustDir::new(&context.data).exists() {
+        talk(
+            "no trust directory: signed for microcontrollers and old agents only; see `fleetway trust init`",
+        );
+        return Ok(None);
+    }
+    let (dir, mut repo) = trust::load(context)?;
+    let manifest = &release.manifest;
+    let bytes = std::fs::read(release.dir.join("manifest.bin"))
+        .map_err(|error| Failure::file("read", &release.dir.join("manifest.bin"), &error))?;
+    let listed = Release {
+        model: &manifest.model,
+        version: &manifest.version,
+        counter: manifest.counter,
+        digest: release.digest,
+        bytes: bytes.len() as u64,
+    };
+    let now_s = clock::now_s();
+    repo.stage_release(&signer.public(), &listed, now_s).map_err(trust::refused)?;
+    repo.sign(signer, now_s).map_err(trust::refused)?;
+    dir.put_release(manifest.model.as_str(), manifest.version.as_str(), &bytes)
+        .map_err(trust::refused)?;
+    dir.save_staged(&repo).map_err(trust::refused)?;
+    let needs = repo.needs().map_err(trust::refused)?;
+    Ok(needs.iter().find_map(fleetway_controller::trust::ceremony::Need::sentence))
 }
 
 async fn publish(name: &ReleaseName, context: &Context) -> Result<(), Failure> {
@@ -173,11 +212,22 @@ async fn publish(name: &ReleaseName, context: &Context) -> Result<(), Failure> {
         let path = format!("/v1/blobs/{}", file.artifact.digest);
         let _: BlobView = client.upload(Method::PUT, &path, content.into()).await?;
     }
+    publish_metadata(context).await?;
     let published: ReleaseView =
         client.upload(Method::POST, "/v1/releases", envelope.clone().into()).await?;
     context.output.data(&published, || {
         format!("{name} published as {:.12}\nnext: fleetway rollout start {name}", published.digest)
     })
+}
+
+/// What `model sign` staged goes out first: devices ask for it when they hear of the release.
+async fn publish_metadata(context: &Context) -> Result<(), Failure> {
+    if !TrustDir::new(&context.data).exists() || trust::load(context)?.1.staged.is_empty() {
+        return Ok(());
+    }
+    let client = context.client();
+    let _: TrustPublished = client.post("/v1/trust/publish", &()).await?;
+    Ok(())
 }
 
 /// Published releases, and what else lies in the catalog of this machine.

@@ -40,8 +40,8 @@ pub mod views;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use fleetway_protocol::envelope::Authority;
 use fleetway_protocol::ids::{DeviceId, Digest, Generation, ModelName, RolloutId, Version};
+use fleetway_protocol::keyset::ReleaseKeys;
 use fleetway_protocol::reason::Reason;
 use fleetway_protocol::report::Stamp;
 
@@ -83,7 +83,7 @@ pub struct By<'a> {
 /// The fleet. See the module page for the contract.
 pub struct Fleet {
     store: Arc<dyn Store>,
-    release_authority: Authority,
+    release_keys: ReleaseKeys,
     meta: MetaRecord,
     devices: BTreeMap<DeviceId, Device>,
     releases: BTreeMap<Digest, ReleaseView>,

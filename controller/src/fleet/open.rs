@@ -4,11 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use fleetway_protocol::envelope::{Authority, Context, Envelope};
 use fleetway_protocol::ids::{DeviceId, Digest};
-use fleetway_protocol::limits::MANIFEST_BYTES_MAX;
-use fleetway_protocol::manifest::Manifest;
-use fleetway_protocol::trust::ReleaseError;
+use fleetway_protocol::keyset::ReleaseKeys;
 use serde::de::DeserializeOwned;
 
 use super::records::{
@@ -24,19 +21,19 @@ use crate::store::{Batch, Kind, Store};
 type Lost = Vec<String>;
 
 impl Fleet {
-    /// The fleet as it is in the store. `release_authority` is asked again about every
+    /// The fleet as it is in the store. `release_keys` are asked again about every
     /// release. Silence of devices counts from `now_s`.
     ///
     /// # Errors
     /// [`FleetError`] if the store fails; rotten records are no error.
     pub fn open(
         store: Arc<dyn Store>,
-        release_authority: Authority,
+        release_keys: impl Into<ReleaseKeys>,
         now_s: u64,
     ) -> Result<Self, FleetError> {
         let mut lost = Lost::new();
         let mut fleet = Self {
-            release_authority,
+            release_keys: release_keys.into(),
             meta: MetaRecord::default(),
             devices: BTreeMap::new(),
             releases: BTreeMap::new(),
@@ -116,7 +113,7 @@ impl Fleet {
     fn read_releases(&mut self, lost: &mut Lost) -> Result<(), FleetError> {
         let digest = |raw: &[u8]| Some(Digest(raw.try_into().ok()?));
         for (digest, record) in self.read_all::<_, ReleaseRecord>(Kind::Release, digest, lost)? {
-            match open_release(&record.envelope, &self.release_authority) {
+            match self.release_keys.read(&record.envelope) {
                 Ok((manifest, of)) if of == digest => {
                     let published_s = record.published_s;
                     self.releases.insert(digest, ReleaseView { digest, manifest, published_s });
@@ -181,19 +178,4 @@ fn unreadable(kind: Kind, key: &[u8]) -> String {
 
 fn read_device_id(raw: &[u8]) -> Option<DeviceId> {
     DeviceId::new(std::str::from_utf8(raw).ok()?).ok()
-}
-
-/// The manifest in an envelope and its digest, if the release authority signed it and it
-/// keeps every bound.
-pub(super) fn open_release(
-    envelope: &[u8],
-    authority: &Authority,
-) -> Result<(Manifest, Digest), ReleaseError> {
-    use fleetway_protocol::codec;
-    use fleetway_protocol::envelope::OpenError;
-    let envelope = Envelope::decode(envelope).map_err(OpenError::from)?;
-    let payload = envelope.open(authority, Context::Manifest)?;
-    let manifest: Manifest = codec::decode(payload, MANIFEST_BYTES_MAX)?;
-    manifest.check()?;
-    Ok((manifest, Digest::of(payload)))
 }

@@ -6,6 +6,7 @@
 //! that a thousand devices that report together cost ten plans and not a thousand.
 
 use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use ed25519_dalek::SigningKey;
 use fleetway_controller::clock;
 use fleetway_controller::fleet::{Effect, Fleet};
 use fleetway_link::{Link as _, LinkHandle, Outgoing};
-use fleetway_protocol::envelope::{self, Context, Envelope};
+use fleetway_protocol::envelope::{self, Context, Envelope, PublicKey};
 use fleetway_protocol::ids::{DeviceId, Generation};
 use fleetway_protocol::limits::ENVELOPE_BYTES_MAX;
 use fleetway_protocol::topics::Topic;
@@ -49,6 +50,31 @@ enum Input {
     Stop,
 }
 
+/// The key that orders are signed with, which a new keyset replaces.
+#[derive(Clone)]
+pub(super) struct Director(Arc<Mutex<SigningKey>>);
+
+impl Director {
+    /// This one.
+    pub(super) fn new(key: SigningKey) -> Self {
+        Self(Arc::new(Mutex::new(key)))
+    }
+
+    /// Another from now on.
+    pub(super) fn set(&self, key: SigningKey) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = key;
+    }
+
+    /// Id of the key, as people compare it.
+    pub(super) fn id(&self) -> String {
+        PublicKey::of(&self.get()).id().to_string()
+    }
+
+    fn get(&self) -> SigningKey {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
 /// How the rest of the controller reaches the fleet.
 #[derive(Clone)]
 pub(crate) struct Core {
@@ -62,7 +88,7 @@ pub(super) struct Outward {
     /// Root of all topics.
     pub(super) root: String,
     /// Signs orders.
-    pub(super) director: SigningKey,
+    pub(super) director: Director,
     /// Seeds and clears model bytes.
     pub(super) pump: Pump,
     /// Ends the sessions of those who may not stay.
@@ -272,7 +298,7 @@ impl Worker {
     }
 
     fn send(&mut self, device: DeviceId, payload: &[u8], generation: Generation) {
-        match sealed(&self.outward.director, payload) {
+        match sealed(&self.outward.director.get(), payload) {
             Some(envelope) => {
                 debug!(%device, generation, "order");
                 let topic = Topic::Order(device.clone()).text(&self.outward.root).to_string();

@@ -154,7 +154,7 @@ pub(super) async fn run(
     shared_with_blobs: bool,
 ) {
     use fleetway_controller::clock::now_s;
-    let Running { core, pump, watch, gate, .. } = running;
+    let Running { core, pump, watch, gate, trust, .. } = running;
     while let Some(event) = events.recv().await {
         match event {
             LinkEvent::Up { version, .. } => {
@@ -163,6 +163,7 @@ pub(super) async fn run(
                 if shared_with_blobs {
                     pump.tell(Order::Up).await;
                 }
+                trust.up();
                 core.link(true).await;
             }
             LinkEvent::Down { reason, retry_in } => {

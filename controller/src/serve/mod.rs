@@ -22,6 +22,7 @@ pub(crate) mod open;
 pub(crate) mod pieces;
 mod pump;
 mod queue;
+mod trust;
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -31,9 +32,11 @@ use std::time::Duration;
 use fleetway_controller::broker::{Broker as _, Gate, LocalBroker};
 use fleetway_controller::enroll::Listener;
 use fleetway_controller::fleet::Fleet;
+use fleetway_controller::trust::Repo;
+use fleetway_controller::trust::files::TrustDir;
+use fleetway_controller::trust::online::ServerKeys;
 use fleetway_controller::{clock, keys};
 use fleetway_link::{EnrollUrl, Link as _, LinkHandle};
-use fleetway_protocol::envelope::{Authority, PublicKey};
 use fleetway_protocol::ids::Digest;
 use fleetway_protocol::manifest::Manifest;
 use tokio::net::UnixListener;
@@ -43,17 +46,18 @@ use tracing::{info, warn};
 
 use crate::api::client::{SOCKET_PATH_BYTES_MAX, socket_path};
 use crate::api::failure::{Failure, Kind};
-use crate::api::types::{BlobsView, BrokerView, LinkView, RunFile};
+use crate::api::types::{BlobsView, BrokerView, LinkView, RunFile, TrustPublished};
 use crate::api::view::failed;
 use crate::cli::files::{self, Layout, PUBLIC};
 use crate::cli::output::talk;
 use crate::config::Config;
 use blobs::BlobStore;
-use core::{Core, Outward};
+use core::{Core, Director, Outward};
 use cut::Cutter;
 use inbox::Watch;
 use open::{Opened, open_fleet};
 use pump::{Order, Published, Pump};
+use trust::Trust;
 
 /// What is in the outbox gets this long at the end.
 const DRAIN: Duration = Duration::from_secs(1);
@@ -67,8 +71,8 @@ pub(crate) struct Running {
     pub(crate) core: Core,
     /// Model bytes on disk.
     pub(crate) blobs: Arc<BlobStore>,
-    /// Who may sign releases.
-    pub(crate) release_authority: Authority,
+    /// The release authority's files.
+    pub(crate) trust: Trust,
     /// Where everything is.
     pub(crate) layout: Layout,
     /// Since when, Unix seconds.
@@ -97,6 +101,19 @@ impl Running {
     pub(crate) async fn learn(&self, digest: Digest, envelope: Vec<u8>, manifest: Manifest) {
         let published = Published { digest, envelope: envelope.into(), manifest };
         self.pump.tell(Order::Learn(Box::new(published))).await;
+    }
+
+    /// Puts what is staged into force, for devices and for ourselves.
+    pub(crate) async fn publish_trust(&self) -> Result<TrustPublished, Failure> {
+        let (published, release_keys) = tokio::task::block_in_place(|| self.trust.publish())?;
+        let again = |fleet: &mut Fleet, _| {
+            fleet.set_release_keys(release_keys);
+            // Under another director's key every order is another message.
+            fleet.resend_all();
+        };
+        self.core.ask(again).await?;
+        info!(files = ?published.files, "the release authority's files are published");
+        Ok(published)
     }
 
     /// The state of the link and its counters.
@@ -153,6 +170,20 @@ pub(crate) async fn run(data: &Path) -> Result<(), Failure> {
     served
 }
 
+/// The key that the keyset in force names; before there is one, the file of that name.
+fn director_key(layout: &Layout) -> Result<ed25519_dalek::SigningKey, Failure> {
+    let dir = TrustDir::new(layout.root());
+    if dir.exists() {
+        let repo = dir.load().map_err(|e| failed(e.kind(), &e))?;
+        if repo.published.keyset.is_some() {
+            let in_force = Repo { staged: Default::default(), ..repo };
+            let keys = ServerKeys::find(&layout.keys(), &in_force);
+            return keys.map(|keys| keys.director).map_err(|e| failed(e.kind(), &e));
+        }
+    }
+    keys::load(&layout.director_key()).map_err(|e| failed(e.kind(), &e))
+}
+
 /// What has to be ended one by one.
 struct Parts {
     thread: JoinHandle<()>,
@@ -165,7 +196,7 @@ async fn start(
     layout: &Layout,
     opened: Opened,
 ) -> Result<(Running, Parts), Failure> {
-    let director = keys::load(&layout.director_key()).map_err(|e| failed(e.kind(), &e))?;
+    let director = Director::new(director_key(layout)?);
     let blobs = BlobStore::open(layout.root())
         .map_err(|error| Failure::from_error("model bytes", &error))?;
     let blobs = Arc::new(blobs);
@@ -187,15 +218,24 @@ async fn start(
     let local: Local = Arc::new(Mutex::new(side.local));
     let dynamic_security = config.dynamic_security.then(|| link.clone());
     let cutter = Cutter::new(gate.clone(), local.clone(), dynamic_security);
-    let Opened { mut fleet, audit, release_authority, .. } = opened;
-    fleet.set_director(PublicKey::of(&director).id().to_string());
+    let Opened { mut fleet, audit, release_keys, .. } = opened;
+    fleet.set_director(director.id());
     let outward = Outward {
         link: link.clone(),
         root: root.clone(),
-        director,
+        director: director.clone(),
         pump: pump.clone(),
         cutter: cutter.clone(),
     };
+    let trust = Trust::new(
+        TrustDir::new(layout.root()),
+        layout.keys(),
+        root.clone(),
+        link.clone(),
+        director,
+        release_keys,
+    );
+    tokio::spawn(trust.clone().run());
     let (core, thread) = Core::start(fleet, audit, outward)
         .map_err(|error| Failure::from_error("cannot start the fleet's thread", &error))?;
     let (listener, enroll_url) =
@@ -204,7 +244,7 @@ async fn start(
     let running = Running {
         core,
         blobs,
-        release_authority,
+        trust,
         layout: layout.clone(),
         started_s: clock::now_s(),
         watch: Watch::default(),

@@ -8,8 +8,10 @@ use std::sync::Arc;
 
 use fleetway_controller::fleet::{By, Fleet, FleetError};
 use fleetway_controller::store::{Opened as How, SledStore, Store};
+use fleetway_controller::trust::files::TrustDir;
 use fleetway_controller::{clock, keys};
 use fleetway_protocol::envelope::Authority;
+use fleetway_protocol::keyset::ReleaseKeys;
 use tracing::{error, warn};
 
 use super::audit::AuditLog;
@@ -22,7 +24,7 @@ pub(crate) struct Opened {
     /// The fleet.
     pub(crate) fleet: Fleet,
     /// Who may sign releases.
-    pub(crate) release_authority: Authority,
+    pub(crate) release_keys: ReleaseKeys,
     /// What was done, in files.
     pub(super) audit: AuditLog,
     /// Holds the lock as long as it lives.
@@ -31,26 +33,35 @@ pub(crate) struct Opened {
 
 /// Opens the fleet of a data directory; refuses if a controller runs on it.
 pub(crate) fn open_fleet(data: &Path, config: &Config) -> Result<Opened, Failure> {
-    let release_authority = release_authority(data, config)?;
+    let release_keys = release_keys(data, config)?;
     let (store, how) = SledStore::open(data).map_err(|e| failed(e.kind(), &e))?;
     let store: Arc<dyn Store> = Arc::new(store);
     let mut audit = AuditLog::open(data, store.as_ref())?;
     let now_s = clock::now_s();
-    let mut fleet = Fleet::open(store.clone(), release_authority.clone(), now_s)
+    let mut fleet = Fleet::open(store.clone(), release_keys.clone(), now_s)
         .map_err(|e| failed(e.kind(), &e))?;
     tell(&mut fleet, how, now_s).map_err(|e| failed(e.kind(), &e))?;
     audit.tell(&mut fleet).map_err(|e| failed(e.kind(), &e))?;
     audit.catch_up(&mut fleet);
-    Ok(Opened { fleet, release_authority, audit, store })
+    Ok(Opened { fleet, release_keys, audit, store })
 }
 
-fn release_authority(data: &Path, config: &Config) -> Result<Authority, Failure> {
+/// From the keyset in force; before there is one, from the configuration.
+fn release_keys(data: &Path, config: &Config) -> Result<ReleaseKeys, Failure> {
+    let trust = TrustDir::new(data);
+    if trust.exists() {
+        let repo = trust.load().map_err(|e| failed(e.kind(), &e))?;
+        if let Some(file) = repo.published.keyset {
+            return Ok(file.keyset.release);
+        }
+    }
     let mut release_keys = Vec::new();
     for path in &config.trust.release_keys {
         let key = keys::load_public(&data.join(path)).map_err(|e| failed(e.kind(), &e))?;
         release_keys.push(key);
     }
-    Authority::new(&release_keys, config.trust.release_threshold).map_err(|error| {
+    let authority = Authority::new(&release_keys, config.trust.release_threshold);
+    authority.map(ReleaseKeys::from).map_err(|error| {
         Failure::trust(format!("release_keys in fleetway.toml: {error}"))
             .mend("correct the section [trust]")
     })

@@ -7,12 +7,13 @@
 //! is a failure.
 //!
 //! Read in this order: [`figures`] (what is printed), [`measure`] (memory, start, size of
-//! the fleet), [`swap`] (gaps and rollbacks), with [`asker`] (an application that keeps
+//! the fleet), [`orders`] (what a director's key can sign), [`swap`] (gaps and rollbacks), with [`asker`] (an application that keeps
 //! time) and [`padded`] (a model of 5 MiB).
 
 mod asker;
 mod figures;
 mod measure;
+mod orders;
 mod padded;
 mod swap;
 
@@ -24,8 +25,8 @@ use anyhow::{Context as _, Result, bail};
 use figures::Figures;
 
 /// What can be measured by itself.
-const PARTS: [&str; 7] =
-    ["memory", "cold-start", "swap", "rollback", "wire", "confirm-8", "confirm-100"];
+const PARTS: [&str; 8] =
+    ["orders", "memory", "cold-start", "swap", "rollback", "wire", "confirm-8", "confirm-100"];
 
 #[derive(Debug, Default)]
 struct Arguments {
@@ -88,6 +89,7 @@ async fn bench(arguments: Arguments) -> Result<()> {
     for part in PARTS.into_iter().filter(|part| wanted(part)) {
         eprintln!("measuring {part} ...");
         let measured = match part {
+            "orders" => orders::sign(&mut figures),
             "memory" => measure::memory(&mut figures).await,
             "cold-start" => measure::cold_start(&mut figures).await,
             "swap" => swap::gaps(&mut figures).await,

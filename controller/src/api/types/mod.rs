@@ -117,6 +117,15 @@ pub(crate) struct Done {
     pub(crate) done: String,
 }
 
+/// What `trust publish` put into force.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct TrustPublished {
+    /// The files that were staged.
+    pub(crate) files: Vec<String>,
+    /// When the timestamp ends, which the controller renews. Unix seconds.
+    pub(crate) expires_s: u64,
+}
+
 /// `run.json` in the data directory: where a running controller is.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct RunFile {
