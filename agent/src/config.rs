@@ -18,14 +18,11 @@ use std::time::Duration;
 use fleetway_engine::Require;
 use fleetway_link::TlsFiles;
 use fleetway_link::{BrokerUrl, EnrollUrl};
-use fleetway_protocol::envelope::{Authority, PublicKey};
-use fleetway_protocol::ids::{DeviceId, Digest};
+use fleetway_protocol::ids::DeviceId;
 use fleetway_protocol::limits::WINDOW_CHUNKS_MAX;
 use fleetway_protocol::topics::{ROOT_DEFAULT, check_root};
-use fleetway_protocol::trust::Keyring;
 use toml::Spanned;
 
-use crate::device::Anchor;
 use crate::serving::listen::Endpoints;
 
 /// Largest configuration file: it is a page of text.
@@ -52,8 +49,8 @@ pub struct Config {
     pub broker: Broker,
     /// Where the certificate is renewed, if anywhere.
     pub enroll: Option<EnrollUrl>,
-    /// Whom the device believes.
-    pub anchor: Anchor,
+    /// The root of the release authority, its bytes; whom else the device believes follows.
+    pub trust_root: Vec<u8>,
     /// Where applications ask.
     pub serve: Serve,
     /// How the link behaves.
@@ -172,7 +169,7 @@ impl Config {
             factory_dir: file.factory_dir.map(|path| dir.join(path)),
             broker: check_broker(&file.broker, dir)?,
             enroll: file.enroll.as_ref().map(check_enroll).transpose()?,
-            anchor: check_trust(&file.trust, dir)?,
+            trust_root: check_root_file(&file.trust.root, dir)?,
             serve: check_serve(file.serve, dir, &data_dir)?,
             link: check_link(&file.link)?,
             sandbox: check_sandbox(&file.sandbox)?,
@@ -226,22 +223,6 @@ fn check_enroll(enroll: &file::Enroll) -> Result<EnrollUrl, Fault> {
     enroll.url.get_ref().parse().map_err(|error| Fault::at(&enroll.url, error))
 }
 
-fn check_trust(trust: &Spanned<file::Trust>, dir: &Path) -> Result<Anchor, Fault> {
-    let file::Trust { root, release_keys, release_threshold, director_keys, director_threshold } =
-        trust.get_ref();
-    match (root, release_keys, director_keys) {
-        (Some(root), None, None) => check_root_file(root, dir).map(Anchor::Root),
-        (None, Some(release), Some(director)) => Ok(Anchor::Keys(Box::new(Keyring {
-            release: check_authority(release, release_threshold.as_ref())?.into(),
-            director: check_authority(director, director_threshold.as_ref())?,
-        }))),
-        _ => {
-            let text = "root, or release_keys and director_keys; `fleetway device add` writes it";
-            Err(Fault::at(trust, format_args!("[trust] names one of two things: {text}")))
-        }
-    }
-}
-
 /// The root of the release authority, which is where trust begins: checked before it is used.
 fn check_root_file(root: &Spanned<PathBuf>, dir: &Path) -> Result<Vec<u8>, Fault> {
     use std::io::Read as _;
@@ -256,24 +237,6 @@ fn check_root_file(root: &Spanned<PathBuf>, dir: &Path) -> Result<Vec<u8>, Fault
     file.take(bytes_max + 1).read_to_end(&mut bytes).map_err(|error| wrong(&error))?;
     fleetway_tuf::client::check_root(&bytes).map_err(|error| wrong(&error))?;
     Ok(bytes)
-}
-
-fn check_authority(
-    keys: &Spanned<Vec<Spanned<String>>>,
-    threshold: Option<&Spanned<u8>>,
-) -> Result<Authority, Fault> {
-    let key = |text: &Spanned<String>| {
-        // A digest and a public key are both 32 bytes in hexadecimal.
-        let Digest(bytes) = text.get_ref().parse().map_err(|error| {
-            Fault::at(text, format!("key {error}; copy it from `fleetway init`"))
-        })?;
-        PublicKey::new(bytes).map_err(|error| Fault::at(text, error))
-    };
-    let parsed = keys.get_ref().iter().map(key).collect::<Result<Vec<_>, _>>()?;
-    Authority::new(&parsed, threshold.map_or(1, |t| *t.get_ref())).map_err(|error| {
-        let at = threshold.map_or(keys.span(), Spanned::span);
-        Fault { at, text: error.to_string() }
-    })
 }
 
 fn check_serve(serve: file::Serve, dir: &Path, data_dir: &Path) -> Result<Serve, Fault> {

@@ -52,6 +52,9 @@ pub struct Status {
     pub models: Vec<Model>,
     /// What is known of the release authority; absent where fixed keys are believed.
     pub authority: Option<Authority>,
+    /// Generation of the order that was acted on last; 0 before the first.
+    #[serde(default)]
+    pub generation: u64,
     /// How often each check refused something since the agent started.
     pub refused: BTreeMap<String, u64>,
     /// What is wrong: a sentence each.
@@ -332,6 +335,7 @@ struct Facts {
     models: Vec<device::ModelStatus>,
     problems: Vec<String>,
     trust: Option<device::TrustStatus>,
+    generation: u64,
     refused: device::Refused,
 }
 
@@ -402,9 +406,11 @@ impl Board {
         });
     }
 
-    /// What is believed, and what was refused.
-    pub fn set_trust(&self, trust: Option<device::TrustStatus>, refused: device::Refused) {
-        self.change(|facts| (facts.trust, facts.refused) = (trust, refused));
+    /// What is believed, what was refused, and the generation of the order acted on last.
+    pub fn set_trust(&self, trust: device::TrustStatus, refused: device::Refused, acted_on: u64) {
+        self.change(|facts| {
+            (facts.trust, facts.refused, facts.generation) = (Some(trust), refused, acted_on);
+        });
     }
 
     /// The status of this moment.
@@ -429,6 +435,7 @@ impl Board {
             },
             sandbox: facts.sandbox.clone(),
             models: facts.models.iter().map(model).collect(),
+            generation: facts.generation,
             authority: facts.trust.as_ref().map(|t| Authority::of(t, self.clock.unix_s())),
             refused: facts.refused.iter().map(|(check, n)| (check.to_owned(), n)).collect(),
             problems: facts.problems.clone(),

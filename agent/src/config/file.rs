@@ -15,7 +15,7 @@ pub(super) struct File {
     pub(super) factory_dir: Option<PathBuf>,
     pub(super) broker: Spanned<Broker>,
     pub(super) enroll: Option<Enroll>,
-    pub(super) trust: Spanned<Trust>,
+    pub(super) trust: Trust,
     #[serde(default)]
     pub(super) serve: Serve,
     #[serde(default)]
@@ -43,11 +43,7 @@ pub(super) struct Enroll {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Trust {
-    pub(super) root: Option<Spanned<PathBuf>>,
-    pub(super) release_keys: Option<Spanned<Vec<Spanned<String>>>>,
-    pub(super) release_threshold: Option<Spanned<u8>>,
-    pub(super) director_keys: Option<Spanned<Vec<Spanned<String>>>>,
-    pub(super) director_threshold: Option<Spanned<u8>>,
+    pub(super) root: Spanned<PathBuf>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -4,9 +4,8 @@
 
 use super::*;
 
-/// Public keys of the seeds 1 and 2.
-const KEY_1: &str = "8a88e3dd7409f195fd52db2d3cba5d72ca6709bf1d94121bf3748801b40f6f5c";
-const KEY_2: &str = "8139770ea87d175f56a35466c34c7ecccb8d8a91b4ee37a25df60f5b8fc9b394";
+/// A root of some fleet, for a file that names one.
+const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/config/root.json");
 
 fn sample() -> String {
     format!(
@@ -20,8 +19,7 @@ cert = "device.pem"
 key = "/etc/fleetway/device.key"
 
 [trust]
-release_keys = ["{KEY_1}"]
-director_keys = ["{KEY_2}"]
+root = "{ROOT}"
 "#
     )
 }
@@ -52,8 +50,8 @@ fn the_shortest_file_has_the_defaults() {
 
 #[test]
 fn every_key_can_be_set() {
-    let text = sample().replace("[trust]", "root = \"acme/\"\n[trust]\nrelease_threshold = 1")
-        + "director_threshold = 1\n[serve]\ntcp = \"off\"\nunix = \"/run/f.sock\"\n\
+    let text = sample().replace("[trust]", "root = \"acme/\"\n[trust]")
+        + "[serve]\ntcp = \"off\"\nunix = \"/run/f.sock\"\n\
            allow_remote = true\nconcurrent_max = 3\n[link]\nwindow_chunks = 8\n\
            bytes_per_s = 4000\nkeep_alive_s = 30\ntelemetry_s = 1\n[sandbox]\nrequire = \"full\"\n";
     let config = parse(&("factory_dir = \"/usr/share/models\"\n".to_owned() + &text)).unwrap();
@@ -89,11 +87,7 @@ fn a_mistake_is_named_with_its_place_and_mend() {
     check("mqtts://broker.example", "broker:1", (5, 7), "write mqtts://host:port");
     check("ca = \"ca.pem\"\n", "", (5, 7), "ca, cert and key belong together");
     check("[trust]", "root = \"a+/\"\n[trust]", (10, 8), "a topic root ends in '/'");
-    check(KEY_1, "ab", (11, 17), "not 32 bytes in lower-case hexadecimal; copy it");
-    check(KEY_1, &"0".repeat(64), (11, 17), "not an Ed25519 public key");
-    check("[trust]", "[trust]\nrelease_threshold = 2", (11, 21), "threshold 2 of 1");
-    check(&format!("[\"{KEY_1}\"]"), "[]", (11, 16), "use 1 to the number of keys");
-    check("director_keys", "x", (12, 1), "unknown field `x`");
+    check("\nroot = ", "\nx = ", (11, 1), "unknown field `x`");
     let serve = |line: &str| format!("[serve]\n{line}\n[trust]");
     check("[trust]", &serve("tcp = \"0.0.0.0:1\""), (11, 7), "reachable from outside");
     check("[trust]", &serve("tcp = \"localhost\""), (11, 7), "such as 127.0.0.1:8800");
@@ -129,19 +123,16 @@ fn a_file_that_is_none_is_told_from_one_that_is_wrong() {
 }
 
 #[test]
-fn trust_begins_with_a_root_or_with_keys() {
+fn trust_begins_with_a_root() {
     let dir = tempfile::tempdir().unwrap();
-    let keys = format!("release_keys = [\"{KEY_1}\"]\ndirector_keys = [\"{KEY_2}\"]\n");
     let parse = |trust: &str| {
-        let fault = Config::parse(&sample().replace(&keys, trust), dir.path()).expect_err(trust);
-        fault.text
+        let text = sample().replace(&format!("root = \"{ROOT}\"\n"), trust);
+        Config::parse(&text, dir.path()).expect_err(trust).text
     };
     let said = parse("root = \"root.json\"\n");
     assert!(said.contains("root.json: ") && said.contains("trust directory"), "{said}");
     std::fs::write(dir.path().join("root.json"), "{}").unwrap();
     let said = parse("root = \"root.json\"\n");
     assert!(said.contains("missing `signed`"), "{said}");
-    for neither in ["", &format!("root = \"root.json\"\n{keys}")] {
-        assert!(parse(neither).contains("names one of two things"));
-    }
+    assert!(parse("").contains("missing field `root`"));
 }

@@ -41,7 +41,7 @@ use fetch::Fetch;
 pub use refused::Refused;
 pub use reports::{ModelStatus, ProbationStatus};
 use trust::Trust;
-pub use trust::{Anchor, TrustStatus};
+pub use trust::TrustStatus;
 
 /// How often a release on trial is judged when no answer comes, milliseconds.
 const PROBATION_TICK_MS: u64 = 250;
@@ -62,8 +62,8 @@ pub struct DeviceConfig {
     pub id: DeviceId,
     /// Root of all topics, ends in `/`.
     pub root: String,
-    /// Whom it believes.
-    pub anchor: Anchor,
+    /// Root of the release authority, from which all trust follows.
+    pub trust_root: Vec<u8>,
     /// How it downloads.
     pub transfer: transfer::Config,
     /// Version of this agent.
@@ -181,7 +181,7 @@ impl<F: Fs> Device<F> {
         let mut record = store.device();
         record.epoch += 1;
         store.put_device(record)?;
-        let trust = Trust::open(&config.anchor, &mut store)?;
+        let trust = Trust::open(&config.trust_root, &mut store)?;
         let mut device = Self {
             config,
             store,
@@ -374,6 +374,11 @@ impl<F: Fs> Device<F> {
     /// What it was told.
     pub fn config(&self) -> &DeviceConfig {
         &self.config
+    }
+
+    /// Generation of the order that was acted on last; 0 before the first.
+    pub fn generation(&self) -> u64 {
+        self.store.device().generation
     }
 
     /// What was refused since the start.

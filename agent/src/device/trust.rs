@@ -28,15 +28,6 @@ pub(super) const ASK_MS: u64 = 5_000;
 /// Longest such wait, milliseconds.
 pub(super) const ASK_MS_MAX: u64 = 60_000;
 
-/// Whom a device believes from the start.
-#[derive(Clone, Debug)]
-pub enum Anchor {
-    /// A root of the release authority; everything else follows from it.
-    Root(Vec<u8>),
-    /// Fixed keys and no release authority.
-    Keys(Box<Keyring>),
-}
-
 /// A file that was asked for.
 struct Wanted {
     file: TrustFile,
@@ -46,7 +37,7 @@ struct Wanted {
 
 /// What the device believes. See the module page.
 pub(super) struct Trust {
-    client: Option<Client>,
+    client: Client,
     keyring: Option<Keyring>,
     /// The keyset in force, exact bytes, and its version.
     keyset: Vec<u8>,
@@ -69,10 +60,15 @@ pub struct TrustStatus {
 }
 
 impl Trust {
-    /// From stored state alone.
-    pub(super) fn open<F: Fs>(anchor: &Anchor, store: &mut Store<F>) -> io::Result<Self> {
+    /// From the pinned `root` and stored state alone.
+    pub(super) fn open<F: Fs>(root: &[u8], store: &mut Store<F>) -> io::Result<Self> {
+        let shelf = store.trust();
+        let client = Client::open(root, &shelf, Limits::DEVICE, Transport::Push);
+        let client = client.map_err(|error| {
+            io::Error::new(io::ErrorKind::InvalidData, format!("the pinned root: {error}"))
+        })?;
         let mut trust = Self {
-            client: None,
+            client,
             keyring: None,
             keyset: Vec::new(),
             version: None,
@@ -80,25 +76,12 @@ impl Trust {
             next_root: 0,
             problem: None,
         };
-        let root = match anchor {
-            Anchor::Keys(keyring) => {
-                trust.keyring = Some(Keyring::clone(keyring));
-                return Ok(trust);
-            }
-            Anchor::Root(root) => root,
-        };
-        let shelf = store.trust();
         if let Some((bytes, payload)) = shelf.keyset() {
             match Verified::<Keyset>::recheck(&bytes, &payload) {
                 Ok(keyset) => trust.put_in_force(&keyset, bytes),
                 Err(error) => trust.problem = Some(format!("the stored keyset: {error}")),
             }
         }
-        let client = Client::open(root, &shelf, Limits::DEVICE, Transport::Push);
-        let client = client.map_err(|error| {
-            io::Error::new(io::ErrorKind::InvalidData, format!("the pinned root: {error}"))
-        })?;
-        trust.client = Some(client);
         Ok(trust)
     }
 
@@ -125,19 +108,15 @@ impl Trust {
         release: &Release<'_>,
         now_s: u64,
     ) -> Result<(), TrustError> {
-        match &mut self.client {
-            Some(client) => client.authorize(&mut store.trust(), release, now_s),
-            None => Ok(()),
-        }
+        self.client.authorize(&mut store.trust(), release, now_s)
     }
 
-    pub(super) fn status(&self) -> Option<TrustStatus> {
-        let client = self.client.as_ref()?;
-        Some(TrustStatus {
+    pub(super) fn status(&self) -> TrustStatus {
+        TrustStatus {
             keyset: self.version,
-            roles: client.roles(),
+            roles: self.client.roles(),
             problem: self.problem.clone(),
-        })
+        }
     }
 
     pub(super) fn timeout_ms(&self) -> Option<u64> {
@@ -157,8 +136,7 @@ impl<F: Fs> Device<F> {
 
     /// The link is up: the next root is asked for before the timestamp, so that it comes first.
     pub(super) fn trust_up(&mut self, now: Now) {
-        let Some(client) = &self.trust.client else { return };
-        self.trust.next_root = client.next_root();
+        self.trust.next_root = self.trust.client.next_root();
         for file in [TrustFile::Root(self.trust.next_root), TrustFile::Timestamp] {
             let topic = self.trust_topic(&file);
             self.out.push_back(Output::Subscribe(topic));
@@ -170,7 +148,7 @@ impl<F: Fs> Device<F> {
 
     /// A file of the release authority arrived.
     pub(super) fn handle_trust(&mut self, now: Now, file: &TrustFile, bytes: &[u8]) {
-        let Some(client) = &mut self.trust.client else { return };
+        let client = &mut self.trust.client;
         let is_wanted = self.trust.wanted.as_ref().is_some_and(|wanted| wanted.file == *file);
         let standing = match file {
             TrustFile::Timestamp => true,
@@ -200,7 +178,7 @@ impl<F: Fs> Device<F> {
     /// Verifies what is here, and asks for what is missing.
     pub(super) fn refresh_trust(&mut self, now: Now) {
         let now_s = self.now_s(now);
-        let Some(client) = &mut self.trust.client else { return };
+        let client = &mut self.trust.client;
         let mut shelf = self.store.trust();
         let refreshed = client.refresh(&mut shelf, now_s);
         let listed = refreshed.and_then(|()| client.keyset(&mut shelf, now_s));
@@ -291,8 +269,8 @@ impl<F: Fs> Device<F> {
         self.out.push_back(Output::Subscribe(topic));
     }
 
-    /// What a person is told about the release authority; `None` without one.
-    pub fn trust_status(&self) -> Option<TrustStatus> {
+    /// What a person is told about the release authority.
+    pub fn trust_status(&self) -> TrustStatus {
         self.trust.status()
     }
 }

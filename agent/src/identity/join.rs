@@ -23,7 +23,6 @@ use super::files::{self, PUBLIC, SECRET};
 use super::pin::Pinned;
 use crate::clock::Clock;
 use crate::config::{Config, ConfigError};
-use crate::device::Anchor;
 
 /// A device that joined.
 #[derive(Debug)]
@@ -242,10 +241,11 @@ fn check_identity(identity: &TlsIdentity, join: &Join) -> Result<(), Failed> {
 
 /// Where the fleet has a root, the configuration begins with the pinned one and nothing else.
 fn check_anchor(config: &Config, root: Option<&[u8]>) -> Result<(), Failed> {
-    match (&config.anchor, root) {
-        (_, None) => Ok(()),
-        (Anchor::Root(named), Some(pinned)) if named == pinned => Ok(()),
-        _ => Err(Failed::Answer { what: "configuration does not begin with the pinned root" }),
+    match root {
+        Some(pinned) if config.trust_root != pinned => {
+            Err(Failed::Answer { what: "configuration does not begin with the pinned root" })
+        }
+        _ => Ok(()),
     }
 }
 

@@ -150,7 +150,7 @@ fn device_config(config: &Config) -> DeviceConfig {
     DeviceConfig {
         id: config.device.clone(),
         root: config.broker.root.clone(),
-        anchor: config.anchor.clone(),
+        trust_root: config.trust_root.clone(),
         transfer: transfer::Config {
             window_chunks: u8::try_from(config.link.window_chunks).unwrap_or(1),
             bytes_per_s: config.link.bytes_per_s.map_or(0, u32::from),
@@ -376,7 +376,8 @@ impl Agent {
         let problems = self.device.order_problem().map(str::to_owned);
         let problems = problems.into_iter().chain(self.link_problem.clone()).collect();
         self.board.set_models(self.device.status(now(&self.clock)), problems);
-        self.board.set_trust(self.device.trust_status(), self.device.refused().clone());
+        let (trust, refused) = (self.device.trust_status(), self.device.refused().clone());
+        self.board.set_trust(trust, refused, self.device.generation());
     }
 
     fn unload(&self, model: &ModelName) {

@@ -54,6 +54,7 @@ fn healthy() -> Status {
             ..Model::default()
         }],
         authority: None,
+        generation: 0,
         refused: BTreeMap::new(),
         problems: vec![],
     }

@@ -1,14 +1,11 @@
 //! `fleetway device ...`.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
+use fleetway_controller::clock;
 use fleetway_controller::fleet::By;
-use fleetway_controller::trust::files::TrustDir;
-use fleetway_controller::{clock, keys};
 use fleetway_link::{BrokerUrl, EnrollUrl};
-use fleetway_protocol::envelope::PublicKey;
-use fleetway_protocol::ids::{DeviceId, Digest};
+use fleetway_protocol::ids::DeviceId;
 use serde::Serialize;
 
 use super::Context;
@@ -25,6 +22,7 @@ use crate::api::types::{
 use crate::api::view::failed;
 use crate::config::Config;
 use crate::serve::connect;
+use crate::serve::enroll::pinned_root;
 use crate::serve::open::open_fleet;
 
 pub(super) async fn run(verb: DeviceVerb, context: &Context) -> Result<(), Failure> {
@@ -126,8 +124,11 @@ async fn add(args: AddArgs, context: &Context) -> Result<(), Failure> {
     let issued = ca
         .issue_device(id.as_str(), args.days, connect::now())
         .map_err(|error| Failure::usage(crate::api::failure::chain(&error)))?;
-    let agent_file =
-        AgentFile::load(&config, &layout, &broker, device_enroll(&config, &layout).as_ref())?;
+    let root = pinned_root(&layout).ok_or_else(|| {
+        Failure::conflict("this fleet has no release authority that a device could believe")
+            .mend("make one with `fleetway trust init`, sign it and publish it")
+    })?;
+    let agent_file = AgentFile::new(&config, &broker, device_enroll(&config, &layout).as_ref());
     let key = DeviceKeyAdd {
         point: issued.public_point.clone(),
         certificate_ends_s: clock::now_s() + u64::from(args.days) * 24 * 3600,
@@ -139,17 +140,7 @@ async fn add(args: AddArgs, context: &Context) -> Result<(), Failure> {
     files::write(&dir.join("ca.pem"), PUBLIC, ca.cert_pem().as_bytes())?;
     files::write(&dir.join("device.pem"), PUBLIC, issued.cert_pem.as_bytes())?;
     files::write(&dir.join("device.key"), SECRET, issued.key_pem.as_bytes())?;
-    let release_text: String = agent_file.release_keys.iter().map(keys::public_text).collect();
-    files::write(&dir.join("release.pub"), PUBLIC, release_text.as_bytes())?;
-    let director_text = keys::public_text(&agent_file.director);
-    files::write(&dir.join("director.pub"), PUBLIC, director_text.as_bytes())?;
-    let trust = TrustDir::new(&context.data);
-    if trust.exists() {
-        let repo = trust.load().map_err(super::trust::refused)?;
-        if let Some(root) = trust.root_file(&repo) {
-            files::write(&dir.join("root.json"), PUBLIC, &root)?;
-        }
-    }
+    files::write(&dir.join("root.json"), PUBLIC, &root)?;
     let text = agent_file.text(&id, args.serve_port);
     // Last: a directory with this file is complete.
     files::write(&file, PUBLIC, text.as_bytes())?;
@@ -168,10 +159,6 @@ async fn add(args: AddArgs, context: &Context) -> Result<(), Failure> {
             ("next", format!("fleetway-agent run --config {}", added.config)),
         ])
     })
-}
-
-fn public_key(path: &Path) -> Result<PublicKey, Failure> {
-    keys::load_public(path).map_err(|error| failed(error.kind(), &error))
 }
 
 /// The broker as devices see it.
@@ -228,37 +215,16 @@ pub(crate) struct AgentFile {
     broker: BrokerUrl,
     enroll: Option<EnrollUrl>,
     root: String,
-    release_keys: Vec<PublicKey>,
-    release_threshold: u8,
-    director: PublicKey,
 }
 
 impl AgentFile {
     /// For devices that reach us at these URLs.
-    pub(crate) fn load(
-        config: &Config,
-        layout: &Layout,
-        broker: &BrokerUrl,
-        enroll: Option<&EnrollUrl>,
-    ) -> Result<Self, Failure> {
-        let mut release_keys = Vec::new();
-        for path in &config.trust.release_keys {
-            release_keys.push(public_key(&layout.root().join(path))?);
-        }
-        Ok(Self {
-            broker: broker.clone(),
-            enroll: enroll.cloned(),
-            root: config.root.clone(),
-            release_keys,
-            release_threshold: config.trust.release_threshold,
-            director: public_key(&keys::public_path(&layout.director_key()))?,
-        })
+    pub(crate) fn new(config: &Config, broker: &BrokerUrl, enroll: Option<&EnrollUrl>) -> Self {
+        Self { broker: broker.clone(), enroll: enroll.cloned(), root: config.root.clone() }
     }
 
     /// The file's text.
     pub(crate) fn text(&self, id: &DeviceId, serve_port: u16) -> String {
-        let hex = |key: &PublicKey| format!("{:?}", Digest(key.to_bytes()).to_string());
-        let release_keys: Vec<_> = self.release_keys.iter().map(hex).collect();
         let enroll = self.enroll.as_ref().map_or_else(String::new, |url| {
             format!("[enroll]\n# Where the certificate is renewed.\nurl = \"{url}\"\n\n")
         });
@@ -274,18 +240,13 @@ impl AgentFile {
              root = {root:?}\n\n\
              {enroll}\
              [trust]\n\
-             # Who says what may ever run, and who says what runs here now. Both must agree.\n\
-             release_keys = [{release_keys}]\n\
-             release_threshold = {threshold}\n\
-             director_keys = [{director}]\n\n\
+             # The root of the release authority. Whom else this device believes follows from it.\n\
+             root = \"root.json\"\n\n\
              [serve]\n\
              # Where applications ask the model; also data/serve.sock.\n\
              tcp = \"127.0.0.1:{serve_port}\"\n",
             broker = self.broker,
             root = self.root,
-            release_keys = release_keys.join(", "),
-            threshold = self.release_threshold,
-            director = hex(&self.director),
         )
     }
 }
@@ -293,25 +254,20 @@ impl AgentFile {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ed25519_dalek::SigningKey;
 
     #[test]
     fn the_agents_configuration_is_toml_with_the_agreed_keys() {
-        let key = PublicKey::of(&SigningKey::from_bytes(&[1; 32]));
         let id = DeviceId::new("cam-01").unwrap();
         let file = AgentFile {
             broker: "mqtts://b:1".parse().unwrap(),
             enroll: Some("https://b:2".parse().unwrap()),
             root: Config::default().root,
-            release_keys: vec![key],
-            release_threshold: 1,
-            director: key,
         };
         let parsed: toml::Table = file.text(&id, 0).parse().unwrap();
         assert_eq!(parsed["device"].as_str(), Some("cam-01"));
         assert_eq!(parsed["broker"]["url"].as_str(), Some("mqtts://b:1"));
         assert_eq!(parsed["enroll"]["url"].as_str(), Some("https://b:2"));
-        assert_eq!(parsed["trust"]["release_keys"][0].as_str().map(str::len), Some(64));
+        assert_eq!(parsed["trust"]["root"].as_str(), Some("root.json"));
         assert_eq!(parsed["serve"]["tcp"].as_str(), Some("127.0.0.1:0"));
     }
 

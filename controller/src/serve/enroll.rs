@@ -67,7 +67,7 @@ pub(super) async fn start(
     };
     let desk = EnrollDesk {
         core,
-        agent_file: Arc::new(AgentFile::load(config, layout, broker, Some(&url))?),
+        agent_file: Arc::new(AgentFile::new(config, broker, Some(&url))),
         layout: layout.clone(),
         life: Duration::from_secs(config.enroll.certificate_life_s),
         ca: Arc::new(ca),

@@ -106,8 +106,10 @@ impl Running {
     /// Puts what is staged into force, for devices and for ourselves.
     pub(crate) async fn publish_trust(&self) -> Result<TrustPublished, Failure> {
         let (published, release_keys) = tokio::task::block_in_place(|| self.trust.publish())?;
+        let director = self.trust.director();
         let again = |fleet: &mut Fleet, _| {
             fleet.set_release_keys(release_keys);
+            fleet.set_director(director);
             // Under another director's key every order is another message.
             fleet.resend_all();
         };

@@ -70,6 +70,11 @@ impl Trust {
         self.state().release_keys.clone()
     }
 
+    /// Id of the key that signs orders.
+    pub(super) fn director(&self) -> String {
+        self.director.id()
+    }
+
     /// Puts what is staged into force; says who may sign releases from now on.
     pub(super) fn publish(&self) -> Result<(TrustPublished, ReleaseKeys), Failure> {
         let refused = |error: TrustError| failed(error.kind(), &error);

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use fleetway_agent::device::{Anchor, Device, DeviceConfig, Output};
+use fleetway_agent::device::{Device, DeviceConfig, Output};
 use fleetway_agent::store::Store;
 use fleetway_protocol::health::Answer;
 use fleetway_protocol::ids::{DeviceId, Digest, Version};
@@ -157,7 +157,7 @@ impl World {
         let config = DeviceConfig {
             id: d.id.clone(),
             root: ROOT_DEFAULT.to_owned(),
-            anchor: Anchor::Root(self.pinned.clone()),
+            trust_root: self.pinned.clone(),
             transfer: transfer::Config { window_chunks: 4, bytes_per_s: 0, seed: device as u32 },
             agent: Version::new("0.1.0").expect("a version"),
         };

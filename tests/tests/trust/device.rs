@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use ed25519_dalek::SigningKey;
-use fleetway_agent::device::{Anchor, Device, DeviceConfig, Now, Output};
+use fleetway_agent::device::{Device, DeviceConfig, Now, Output};
 use fleetway_agent::fs::RealFs;
 use fleetway_agent::store::Store;
 use fleetway_protocol::codec;
@@ -45,7 +45,7 @@ fn device(dir: &Path, pinned: &[u8], now: Now) -> Device<RealFs> {
     let config = DeviceConfig {
         id: DeviceId::new("cam-01").unwrap(),
         root: ROOT_DEFAULT.to_owned(),
-        anchor: Anchor::Root(pinned.to_vec()),
+        trust_root: pinned.to_vec(),
         transfer: transfer::Config { window_chunks: 4, bytes_per_s: 0, seed: 1 },
         agent: Version::new("0.1.0").unwrap(),
     };
@@ -243,7 +243,7 @@ fn an_order_before_everything_else_is_carried_out_once_the_rest_has_come() {
     bench.publish();
     bench.pass(5);
     assert_eq!(bench.running(), Some(one.digest));
-    let status = bench.device.trust_status().unwrap();
+    let status = bench.device.trust_status();
     assert_eq!((status.keyset, status.problem), (Some(1), None));
 }
 
@@ -297,7 +297,7 @@ fn what_runs_survives_the_rotation_of_every_key() {
     bench.authority.publish_keyset(2, &[&release], &director);
     bench.authority.publish_next();
     bench.publish();
-    let status = bench.device.trust_status().unwrap();
+    let status = bench.device.trust_status();
     assert_eq!((status.keyset, status.problem.as_deref()), (Some(2), None));
     bench.boot();
     bench.up();
@@ -364,7 +364,7 @@ fn a_lost_file_is_asked_for_again() {
     bench.publish();
     bench.up();
     bench.pass(3);
-    let problem = bench.device.trust_status().unwrap().problem.unwrap();
+    let problem = bench.device.trust_status().problem.unwrap();
     assert!(problem.contains("1.snapshot.json"), "{problem}");
     // The broker has it now, and its message was lost: nothing arrives by itself.
     for (name, bytes) in all {
@@ -372,7 +372,7 @@ fn a_lost_file_is_asked_for_again() {
         bench.kept.insert(topic.as_str().to_owned(), bytes);
     }
     bench.pass(8);
-    assert_eq!(bench.device.trust_status().unwrap().problem, None);
+    assert_eq!(bench.device.trust_status().problem, None);
 }
 
 #[test]
@@ -407,7 +407,7 @@ fn a_refresh_with_nothing_new_is_one_small_message() {
     bench.publish();
     bench.pass(10);
     let quiet = bench.wire_bytes;
-    assert_eq!(bench.device.trust_status().unwrap().roles[1].version, 2);
+    assert_eq!(bench.device.trust_status().roles[1].version, 2);
     assert!((1..QUIET_REFRESH_BYTES_MAX).contains(&quiet), "{quiet} bytes");
 
     let two = bench.release(2, Nature::Good);
@@ -416,7 +416,7 @@ fn a_refresh_with_nothing_new_is_one_small_message() {
     bench.authority.publish_next();
     bench.publish();
     bench.pass(10);
-    assert_eq!(bench.device.trust_status().unwrap().roles[3].version, 2);
+    assert_eq!(bench.device.trust_status().roles[3].version, 2);
     println!("nothing new: {quiet} bytes; one new release: {} bytes", bench.wire_bytes);
     assert!(bench.wire_bytes < 2 * QUIET_REFRESH_BYTES_MAX, "{} bytes", bench.wire_bytes);
 }
