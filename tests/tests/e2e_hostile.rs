@@ -13,14 +13,14 @@
 //! number.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use fleetway_tests::harness::agent::AgentStatus;
 use fleetway_tests::harness::together::{report, seed};
 use fleetway_tests::harness::{BrokerKind, Fleet, FleetSpec, wait};
 use fleetway_tests::hostile::attack::{Attack, Kind};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 /// Pieces of mischief in all, unless told otherwise.
 const MUTATIONS: u64 = 100_000;

@@ -25,6 +25,7 @@ pub struct Agent {
     pub id: String,
     dir: PathBuf,
     program: PathBuf,
+    clock: Option<(PathBuf, String)>,
     process: Option<Process>,
 }
 
@@ -94,6 +95,22 @@ pub struct AgentModel {
     pub running: Option<Running>,
     /// Where an update is.
     pub phase: String,
+    /// How the last order ended.
+    pub last: Option<AgentLast>,
+}
+
+/// How an order ended.
+#[derive(Clone, Debug, Deserialize)]
+pub struct AgentLast {
+    /// Why, if not well.
+    pub why: Option<AgentWhy>,
+}
+
+/// A reason.
+#[derive(Clone, Debug, Deserialize)]
+pub struct AgentWhy {
+    /// Its code.
+    pub code: String,
 }
 
 /// What answers.
@@ -119,12 +136,29 @@ impl Agent {
     /// The device whose directory is `dir`.
     pub fn new(id: &str, dir: &Path) -> Self {
         let program = programs::programs().agent.clone();
-        Self { id: id.to_owned(), dir: dir.to_path_buf(), program, process: None }
+        Self { id: id.to_owned(), dir: dir.to_path_buf(), program, clock: None, process: None }
     }
 
     /// From its next start on it runs another build of the agent.
     pub fn set_program(&mut self, program: PathBuf) {
         self.program = program;
+    }
+
+    /// From its next start on its wall clock is off by so much, in libfaketime's words
+    /// (`+2d`, `-10y`); `None` is the machine's.
+    ///
+    /// # Errors
+    /// If libfaketime is not installed.
+    pub fn set_clock(&mut self, offset: Option<&str>) -> Result<()> {
+        let library = programs::library("faketime/libfaketimeMT.so.1").context(
+            "there is no libfaketime here: `cargo xtask test` installs it, or run \
+             `apt-get install libfaketime`",
+        );
+        self.clock = match offset {
+            Some(offset) => Some((library?, offset.to_owned())),
+            None => None,
+        };
+        Ok(())
     }
 
     /// Its configuration.
@@ -151,6 +185,10 @@ impl Agent {
     pub fn run_command(&self) -> Command {
         let mut command = Command::new(&self.program);
         command.arg("run").arg("--config").arg(self.config());
+        if let Some((library, offset)) = &self.clock {
+            command.env("LD_PRELOAD", library).env("FAKETIME", offset);
+            command.env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+        }
         command
     }
 

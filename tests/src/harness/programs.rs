@@ -78,3 +78,10 @@ pub fn system(program: &str) -> Option<PathBuf> {
     dirs.extend(["/usr/sbin", "/usr/local/sbin", "/sbin"].map(PathBuf::from));
     dirs.into_iter().map(|dir| dir.join(program)).find(|file| file.is_file())
 }
+
+/// A library of the system, where Debian and others put them.
+pub fn library(name: &str) -> Option<PathBuf> {
+    let arch = format!("/usr/lib/{}-linux-gnu", std::env::consts::ARCH);
+    let dirs = [arch.as_str(), "/usr/lib64", "/usr/lib", "/usr/local/lib"];
+    dirs.into_iter().map(|dir| Path::new(dir).join(name)).find(|file| file.is_file())
+}

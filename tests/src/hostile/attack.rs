@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use anyhow::{Context as _, Result};
 use fleetway_protocol::ids::Digest;
 use fleetway_protocol::topics::{Piece, ROOT_DEFAULT, Topic};
 use tokio::sync::mpsc;
@@ -78,14 +79,22 @@ pub(super) enum Way {
 
 /// What a message is, as far as mischief goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Class {
+pub enum Class {
+    /// An order for a device.
     Order,
+    /// A signed manifest.
     Release,
+    /// A chunk list.
     List,
+    /// A retained chunk.
     Chunk,
+    /// A chunk in reply.
     Block,
+    /// A file of the release authority.
     Trust,
+    /// What a device says.
     Report,
+    /// Anything else.
     Other,
 }
 
@@ -170,6 +179,27 @@ impl Attack {
         inner.withheld = all[(at + 1) % all.len()];
     }
 
+    /// What is kept back while the kind is [`Kind::Withhold`].
+    pub fn withhold(&self, class: Class) {
+        self.lock().withheld = class;
+    }
+
+    /// The oldest message of a class that is remembered.
+    pub fn oldest(&self, class: Class) -> Option<Vec<u8>> {
+        Some(self.lock().records.get(&class)?.front()?.payload.clone())
+    }
+
+    /// Gives `client` a message in the broker's name.
+    ///
+    /// # Errors
+    /// If it is not connected.
+    pub async fn send(&self, client: &str, topic: &str, payload: Vec<u8>) -> Result<()> {
+        let line = self.lock().lines.get(client).map(|(_, line)| line.clone());
+        let line = line.with_context(|| format!("{client} is not connected"))?;
+        let packet = Publish::at_most_once(topic, payload).packet();
+        line.send(packet.bytes()).await.with_context(|| format!("{client} went away"))
+    }
+
     /// What was done so far.
     pub fn count(&self, kind: Kind) -> u64 {
         self.lock().counts.get(&kind).copied().unwrap_or(0)
@@ -183,12 +213,7 @@ impl Attack {
     }
 
     /// A client came; what is injected goes by `to_client`.
-    pub(super) fn connected(
-        &self,
-        client: &str,
-        to_client: &mpsc::Sender<Vec<u8>>,
-        _: &mpsc::Sender<Vec<u8>>,
-    ) -> u64 {
+    pub(super) fn connected(&self, client: &str, to_client: &mpsc::Sender<Vec<u8>>) -> u64 {
         let inner = &mut *self.lock();
         inner.connections += 1;
         inner.lines.insert(client.to_owned(), (inner.connections, to_client.clone()));

@@ -110,7 +110,7 @@ async fn between(
     let (to_client, for_client) = mpsc::channel(PACKETS_MAX);
     let (to_broker, for_broker) = mpsc::channel(PACKETS_MAX);
     let _ = to_broker.send(connect.bytes()).await;
-    let line = attack.connected(&id, &to_client, &to_broker);
+    let line = attack.connected(&id, &to_client);
     let ended = tokio::select! {
         ended = write(client_out, for_client) => ended,
         ended = write(broker_out, for_broker) => ended,

@@ -1,0 +1,45 @@
+//! What was true once, or is true elsewhere.
+
+use anyhow::{Context as _, Result, ensure};
+use fleetway_protocol::topics::{ROOT_DEFAULT, Topic};
+use fleetway_tests::harness::wait;
+use fleetway_tests::hostile::attack::{Class, Kind};
+
+use super::{WAIT, attacker, counted, fleet_on, keeps, refused, status};
+
+/// A device that lost its memory gets an order from before. Signed it is, and newer than
+/// nothing; but an order has an end, and after it the device does not start anything.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_old_order_is_refused_after_a_factory_reset() {
+    after_reset().await.unwrap();
+}
+
+async fn after_reset() -> Result<()> {
+    let mut fleet = fleet_on(&[("digits-v1", "v1"), ("digits-v2", "v2")], 1).await?;
+    let old = attacker(&fleet)?.oldest(Class::Order).context("no order was ever seen")?;
+    // Before the reset the generation is enough.
+    let topic = Topic::Order("cam-1".parse()?).text(ROOT_DEFAULT);
+    let before = counted(&fleet, 0, "order generation").await?;
+    attacker(&fleet)?.send("cam-1", &topic, old.clone()).await?;
+    refused(&fleet, 0, "order generation", before, 1).await?;
+    keeps(&fleet, 0, "v2").await?;
+    // The reset: all that the agent keeps is gone, its identity is not. Eight days later.
+    fleet.feeders[0].expect_down(true);
+    fleet.agents[0].stop().await?;
+    std::fs::remove_dir_all(fleet.agents[0].data()).context("factory reset")?;
+    attacker(&fleet)?.withhold(Class::Order);
+    attacker(&fleet)?.set(Some(Kind::Withhold));
+    fleet.agents[0].set_clock(Some("+8d"))?;
+    fleet.agents[0].start().await?;
+    wait::until("the old order to be refused", WAIT, async || {
+        attacker(&fleet)?.send("cam-1", &topic, old.clone()).await?;
+        let refused = status(&fleet, 0).await?.refused;
+        let late = ["order expired", "order signature"].iter().any(|c| refused.contains_key(*c));
+        ensure!(late, "{refused:?}");
+        Ok(())
+    })
+    .await?;
+    let models = status(&fleet, 0).await?.models;
+    ensure!(models.iter().all(|m| m.running.is_none()), "{models:?}");
+    Ok(())
+}
