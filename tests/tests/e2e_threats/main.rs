@@ -100,7 +100,7 @@ fn stolen(fleet: &Fleet, name: &str) -> Result<ed25519_dalek::SigningKey> {
 
 /// An order as the director would write it.
 fn order(device: &str, generation: u64, release: Digest) -> Result<Order> {
-    let now_s = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_secs();
+    let now_s = fleetway_controller::clock::now_s();
     let wish = ModelOrder {
         model: ModelName::new("digits")?,
         release,
