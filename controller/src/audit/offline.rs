@@ -7,6 +7,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use serde::{Deserialize, Serialize};
 
@@ -48,17 +49,12 @@ pub fn note(data: &Path, who: &str, what: &str, key: Option<String>, text: &str)
 fn write(dir: &Path, note: &Note) -> std::io::Result<()> {
     fs::create_dir_all(dir)?;
     let bytes = serde_json::to_vec(note).map_err(std::io::Error::other)?;
-    // Unique without a lock: time, process.
-    let name = format!("{:020}-{:010}", clock::now_ms(), std::process::id());
-    let mut at = 0;
-    let (partial, mut file) = loop {
-        let path = dir.join(format!("{name}-{at:03}.partial"));
-        match OpenOptions::new().write(true).create_new(true).open(&path) {
-            Ok(file) => break (path, file),
-            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists && at < 999 => at += 1,
-            Err(error) => return Err(error),
-        }
-    };
+    // Unique without a lock: time, process, number in the process.
+    static NUMBER: AtomicU32 = AtomicU32::new(0);
+    let number = NUMBER.fetch_add(1, Relaxed);
+    let name = format!("{:020}-{:010}-{number:010}", clock::now_ms(), std::process::id());
+    let partial = dir.join(format!("{name}.partial"));
+    let mut file = OpenOptions::new().write(true).create_new(true).open(&partial)?;
     file.write_all(&bytes)?;
     file.sync_all()?;
     fs::rename(&partial, partial.with_extension("json"))?;

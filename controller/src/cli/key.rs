@@ -13,7 +13,7 @@ use serde::Serialize;
 use super::Context;
 use super::args::KeyVerb;
 use super::output::{facts, table, talk};
-use super::trust::{load, named_key, passphrase, refused, staged};
+use super::trust::{load, named_key, note, passphrase, refused, staged};
 use crate::api::failure::Failure;
 use crate::api::view::failed;
 
@@ -47,6 +47,8 @@ pub(super) fn run(verb: KeyVerb, context: &Context) -> Result<(), Failure> {
             let new = named_key(&to, &secret)?;
             repo.stage_replace(&old, Some(&new), clock::now_s()).map_err(refused)?;
             dir.save_staged(&repo).map_err(refused)?;
+            let text = format!("staged {} in the place of {name}", new.name);
+            note(context, "key.rotate", Some(old.id().to_string()), &text);
             staged(&dir, &repo, Vec::new(), context)
         }
         KeyVerb::Revoke { name } => {
@@ -54,6 +56,12 @@ pub(super) fn run(verb: KeyVerb, context: &Context) -> Result<(), Failure> {
             let old = find(&repo, &name)?;
             repo.stage_replace(&old, None, clock::now_s()).map_err(refused)?;
             dir.save_staged(&repo).map_err(refused)?;
+            note(
+                context,
+                "key.revoke",
+                Some(old.id().to_string()),
+                &format!("staged the end of {name}"),
+            );
             staged(&dir, &repo, Vec::new(), context)
         }
     }

@@ -9,7 +9,7 @@ use fleetway_controller::trust::repo::NamedKey;
 use fleetway_controller::trust::signer::{KeyRef, Passphrase, Signer, SignerError};
 use fleetway_controller::trust::stage::Setup;
 use fleetway_controller::trust::{Repo, TrustError};
-use fleetway_controller::{clock, keys};
+use fleetway_controller::{audit, clock, keys};
 use fleetway_protocol::envelope::PublicKey;
 use serde::Serialize;
 
@@ -17,6 +17,7 @@ use super::args::{DelegateArgs, SecretArgs, TrustInitArgs, TrustVerb};
 use super::files::{self, Layout, PUBLIC};
 use super::output::{facts, talk};
 use super::{Context, block_on};
+use crate::api::client::operator;
 use crate::api::failure::{Failure, Kind};
 use crate::api::types::TrustPublished;
 use crate::api::view::failed;
@@ -26,20 +27,46 @@ pub(super) const SERVER_KEYS: [&str; 3] = ["snapshot", "timestamp", "director"];
 
 pub(super) fn run(verb: TrustVerb, context: &Context) -> Result<(), Failure> {
     match verb {
-        TrustVerb::Init(args) => init(*args, context),
+        TrustVerb::Init(args) => {
+            init(*args, context)?;
+            note(context, "trust.init", None, "staged the first root");
+            Ok(())
+        }
         TrustVerb::Status => super::trust_status::run(context),
         TrustVerb::Sign { files, key, out, name, secret } => {
             let signer = open(&key, &secret)?;
-            match files.is_empty() {
-                true => sign_here(&*signer, context),
-                false => sign_away(&files, &*signer, &name.unwrap_or(key), out, context),
+            if !files.is_empty() {
+                return sign_away(&files, &*signer, &name.unwrap_or(key), out, context);
             }
+            sign_here(&*signer, context)?;
+            let id = signer.public().id().to_string();
+            note(context, "trust.sign", Some(id), "signed what is staged");
+            Ok(())
         }
-        TrustVerb::AddSignature { files } => add_signatures(&files, context),
-        TrustVerb::Delegate(args) => delegate(args, context),
-        TrustVerb::Unstage => unstage(context),
+        TrustVerb::AddSignature { files } => {
+            add_signatures(&files, context)?;
+            let names: Vec<_> = files.iter().map(|file| file.display().to_string()).collect();
+            note(context, "trust.add-signature", None, &format!("took in {}", names.join(", ")));
+            Ok(())
+        }
+        TrustVerb::Delegate(args) => {
+            let text = format!("staged team {}", args.team);
+            delegate(args, context)?;
+            note(context, "trust.delegate", None, &text);
+            Ok(())
+        }
+        TrustVerb::Unstage => {
+            unstage(context)?;
+            note(context, "trust.unstage", None, "dropped what was staged");
+            Ok(())
+        }
         TrustVerb::Publish => block_on(publish(context)),
     }
+}
+
+/// Notes in the audit log what was done here, without the daemon.
+pub(super) fn note(context: &Context, what: &str, key: Option<String>, text: &str) {
+    audit::offline::note(&context.data, &operator(), what, key, text);
 }
 
 pub(super) fn refused(error: TrustError) -> Failure {
@@ -276,5 +303,6 @@ pub(super) fn publish_here(context: &Context) -> Result<TrustPublished, Failure>
     let server = ServerKeys::find(&Layout::new(&context.data).keys(), &repo).map_err(refused)?;
     let next = repo.publish(&server.online(), clock::now_s()).map_err(refused)?;
     dir.save(&next).map_err(refused)?;
+    note(context, "trust.publish", None, "put what was staged into force");
     Ok(TrustPublished { files, expires_s: next.timestamp.map_or(0, |meta| meta.expires_s()) })
 }
