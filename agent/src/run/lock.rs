@@ -1,8 +1,12 @@
 //! One agent per data directory: two would each believe to own the slots.
+//!
+//! An agent that was killed between the fork and the exec of a self-test leaves a child that
+//! holds the lock for another moment, so the next one does not give up at the first try.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
 
@@ -34,8 +38,23 @@ pub(super) struct Lock {
     _file: File,
 }
 
+/// Tries until the directory counts as taken, and the pause between two: 2 s in all, which is
+/// long for an exec and short for a person.
+const TRIES: u32 = 20;
+const PAUSE: Duration = Duration::from_millis(100);
+
 /// Takes the lock of a data directory, which is made if need be.
-pub(super) fn take(data: &Path) -> Result<Lock, LockError> {
+pub(super) async fn take(data: &Path) -> Result<Lock, LockError> {
+    for _ in 1..TRIES {
+        match try_take(data) {
+            Err(LockError::Taken { .. }) => tokio::time::sleep(PAUSE).await,
+            done => return done,
+        }
+    }
+    try_take(data)
+}
+
+fn try_take(data: &Path) -> Result<Lock, LockError> {
     let failed = |source| LockError::Io { path: data.into(), source };
     std::fs::create_dir_all(data).map_err(failed)?;
     let path = data.join("lock");

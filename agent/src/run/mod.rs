@@ -97,7 +97,7 @@ struct Agent {
 /// # Errors
 /// [`RunError`], before anything was served. Once it runs, nothing ends it but a signal.
 pub async fn run(config: Config) -> Result<(), RunError> {
-    let _lock = lock::take(&config.data_dir)?;
+    let _lock = lock::take(&config.data_dir).await?;
     let data = |source| RunError::Data { path: config.data_dir.clone(), source };
     let store =
         Store::open(RealFs, &config.data_dir, config.factory_dir.as_deref()).map_err(data)?;
