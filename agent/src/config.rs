@@ -18,7 +18,7 @@ use std::time::Duration;
 use fleetway_engine::Require;
 use fleetway_link::TlsFiles;
 use fleetway_link::{BrokerUrl, EnrollUrl};
-use fleetway_protocol::ids::DeviceId;
+use fleetway_protocol::ids::{DeviceId, HardwareClass};
 use fleetway_protocol::limits::WINDOW_CHUNKS_MAX;
 use fleetway_protocol::topics::{ROOT_DEFAULT, check_root};
 use toml::Spanned;
@@ -41,6 +41,8 @@ const TELEMETRY_S: RangeInclusive<u64> = 1..=3_600;
 pub struct Config {
     /// Who this device is.
     pub device: DeviceId,
+    /// What hardware it is, if releases shall be told apart by it.
+    pub hardware: Option<HardwareClass>,
     /// What the agent keeps lives here.
     pub data_dir: PathBuf,
     /// Read-only factory models, if the device carries some.
@@ -166,6 +168,7 @@ impl Config {
         let data_dir = dir.join(file.data_dir.get_ref());
         Ok(Self {
             device,
+            hardware: file.hardware.as_ref().map(check_hardware).transpose()?,
             factory_dir: file.factory_dir.map(|path| dir.join(path)),
             broker: check_broker(&file.broker, dir)?,
             enroll: file.enroll.as_ref().map(check_enroll).transpose()?,
@@ -217,6 +220,11 @@ fn check_broker(broker: &Spanned<file::Broker>, dir: &Path) -> Result<Broker, Fa
     }
     let root = root.as_ref().map_or(ROOT_DEFAULT, |root| root.get_ref());
     Ok(Broker { url, tls, root: root.to_owned() })
+}
+
+fn check_hardware(class: &Spanned<String>) -> Result<HardwareClass, Fault> {
+    let wrong = |error| Fault::at(class, format_args!("hardware class {error}"));
+    HardwareClass::new(class.get_ref()).map_err(wrong)
 }
 
 fn check_enroll(enroll: &file::Enroll) -> Result<EnrollUrl, Fault> {

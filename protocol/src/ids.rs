@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use crate::limits::{
-    DEVICE_ID_BYTES_MAX, MODEL_NAME_BYTES_MAX, NOTE_BYTES_MAX, ROLE_NAME_BYTES_MAX,
-    VERSION_BYTES_MAX,
+    DEVICE_ID_BYTES_MAX, HARDWARE_BYTES_MAX, MODEL_NAME_BYTES_MAX, NOTE_BYTES_MAX,
+    ROLE_NAME_BYTES_MAX, VERSION_BYTES_MAX,
 };
 
 /// Why a text is not an id.
@@ -173,6 +173,13 @@ name_type!(
     RoleName,
     ROLE_NAME_BYTES_MAX,
     check_role
+);
+name_type!(
+    /// What kind of device it is, as far as models differ by it (`jetson-orin`):
+    /// `[a-z0-9-]{1,32}`.
+    HardwareClass,
+    HARDWARE_BYTES_MAX,
+    check_id
 );
 name_type!(
     /// What people call a release (`v2`, `1.4.0-rc1`). Nothing is decided by it.

@@ -8,6 +8,10 @@ pub const DEVICE_ID_BYTES_MAX: usize = 64;
 pub const MODEL_NAME_BYTES_MAX: usize = 64;
 /// Length of a delegated role's name; it is part of a topic level and of a file name.
 pub const ROLE_NAME_BYTES_MAX: usize = 32;
+/// Length of a hardware class; people type it into a device's configuration.
+pub const HARDWARE_BYTES_MAX: usize = 32;
+/// Hardware classes that one release may name: a product line has a handful.
+pub const HARDWARE_MAX: usize = 8;
 /// Length of a version label. Only people read it; order comes from the counter.
 pub const VERSION_BYTES_MAX: usize = 32;
 /// Length of the sentence an operator leaves with an override. One line of a terminal.

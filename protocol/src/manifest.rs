@@ -7,10 +7,10 @@
 use heapless::Vec;
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{Counter, Digest, ModelName, Note, Version};
+use crate::ids::{Counter, Digest, HardwareClass, ModelName, Note, Version};
 use crate::limits::{
     ARTIFACT_BYTES_MAX, ATTESTATIONS_MAX, CHUNK_BYTES_MAX, CHUNK_BYTES_MIN, CHUNKS_MAX,
-    VARIANTS_MAX,
+    HARDWARE_MAX, VARIANTS_MAX,
 };
 
 /// One release of one model, as the release authority signs it.
@@ -34,6 +34,8 @@ pub struct Manifest {
     /// What others say of it, by digest. Bound to the release by its signature, and never what a
     /// device goes by.
     pub attestations: Vec<Attestation, ATTESTATIONS_MAX>,
+    /// The hardware that it is for; empty is any.
+    pub hardware: Vec<HardwareClass, HARDWARE_MAX>,
 }
 
 /// A document about a release that travels beside it.
@@ -202,6 +204,12 @@ impl Manifest {
             return Err(ManifestError::Tolerance);
         }
         Ok(())
+    }
+
+    /// Whether it is for hardware of this class. A device that does not say what it is takes
+    /// only what is for any.
+    pub fn is_for(&self, hardware: Option<&HardwareClass>) -> bool {
+        self.hardware.is_empty() || hardware.is_some_and(|class| self.hardware.contains(class))
     }
 
     /// The variant of `kind`, if the release has it.

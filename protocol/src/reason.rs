@@ -69,6 +69,8 @@ pub enum Reason {
     SelfTestForbidden,
     /// The device cannot fence the self-test in as its policy requires; the model was not tried.
     SandboxTooWeak,
+    /// The release is for other hardware.
+    WrongHardware,
 }
 
 impl Reason {
@@ -129,6 +131,7 @@ impl Reason {
             Self::MetadataMissing => "METADATA_MISSING",
             Self::SelfTestForbidden => "SELF_TEST_FORBIDDEN",
             Self::SandboxTooWeak => "SANDBOX_TOO_WEAK",
+            Self::WrongHardware => "WRONG_HARDWARE",
         }
     }
 }
@@ -166,6 +169,7 @@ impl fmt::Display for Reason {
             Self::MetadataMissing => "the release authority's metadata has not arrived; `fleetway trust publish` sends it again",
             Self::SelfTestForbidden => "in the self-test it reached for a file, a program or the network; find out who made it",
             Self::SandboxTooWeak => "this device cannot fence the self-test in as `[sandbox] require` in its agent.toml asks; use a newer kernel, or require less",
+            Self::WrongHardware => "it is for other hardware than `hardware` in this device's agent.toml says",
         })
     }
 }
@@ -189,5 +193,6 @@ mod tests {
         assert_eq!(number(Reason::MetadataMissing), Ok(26));
         assert_eq!(number(Reason::SelfTestForbidden), Ok(27));
         assert_eq!(number(Reason::SandboxTooWeak), Ok(28));
+        assert_eq!(number(Reason::WrongHardware), Ok(29));
     }
 }

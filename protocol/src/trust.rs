@@ -8,7 +8,7 @@
 
 use crate::codec::{self, DecodeError};
 use crate::envelope::{Authority, Context, Envelope, OpenError};
-use crate::ids::{Counter, DeviceId, Digest, Generation};
+use crate::ids::{Counter, DeviceId, Digest, Generation, HardwareClass};
 use crate::keyset::{Keyset, ReleaseKeys};
 use crate::limits::{MANIFEST_BYTES_MAX, ORDER_BYTES_MAX};
 use crate::manifest::{Artifact, Manifest, ManifestError};
@@ -168,6 +168,9 @@ pub enum ReleaseError {
     /// Not in the form that was ordered.
     #[error("release refused: it does not come in the form that was ordered")]
     NoVariant,
+    /// For other hardware.
+    #[error("release refused: it is for other hardware than this device")]
+    Hardware,
 }
 
 impl From<ReleaseError> for Reason {
@@ -175,6 +178,7 @@ impl From<ReleaseError> for Reason {
         match error {
             ReleaseError::BelowFloor { .. } => Self::BelowFloor,
             ReleaseError::NoVariant => Self::NoVariant,
+            ReleaseError::Hardware => Self::WrongHardware,
             _ => Self::Untrusted,
         }
     }
@@ -182,7 +186,8 @@ impl From<ReleaseError> for Reason {
 
 impl Verified<Manifest> {
     /// Admission of a release for an order: release authority's signature, exactly the
-    /// digest and model that the director ordered, in the ordered form, not below `floor`.
+    /// digest and model that the director ordered, in the ordered form, for this `hardware`, not
+    /// below `floor`.
     ///
     /// # Errors
     /// [`ReleaseError`] names the check that failed.
@@ -191,6 +196,7 @@ impl Verified<Manifest> {
         keyring: &Keyring,
         order: &ModelOrder,
         floor: Counter,
+        hardware: Option<&HardwareClass>,
     ) -> Result<Self, ReleaseError> {
         let release = Self::recheck(bytes, keyring, &order.release)?;
         let manifest = &release.value;
@@ -199,6 +205,9 @@ impl Verified<Manifest> {
         }
         if manifest.variant(order.variant).is_none() {
             return Err(ReleaseError::NoVariant);
+        }
+        if !manifest.is_for(hardware) {
+            return Err(ReleaseError::Hardware);
         }
         if manifest.counter < floor {
             return Err(ReleaseError::BelowFloor { counter: manifest.counter, floor });

@@ -54,7 +54,8 @@ fn manifest() {
          21212121212121212121212121212121212121212121212121212222222222222222222222222222 \
          22222222222222222222222222222222222280208080022323232323232323232323232323232323 \
          2323232323232323232323232323230000803e010001013030303030303030303030303030303030 \
-         303030303030303030303030303030",
+         303030303030303030303030303030 \
+         01066d63752d6d34",
     );
 }
 
@@ -232,6 +233,7 @@ fn the_samples_are_what_the_trust_rules_take() {
     );
     assert_eq!(order.as_ref().map(Verified::get), Ok(&samples::order()));
     let wish = samples::model_order();
-    let release = Verified::<Manifest>::admit(&samples::sealed_manifest(), &keyring, &wish, 2);
+    let release =
+        Verified::<Manifest>::admit(&samples::sealed_manifest(), &keyring, &wish, 2, None);
     assert_eq!(release.as_ref().map(Verified::get), Ok(&samples::manifest()));
 }

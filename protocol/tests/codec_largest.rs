@@ -7,7 +7,9 @@ mod samples;
 use fleetway_protocol::codec;
 use fleetway_protocol::envelope::{Context, Envelope, sign};
 use fleetway_protocol::histogram::{BUCKETS, Histogram};
-use fleetway_protocol::ids::{DeviceId, Digest, ModelName, Note, ShortDigest, Version};
+use fleetway_protocol::ids::{
+    DeviceId, Digest, HardwareClass, ModelName, Note, ShortDigest, Version,
+};
 use fleetway_protocol::limits::*;
 use fleetway_protocol::machine::Phase;
 use fleetway_protocol::manifest::{
@@ -42,6 +44,11 @@ fn largest_manifest() -> Manifest {
         attestations: core::iter::repeat_n(
             Attestation { kind: AttestationKind::BillOfMaterials, digest: DIGEST },
             ATTESTATIONS_MAX,
+        )
+        .collect(),
+        hardware: core::iter::repeat_n(
+            HardwareClass::new(&"h".repeat(HARDWARE_BYTES_MAX)).expect("class"),
+            HARDWARE_MAX,
         )
         .collect(),
     }

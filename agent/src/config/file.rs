@@ -11,6 +11,7 @@ use toml::Spanned;
 #[serde(deny_unknown_fields)]
 pub(super) struct File {
     pub(super) device: Spanned<String>,
+    pub(super) hardware: Option<Spanned<String>>,
     pub(super) data_dir: Spanned<PathBuf>,
     pub(super) factory_dir: Option<PathBuf>,
     pub(super) broker: Spanned<Broker>,

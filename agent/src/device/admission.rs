@@ -82,7 +82,9 @@ impl<F: Fs> Device<F> {
             let release = files.release()?;
             let keyring = self.keyring_of(&files)?;
             let floor = table.version_floor;
-            let manifest = Verified::<Manifest>::admit(&release, &keyring, &goal, floor).ok()?;
+            let hardware = self.config.hardware.as_ref();
+            let manifest =
+                Verified::<Manifest>::admit(&release, &keyring, &goal, floor, hardware).ok()?;
             let keyset = files.keyset().unwrap_or_default();
             Some((entry.state, Admitted { manifest, release, keyset }))
         });
@@ -125,17 +127,19 @@ impl<F: Fs> Device<F> {
             return; // a newer order took its place
         };
         let floor = model.machine.table().version_floor;
+        let hardware = self.config.hardware.as_ref();
         let Some(keyring) = self.trust.keyring() else {
             return self.wait(at, now, pending, Reason::MetadataMissing);
         };
-        let manifest = match Verified::<Manifest>::admit(&pending.bytes, keyring, goal, floor) {
-            Ok(manifest) => manifest,
-            Err(error) => {
-                self.refused.count(release_check(&error));
-                let event = Event::Admitted(pending.token, Err(error.into()));
-                return self.models[at].machine.handle(now.ms, event);
-            }
-        };
+        let manifest =
+            match Verified::<Manifest>::admit(&pending.bytes, keyring, goal, floor, hardware) {
+                Ok(manifest) => manifest,
+                Err(error) => {
+                    self.refused.count(release_check(&error));
+                    let event = Event::Admitted(pending.token, Err(error.into()));
+                    return self.models[at].machine.handle(now.ms, event);
+                }
+            };
         let payload = Envelope::decode(&pending.bytes).map_or(0, |e| e.payload_unchecked().len());
         let release = Release {
             model: &manifest.get().model,

@@ -23,7 +23,7 @@ use std::collections::VecDeque;
 use std::io;
 
 use fleetway_protocol::health::{Answer, HealthWindow};
-use fleetway_protocol::ids::{DeviceId, Digest, ModelName, Version};
+use fleetway_protocol::ids::{DeviceId, Digest, HardwareClass, ModelName, Version};
 use fleetway_protocol::machine::{Event, Machine, Token};
 use fleetway_protocol::manifest::{Manifest, VariantKind};
 use fleetway_protocol::order::Policy;
@@ -64,6 +64,8 @@ pub struct DeviceConfig {
     pub root: String,
     /// Root of the release authority, from which all trust follows.
     pub trust_root: Vec<u8>,
+    /// What hardware it is, if releases shall be told apart by it.
+    pub hardware: Option<HardwareClass>,
     /// How it downloads.
     pub transfer: transfer::Config,
     /// Version of this agent.

@@ -44,5 +44,6 @@ pub(super) fn release_check(error: &ReleaseError) -> &'static str {
         ReleaseError::Model => "release model",
         ReleaseError::BelowFloor { .. } => "release floor",
         ReleaseError::NoVariant => "release variant",
+        ReleaseError::Hardware => "release hardware",
     }
 }

@@ -121,6 +121,7 @@ fn verified(bytes: &[u8], version: &str) -> Verified<Manifest> {
         golden: GoldenRule { abs_err_max: 0.1, same_top1: true },
         golden_mismatch_accepted: None,
         attestations: Default::default(),
+        hardware: Default::default(),
     };
     let (mut payload, mut sealed) = ([0; MANIFEST_BYTES_MAX], [0; ENVELOPE_BYTES_MAX]);
     let payload = codec::encode(&manifest, &mut payload).unwrap();

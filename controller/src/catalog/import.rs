@@ -11,7 +11,9 @@ use fleetway_engine::limits::NPZ_BYTES_MAX;
 use fleetway_engine::selftest::{SelfTest, SelfTestError};
 use fleetway_protocol::codec;
 use fleetway_protocol::ids::{Counter, Digest, ModelName, Version};
-use fleetway_protocol::limits::{ARTIFACT_BYTES_MAX, CHUNK_BYTES_DEFAULT, MANIFEST_BYTES_MAX};
+use fleetway_protocol::limits::{
+    ARTIFACT_BYTES_MAX, CHUNK_BYTES_DEFAULT, HARDWARE_MAX, MANIFEST_BYTES_MAX,
+};
 use fleetway_protocol::manifest::{
     Artifact, Attestation, AttestationKind, GoldenRule, Manifest, Variant, VariantKind,
 };
@@ -67,6 +69,7 @@ impl Catalog {
             golden: request.rule,
             golden_mismatch_accepted: None,
             attestations: heapless::Vec::new(),
+            hardware: request.hardware.iter().take(HARDWARE_MAX).cloned().collect(),
         };
         if !tested.passed {
             match &request.accept_golden_mismatch {

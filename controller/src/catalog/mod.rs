@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 
 use fleetway_protocol::codec;
 use fleetway_protocol::envelope::{Context, Envelope};
-use fleetway_protocol::ids::{Counter, Digest, ModelName, Note, Version};
+use fleetway_protocol::ids::{Counter, Digest, HardwareClass, ModelName, Note, Version};
 use fleetway_protocol::limits::{CHUNKS_MAX, ENVELOPE_BYTES_MAX, MANIFEST_BYTES_MAX};
 use fleetway_protocol::manifest::{Artifact, GoldenRule, Manifest};
 
@@ -57,6 +57,9 @@ pub struct ImportRequest {
     pub counter: Option<Counter>,
     /// The floor it brings, `None` for the previous release's counter.
     pub min_release: Option<Counter>,
+    /// The hardware that it is for, at most
+    /// [`HARDWARE_MAX`](fleetway_protocol::limits::HARDWARE_MAX) classes; empty is any.
+    pub hardware: Vec<HardwareClass>,
     /// Highest counter known to the fleet (published), if the caller knows it; the catalog
     /// adds what it has itself.
     pub highest_published: Option<Counter>,

@@ -35,6 +35,7 @@ fn request(name: &str, exe: &Path) -> ImportRequest {
         chunk_bytes: Some(4096),
         counter: None,
         min_release: None,
+        hardware: Vec::new(),
         highest_published: None,
         accept_golden_mismatch: None,
         self_test_exe: exe.to_owned(),
@@ -70,6 +71,7 @@ fn put(data: &Path, name: &str, counter: Counter) -> Catalog {
         golden: GoldenRule { abs_err_max: 0.5, same_top1: true },
         golden_mismatch_accepted: None,
         attestations: Default::default(),
+        hardware: Default::default(),
     };
     let mut buf = [0; MANIFEST_BYTES_MAX];
     let encoded = codec::encode(&manifest, &mut buf).unwrap();

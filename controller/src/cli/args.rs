@@ -201,6 +201,9 @@ pub(crate) struct ImportArgs {
     /// Once confirmed, devices refuse releases below this counter [default: the previous release's]
     #[arg(long, value_name = "N")]
     pub(crate) min_release: Option<u64>,
+    /// Hardware class that it is for; repeat it, up to 8 [default: any]
+    #[arg(long, value_name = "CLASS")]
+    pub(crate) hardware: Vec<fleetway_protocol::ids::HardwareClass>,
     /// Size of the pieces that travel
     #[arg(long, value_name = "SIZE", value_parser = values::bytes)]
     pub(crate) chunk_bytes: Option<u32>,

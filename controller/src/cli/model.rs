@@ -10,6 +10,7 @@ use fleetway_controller::trust::signer::Signer;
 use fleetway_controller::trust::stage::Release;
 use fleetway_engine::selftest::SelfTest;
 use fleetway_protocol::ids::Note;
+use fleetway_protocol::limits::HARDWARE_MAX;
 use fleetway_protocol::manifest::GoldenRule;
 use fleetway_protocol::order::Policy;
 use std::path::Path;
@@ -60,6 +61,11 @@ fn import(args: ImportArgs, context: &Context) -> Result<(), Failure> {
     let note = |reason: String| {
         Note::new(&reason).map_err(|error| Failure::usage(format!("the reason {reason:?} {error}")))
     };
+    if args.hardware.len() > HARDWARE_MAX {
+        let named = args.hardware.len();
+        return Err(Failure::usage(format!("{named} hardware classes; at most {HARDWARE_MAX}"))
+            .mend("leave --hardware out if the release is for any"));
+    }
     let policy = Policy::default();
     let request = ImportRequest {
         model: args.name,
@@ -70,6 +76,7 @@ fn import(args: ImportArgs, context: &Context) -> Result<(), Failure> {
         chunk_bytes: args.chunk_bytes,
         counter: args.counter,
         min_release: args.min_release,
+        hardware: args.hardware,
         highest_published: None,
         accept_golden_mismatch: args.accept_golden_mismatch.map(note).transpose()?,
         attestation: args

@@ -142,6 +142,7 @@ mod tests {
             golden: GoldenRule { abs_err_max: 0.0, same_top1: true },
             golden_mismatch_accepted: None,
             attestations: Default::default(),
+            hardware: Default::default(),
         }
     }
 

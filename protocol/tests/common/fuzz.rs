@@ -86,7 +86,7 @@ pub(crate) fn fuzz_manifest(bytes: &[u8]) -> bool {
             assert!(manifest.golden.abs_err_max >= 0.0);
         }
     }
-    let admitted = Verified::<Manifest>::admit(bytes, &KEYRING, &samples::model_order(), 2);
+    let admitted = Verified::<Manifest>::admit(bytes, &KEYRING, &samples::model_order(), 2, None);
     if let Ok(manifest) = &admitted {
         assert_eq!(manifest.get(), &*MANIFEST);
     }

@@ -38,7 +38,8 @@ pub(crate) fn order(bytes: &[u8]) -> Result<(), DecodeError> {
 }
 
 fn manifest(bytes: &[u8]) -> Result<(), DecodeError> {
-    match Verified::<Manifest>::admit(bytes, &samples::keyring(), &samples::model_order(), 2) {
+    match Verified::<Manifest>::admit(bytes, &samples::keyring(), &samples::model_order(), 2, None)
+    {
         Ok(_) => Ok(()),
         Err(ReleaseError::Open(OpenError::Decode(error)) | ReleaseError::Decode(error)) => {
             Err(error)

@@ -13,7 +13,7 @@ use crate::common::text::{command_text, summary};
 use crate::script::{act, v1};
 
 /// Every reason there is.
-pub(crate) const REASONS: [Reason; 27] = [
+pub(crate) const REASONS: [Reason; 30] = [
     Reason::Golden,
     Reason::LoadFailed,
     Reason::SelfTestCrashed,
@@ -41,15 +41,19 @@ pub(crate) const REASONS: [Reason; 27] = [
     Reason::NotReleased,
     Reason::MetadataExpired,
     Reason::MetadataMissing,
+    Reason::SelfTestForbidden,
+    Reason::SandboxTooWeak,
+    Reason::WrongHardware,
 ];
 
 /// Those that say something about the release: design, P5.
-const VERDICTS: [Reason; 11] = [
+const VERDICTS: [Reason; 12] = [
     Reason::Golden,
     Reason::LoadFailed,
     Reason::SelfTestCrashed,
     Reason::SelfTestTimeout,
     Reason::SelfTestMemory,
+    Reason::SelfTestForbidden,
     Reason::HealthErrors,
     Reason::HealthLatency,
     Reason::HealthCollapse,

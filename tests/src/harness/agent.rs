@@ -45,10 +45,8 @@ pub struct AgentStatus {
     /// What is wrong: a sentence each.
     pub problems: Vec<String>,
     /// Highest generation of an order that it acted on.
-    #[serde(default)]
     pub generation: u64,
     /// Messages that did not pass a check, by check.
-    #[serde(default)]
     pub refused: BTreeMap<String, u64>,
 }
 

@@ -158,6 +158,7 @@ impl World {
             id: d.id.clone(),
             root: ROOT_DEFAULT.to_owned(),
             trust_root: self.pinned.clone(),
+            hardware: None,
             transfer: transfer::Config { window_chunks: 4, bytes_per_s: 0, seed: device as u32 },
             agent: Version::new("0.1.0").expect("a version"),
         };

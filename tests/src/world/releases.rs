@@ -124,6 +124,7 @@ impl Keys {
             golden: GoldenRule { abs_err_max: 0.1, same_top1: true },
             golden_mismatch_accepted: None,
             attestations: Default::default(),
+            hardware: Default::default(),
         };
         manifest::Manifest::check(&manifest).expect("a sane manifest");
         let mut buf = [0; MANIFEST_BYTES_MAX];

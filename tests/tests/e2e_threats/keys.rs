@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, Result, ensure};
 use fleetway_protocol::codec;
-use fleetway_protocol::envelope::{Context, Envelope};
+use fleetway_protocol::envelope::Context;
 use fleetway_protocol::ids::Digest;
 use fleetway_protocol::limits::MANIFEST_BYTES_MAX;
 use fleetway_protocol::manifest::Manifest;
@@ -161,8 +161,7 @@ fn own_release(
     key: &ed25519_dalek::SigningKey,
 ) -> Result<(Digest, Vec<u8>)> {
     let dir = fleet.controller.data().join("catalog/digits").join(version);
-    let bytes = std::fs::read(dir.join("envelope.bin")).context("the release's envelope")?;
-    let payload = Envelope::decode(&bytes)?.payload_unchecked().to_vec();
+    let payload = std::fs::read(dir.join("manifest.bin")).context("the release's manifest")?;
     let mut manifest: Manifest = codec::decode(&payload, MANIFEST_BYTES_MAX)?;
     manifest.counter += 100;
     let mut buf = [0; MANIFEST_BYTES_MAX];

@@ -5,7 +5,40 @@ use fleetway_protocol::topics::{ROOT_DEFAULT, Topic};
 use fleetway_tests::harness::wait;
 use fleetway_tests::hostile::attack::{Class, Kind};
 
-use super::{WAIT, attacker, counted, fleet_on, keeps, refused, status};
+use super::{JUDGE, WAIT, attacker, counted, fleet_on, keeps, refused, status};
+
+/// A release for other hardware, signed and ordered by mistake: refused by its name.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_release_for_other_hardware_is_refused() {
+    other_hardware().await.unwrap();
+}
+
+async fn other_hardware() -> Result<()> {
+    let mut fleet = fleet_on(&[("digits-v1", "v1")], 1).await?;
+    for (version, class, result) in [("v2", "board-b", "WRONG_HARDWARE"), ("v3", "board-a", "")] {
+        if result.is_empty() {
+            // From now on the device says what it is.
+            fleet.feeders[0].expect_down(true);
+            fleet.agents[0].stop().await?;
+            let path = fleet.agents[0].config();
+            let config = std::fs::read_to_string(&path).context("agent.toml")?;
+            let config = format!("hardware = \"{class}\"\n{config}");
+            std::fs::write(&path, config).context("agent.toml")?;
+            fleet.agents[0].start().await?;
+            fleet.feeders[0].expect_down(false);
+            fleet.all_online(WAIT).await?;
+        }
+        fleet.controller.release("digits-v2", version, &format!("--hardware {class}")).await?;
+        let flags = format!("--phase 100% --soak 0s --failures-max 0 {JUDGE}");
+        let id = fleet.controller.rollout(version, &flags).await?.id;
+        let rollout = fleet.controller.rollout_end(id, WAIT).await?;
+        ensure!(rollout.succeeded == result.is_empty(), "{rollout:?}");
+        let models = status(&fleet, 0).await?.models;
+        let why = models[0].last.as_ref().and_then(|last| last.why.as_ref());
+        ensure!(why.map_or("", |why| &why.code) == result, "{models:?}");
+    }
+    keeps(&fleet, 0, "v3").await
+}
 
 /// A device that lost its memory gets an order from before. Signed it is, and newer than
 /// nothing; but an order has an end, and after it the device does not start anything.
@@ -34,7 +67,8 @@ async fn after_reset() -> Result<()> {
     wait::until("the old order to be refused", WAIT, async || {
         attacker(&fleet)?.send("cam-1", &topic, old.clone()).await?;
         let refused = status(&fleet, 0).await?.refused;
-        let late = ["order expired", "order signature"].iter().any(|c| refused.contains_key(*c));
+        // Nothing that it is given is fresh: neither the order nor whom it should believe.
+        let late = ["order expired", "trust expired"].iter().any(|c| refused.contains_key(*c));
         ensure!(late, "{refused:?}");
         Ok(())
     })

@@ -46,6 +46,7 @@ fn device(dir: &Path, pinned: &[u8], now: Now) -> Device<RealFs> {
         id: DeviceId::new("cam-01").unwrap(),
         root: ROOT_DEFAULT.to_owned(),
         trust_root: pinned.to_vec(),
+        hardware: None,
         transfer: transfer::Config { window_chunks: 4, bytes_per_s: 0, seed: 1 },
         agent: Version::new("0.1.0").unwrap(),
     };

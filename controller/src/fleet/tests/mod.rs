@@ -56,6 +56,7 @@ pub(super) fn manifest(version: &str, counter: Counter) -> Manifest {
         golden: GoldenRule { abs_err_max: 0.1, same_top1: true },
         golden_mismatch_accepted: None,
         attestations: Default::default(),
+        hardware: Default::default(),
     }
 }
 
