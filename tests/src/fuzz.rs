@@ -168,7 +168,8 @@ fn golden_sample() -> Vec<u8> {
     set.encode().expect("encodes")
 }
 
-const CONFIG_SAMPLE: &str = r#"device = "cam-01"
+const CONFIG_SAMPLE: &str = concat!(
+    r#"device = "cam-01"
 data_dir = "data"
 [broker]
 url = "mqtts://broker.example"
@@ -176,15 +177,17 @@ ca = "ca.pem"
 cert = "device.pem"
 key = "device.key"
 [trust]
-release_keys = ["8a88e3dd7409f195fd52db2d3cba5d72ca6709bf1d94121bf3748801b40f6f5c"]
-director_keys = ["8139770ea87d175f56a35466c34c7ecccb8d8a91b4ee37a25df60f5b8fc9b394"]
+root = ""#,
+    env!("CARGO_MANIFEST_DIR"),
+    r#"/../agent/src/config/root.json"
 [serve]
 concurrent_max = 3
 [link]
 telemetry_s = 1
 [sandbox]
 require = "full"
-"#;
+"#
+);
 
 /// The agent's configuration. A person wrote it, so an error must say where.
 fn config(bytes: &[u8]) -> bool {

@@ -378,11 +378,6 @@ impl<F: Fs> Device<F> {
         &self.config
     }
 
-    /// Generation of the order that was acted on last; 0 before the first.
-    pub fn generation(&self) -> u64 {
-        self.store.device().generation
-    }
-
     /// What was refused since the start.
     pub fn refused(&self) -> &Refused {
         &self.refused

@@ -21,6 +21,11 @@ use crate::fs::Fs;
 use crate::store::disk_reason;
 
 impl<F: Fs> Device<F> {
+    /// Generation of the order that was acted on last; 0 before the first.
+    pub fn generation(&self) -> u64 {
+        self.store.device().generation
+    }
+
     pub(super) fn handle_order(&mut self, now: Now, bytes: &[u8]) {
         if bytes.is_empty() || self.stopping {
             return; // a cleared retained message; or the next boot gets it again

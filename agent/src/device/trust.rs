@@ -279,6 +279,8 @@ impl<F: Fs> Device<F> {
 pub(super) fn needed(error: &TrustError) -> Option<TrustFile> {
     match error {
         TrustError::Needs(name) => TrustFile::parse(name),
+        // A full or failing disk: the timestamp comes again, and with it the next try.
+        TrustError::Disk(_) => Some(TrustFile::Timestamp),
         _ => None,
     }
 }

@@ -5,7 +5,7 @@ use ed25519_dalek::SigningKey;
 use fleetway_protocol::codec;
 use fleetway_protocol::envelope::{Authority, Context, Envelope, PublicKey, sign};
 use fleetway_protocol::health::Answer;
-use fleetway_protocol::ids::{DeviceId, Digest, HardwareClass, ModelName, ShortDigest, Version};
+use fleetway_protocol::ids::{DeviceId, Digest, ModelName, ShortDigest, Version};
 use fleetway_protocol::keyset::{Keyset, ReleaseKey, ReleaseKeys, Scope};
 use fleetway_protocol::limits::ENVELOPE_BYTES_MAX;
 use fleetway_protocol::machine::Phase;
@@ -112,7 +112,7 @@ pub(crate) fn manifest() -> Manifest {
         }]
         .into_iter()
         .collect(),
-        hardware: [HardwareClass::new("mcu-m4").expect("class")].into_iter().collect(),
+        hardware: Default::default(),
     }
 }
 

@@ -13,6 +13,7 @@ use super::{
     send_order, status, stolen,
 };
 use fleetway_tests::harness::{Fleet, wait};
+use fleetway_tests::hostile::attack::{Class, Kind};
 
 /// The director's key alone: an order for something that nobody released is refused, an old
 /// release is below the floor, and the fleet is taken back by a new key.
@@ -26,6 +27,9 @@ async fn stolen_director() -> Result<()> {
     let fleet = fleet_on(&releases, 1).await?;
     let key = stolen(&fleet, "director")?;
     let above = status(&fleet, 0).await?.generation;
+    // The thief has the broker too: what the controller says against it does not arrive.
+    attacker(&fleet)?.withhold(Class::Order);
+    attacker(&fleet)?.set(Some(Kind::Withhold));
     // A release of the thief's own, signed with the only key that it has.
     let (name, bytes) = own_release(&fleet, "v3", &key)?;
     let before = counted(&fleet, 0, "release signature").await?;
@@ -49,6 +53,7 @@ async fn stolen_director() -> Result<()> {
     })
     .await?;
     keeps(&fleet, 0, "v3").await?;
+    attacker(&fleet)?.set(None);
     // Another director: the thief's orders count no longer, the fleet's do.
     let cli = &fleet.controller.cli;
     replace(&fleet, "director").await?;

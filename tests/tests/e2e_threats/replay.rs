@@ -5,7 +5,7 @@ use fleetway_protocol::topics::{ROOT_DEFAULT, Topic};
 use fleetway_tests::harness::wait;
 use fleetway_tests::hostile::attack::{Class, Kind};
 
-use super::{JUDGE, WAIT, attacker, counted, fleet_on, keeps, refused, status};
+use super::{JUDGE, WAIT, attacker, counted, fleet_on, keeps, refused, runs, status};
 
 /// A release for other hardware, signed and ordered by mistake: refused by its name.
 #[tokio::test(flavor = "multi_thread")]
@@ -25,6 +25,7 @@ async fn other_hardware() -> Result<()> {
             let config = format!("hardware = \"{class}\"\n{config}");
             std::fs::write(&path, config).context("agent.toml")?;
             fleet.agents[0].start().await?;
+            wait::until("the model", WAIT, async || runs(&fleet, 0).await.map(drop)).await?;
             fleet.feeders[0].expect_down(false);
             fleet.all_online(WAIT).await?;
         }
