@@ -140,7 +140,7 @@ fn ack() {
     check(
         &samples::ack(),
         REPORT_BYTES_MAX,
-        "0103ac02ac02860086da9eeea81a1ed1d7063a6711af7e56aaed41fbcbb44442c9c6297b1f1ce017",
+        "0103ac02ac020086da9eeea81a1ed1d7063a6711af7e56aaed41fbcbb44442c9c6297b1f1ce00117",
     );
 }
 
