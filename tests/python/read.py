@@ -44,6 +44,6 @@ with tempfile.TemporaryDirectory() as state, open(root, "rb") as pinned:
             found[path] = None
             continue
         with open(updater.download_target(info), "rb") as file:
-            found[path] = {"text": file.read().decode(), "custom": info.custom}
+            found[path] = {"text": file.read().decode(errors="replace"), "custom": info.custom}
     found["root"] = updater._trusted_set.root.version
 json.dump(found, sys.stdout)

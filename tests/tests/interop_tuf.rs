@@ -9,6 +9,8 @@ use std::path::Path;
 use fleetway_protocol::envelope::PublicKey;
 use fleetway_protocol::ids::{Digest, ModelName, Version};
 use fleetway_tests::authority::{Authority, NOW_S, Team, key};
+use fleetway_tests::harness::Cli;
+use fleetway_tests::harness::digits::model_dir;
 use fleetway_tests::python;
 use fleetway_tuf::client::{Client, Release, Shelf, Transport, TrustError};
 use fleetway_tuf::floors::Floors;
@@ -141,4 +143,30 @@ fn python_tuf_reads_what_we_wrote() {
     bytes[at] ^= 1;
     std::fs::write(&file, bytes).unwrap();
     assert!(python::script("read.py", &args).is_err());
+}
+
+/// Not our types this time but the whole program: what an operator's commands leave in the trust
+/// directory is a TUF repository for any client.
+#[tokio::test]
+async fn python_tuf_reads_what_an_operator_published() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("fleet");
+    let cli = Cli::new(&data);
+    let models = model_dir();
+    let import = format!(
+        "model import '{0}/digits-v1.onnx' --name digits --version v1 --golden '{0}/digits-v1.golden.npz'",
+        models.display()
+    );
+    let lines = ["init --listen 127.0.0.1:8883", &import, "model sign digits@v1", "trust publish"];
+    for line in lines {
+        cli.ok(line).await.unwrap();
+    }
+    let trust = data.join("trust");
+    let root = trust.join("metadata/1.root.json");
+    let paths = ["digits/v1", "fleetway/keyset", "digits/v2"].map(AsRef::as_ref);
+    let args = [&[trust.as_os_str(), root.as_os_str()][..], &paths[..]].concat();
+    let said: Value = serde_json::from_str(&python::script("read.py", &args).unwrap()).unwrap();
+    assert_eq!(said["digits/v1"]["custom"], json!({ "counter": 1 }), "{said}");
+    assert!(said["fleetway/keyset"].is_object() && said["digits/v2"].is_null(), "{said}");
+    assert_eq!(said["root"], json!(1));
 }
