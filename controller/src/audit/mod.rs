@@ -3,7 +3,7 @@
 //! There is one history. Every operator's command and every decision of the planner is an entry of
 //! the fleet's journal, written in the very commit of what it tells of ([`crate::fleet`]); the
 //! entry is a link of a hash chain ([`chain`]), and the store keeps the newest lines and the head.
-//! After the commit the same lines are appended to files ([`file`]) that nothing rewrites.
+//! After the commit the same lines are appended to files ([`mod@file`]) that nothing rewrites.
 //!
 //! **To add a verb**: in the daemon call [`Fleet::note`](crate::fleet::Fleet::note), or
 //! [`Fleet::note_signed`](crate::fleet::Fleet::note_signed) where a signature belongs to it; in an

@@ -2,7 +2,7 @@
 //!
 //! The client's types cannot be made by hand, on purpose: what it checked cannot be changed.
 //! These can. A file is written in two steps, because signers may be other machines:
-//! [`Signed::bytes`] gives what each of them signs, [`file`] puts the signatures around it.
+//! [`Signed::bytes`] gives what each of them signs, [`file()`] puts the signatures around it.
 
 use std::collections::BTreeMap;
 
