@@ -122,6 +122,8 @@ async fn two_of_three_sign_on_their_own_machines() -> Result<()> {
 
     let refused = home.run("trust publish").await?.expect_code(7)?;
     contains(&refused.stderr, "1.root.json needs 2 more by root: of ada, bob, eve")?;
+    let refused = home.run("init --listen 127.0.0.1:8883").await?.expect_code(6)?;
+    contains(&refused.stderr, "is not over")?;
     let added = home.ok(&format!("trust add-signature {}", ada.display())).await?;
     contains(&added.stdout, "1.root.json needs 1 more by root: of bob, eve")?;
 
@@ -142,6 +144,17 @@ async fn two_of_three_sign_on_their_own_machines() -> Result<()> {
     contains(&status.stdout, "release any model: tia")?;
     ensure!(!status.stderr.contains("DEVELOPMENT"), "these keys are nobody's toys");
     home.run("trust publish").await?.expect_code(6)?;
+
+    // The controller of this fleet: their keys, and no development key beside them.
+    let pinned = std::fs::read(office.path("home/trust/metadata/1.root.json"))?;
+    let made = home.ok("init --listen 127.0.0.1:8883").await?;
+    ensure!(!made.stderr.contains("DEVELOPMENT"), "{}", made.stderr);
+    ensure!(!office.path("home/keys/root.key").exists(), "a root key on the controller");
+    home.ok("device add cam-1").await?;
+    let device = std::fs::read(office.path("home/devices/cam-1/root.json"))?;
+    ensure!(device == pinned, "the device begins with another root");
+    let status = home.ok("trust status").await?;
+    contains(&status.stdout, "change keys and thresholds: 2 of these 3 together: ada, bob, eve")?;
     Ok(())
 }
 

@@ -1,4 +1,7 @@
 //! `fleetway init`: everything that a first `fleetway serve` needs, on one machine.
+//!
+//! Where people held their ceremony first (`fleetway trust init ... publish`), their keys are
+//! kept and nothing is made beside them; else it makes development keys and says so.
 
 use std::net::SocketAddr;
 
@@ -26,9 +29,9 @@ struct Made {
     data: String,
     config: String,
     listen: SocketAddr,
-    root_key: String,
-    release_key: String,
-    director_key: String,
+    /// The keys that were made; none where a ceremony was held before.
+    #[serde(flatten)]
+    keys: Option<QuickKeys>,
     development_keys: bool,
 }
 
@@ -48,38 +51,43 @@ pub(super) fn run(args: InitArgs, context: &Context) -> Result<(), Failure> {
     for dir in [data, &data.join("keys"), &data.join("pki")] {
         files::make_dir(dir)?;
     }
-    let keys = quick_start(&layout, context)?;
+    let held = TrustDir::new(layout.root()).exists();
+    let keys = if held { None } else { Some(quick_start(&layout, context)?) };
     certificates.write(&layout)?;
     // Last: a directory with this file is complete.
     files::write(&data.join(config::FILE), PUBLIC, text.as_bytes())?;
 
-    talk(trust_status::shout(&["root".to_owned(), "release".to_owned()]));
+    if !held {
+        talk(trust_status::shout(&["root".to_owned(), "release".to_owned()]));
+    }
     let made = Made {
         data: data.display().to_string(),
         config: data.join(config::FILE).display().to_string(),
         listen: args.listen,
-        root_key: keys.root,
-        release_key: keys.release,
-        director_key: keys.director,
-        development_keys: true,
+        keys,
+        development_keys: !held,
     };
     context.output.data(&made, || {
-        facts(&[
-            ("data", made.data.clone()),
-            ("config", made.config.clone()),
-            ("root key", made.root_key.clone()),
-            ("release key", made.release_key.clone()),
-            ("director key", made.director_key.clone()),
-            ("next", format!("fleetway --data {} serve", made.data)),
-        ])
+        let mut lines = vec![("data", made.data.clone()), ("config", made.config.clone())];
+        match &made.keys {
+            Some(keys) => lines.extend([
+                ("root key", keys.root_key.clone()),
+                ("release key", keys.release_key.clone()),
+                ("director key", keys.director_key.clone()),
+            ]),
+            None => lines.push(("keys", "those of the trust directory, kept".to_owned())),
+        }
+        lines.push(("next", format!("fleetway --data {} serve", made.data)));
+        facts(&lines)
     })
 }
 
 /// Ids of the keys of a first day.
+#[derive(Serialize)]
 struct QuickKeys {
-    root: String,
-    release: String,
-    director: String,
+    root_key: String,
+    release_key: String,
+    director_key: String,
 }
 
 /// Keys for everything, and a trust directory that they have signed: one person, one machine.
@@ -107,18 +115,23 @@ fn quick_start(layout: &Layout, context: &Context) -> Result<QuickKeys, Failure>
     TrustDir::new(layout.root()).save_staged(&repo).map_err(trust::refused)?;
     trust::publish_here(context)?;
     let id = |named: &NamedKey| named.key.id().to_string();
-    Ok(QuickKeys { root: id(&root), release: id(&release), director: id(&director) })
+    Ok(QuickKeys { root_key: id(&root), release_key: id(&release), director_key: id(&director) })
 }
 
 fn refuse_to_overwrite(layout: &Layout) -> Result<(), Failure> {
-    let there = [
+    let mut there = vec![
         layout.root().join(config::FILE),
-        layout.release_key(),
-        layout.director_key(),
         layout.certificate_key("ca"),
         layout.root().join("store"),
-        layout.root().join("trust"),
     ];
+    let trust = TrustDir::new(layout.root());
+    if !trust.exists() {
+        there.extend([layout.release_key(), layout.director_key()]);
+    } else if trust.load().map_err(trust::refused)?.published.keyset.is_none() {
+        let text = format!("the ceremony in {} is not over", layout.root().display());
+        return Err(Failure::new(Kind::Conflict, text)
+            .mend("sign and publish what is staged (`fleetway trust status` says who is missing); nothing was changed"));
+    }
     match there.iter().find(|path| path.exists()) {
         None => Ok(()),
         Some(path) => {
