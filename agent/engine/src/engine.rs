@@ -14,10 +14,18 @@ pub trait Engine: Send + Sync {
     /// Outputs in the order that [`Engine::run`] gives them.
     fn outputs(&self) -> &[TensorSpec];
 
+    /// Rows that one run takes: how long the first axis of every input may be. 1 is a model
+    /// whose batch is fixed, or that cannot be trusted with more ([`crate::batch`]).
+    fn rows_max(&self) -> usize {
+        1
+    }
+
     /// Runs the model once.
     ///
-    /// Inputs must match [`Engine::inputs`] in number, type and exact shape (batch axis included);
-    /// that is checked before the engine sees them. The outputs match [`Engine::outputs`].
+    /// Inputs must match [`Engine::inputs`] in number, type and exact shape (batch axis included),
+    /// but that up to [`Engine::rows_max`] rows may stand where the specification has one; that is
+    /// checked before the engine sees them. The outputs match [`Engine::outputs`] and have as many
+    /// rows, each with the very bits that it has when it is asked for alone.
     fn run(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>, RunError>;
 
     /// Short name of the engine for reports: `tract`.
@@ -72,13 +80,20 @@ impl RunError {
     }
 }
 
-/// Checks `inputs` against `specs` in number, type and shape.
-pub fn check_inputs(specs: &[TensorSpec], inputs: &[Tensor]) -> Result<(), RunError> {
+/// Checks `inputs` against `specs` in number, type and shape, and gives their rows: 1, or what
+/// stands on the first axis of all of them when the engine takes up to `rows_max`.
+pub fn check_inputs(
+    specs: &[TensorSpec],
+    inputs: &[Tensor],
+    rows_max: usize,
+) -> Result<usize, RunError> {
     if specs.len() != inputs.len() {
         return Err(RunError::InputCount { want: specs.len(), have: inputs.len() });
     }
-    match specs.iter().zip(inputs).find(|(spec, tensor)| !spec.matches(tensor)) {
-        None => Ok(()),
+    let first = inputs.first().and_then(|tensor| tensor.shape().first().copied()).unwrap_or(1);
+    let rows = if (2..=rows_max).contains(&first) { first } else { 1 };
+    match specs.iter().zip(inputs).find(|(spec, tensor)| !spec.matches_rows(tensor, rows)) {
+        None => Ok(rows),
         Some((spec, tensor)) => Err(RunError::Input {
             name: spec.name.clone(),
             want_dtype: spec.dtype,

@@ -16,13 +16,15 @@
 //! 1. [`limits`]: every bound, with its unit and its reason;
 //! 2. [`tensor`], [`engine`]: the nouns;
 //! 3. [`validate`], [`tract`], `softmax`: from bytes to a loaded model;
-//! 4. [`golden`], [`npz`]: what the right answers are;
-//! 5. [`selftest`]: all of it in a process that may die.
+//! 4. [`batch`]: several rows in one run, where that changes no answer;
+//! 5. [`golden`], [`npz`]: what the right answers are;
+//! 6. [`selftest`]: all of it in a process that may die.
 //!
 //! Not here on purpose: int8 kernels of our own (`qnn`), drift and latency statistics (the agent's
 //! telemetry).
 #![deny(unsafe_code)]
 
+pub mod batch;
 mod clock;
 pub mod engine;
 pub mod golden;

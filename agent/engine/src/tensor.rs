@@ -80,6 +80,30 @@ impl TensorSpec {
     pub fn matches(&self, tensor: &Tensor) -> bool {
         self.dtype == tensor.dtype() && self.shape == tensor.shape()
     }
+
+    /// Whether `tensor` is `rows` times this on the first axis; once, it is just this.
+    pub fn matches_rows(&self, tensor: &Tensor, rows: usize) -> bool {
+        let (spec, shape) = (&self.shape, tensor.shape());
+        match rows {
+            1 => self.matches(tensor),
+            _ => {
+                self.dtype == tensor.dtype()
+                    && spec.len() == shape.len()
+                    && spec.first() == Some(&1)
+                    && shape.first() == Some(&rows)
+                    && spec.get(1..) == shape.get(1..)
+            }
+        }
+    }
+
+    /// The same with `rows` on the first axis.
+    pub fn with_rows(&self, rows: usize) -> Self {
+        let mut spec = self.clone();
+        if let Some(first) = spec.shape.first_mut() {
+            *first = rows;
+        }
+        spec
+    }
 }
 
 impl fmt::Display for TensorSpec {
@@ -215,6 +239,14 @@ pub enum TensorError {
         /// Bytes that came.
         have: usize,
     },
+    /// Rows that are not of one form.
+    #[error("rows of {have:?} do not go under {shape:?}")]
+    Rows {
+        /// Shape that is there.
+        shape: Vec<usize>,
+        /// Shape that came.
+        have: Vec<usize>,
+    },
     /// A boolean byte that is neither 0 nor 1.
     #[error("byte {byte} is no boolean (0 or 1)")]
     NotBool {
@@ -307,16 +339,37 @@ impl Tensor {
 
     /// Little-endian bytes in row-major order.
     pub fn to_le_bytes(&self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        self.put_le_bytes(&mut bytes);
+        bytes
+    }
+
+    /// Bytes that [`Tensor::put_le_bytes`] adds.
+    pub fn len_bytes(&self) -> usize {
+        self.data.len() * self.dtype().size_bytes()
+    }
+
+    /// Adds the elements to `out`, little-endian, in row-major order.
+    pub fn put_le_bytes(&self, out: &mut Vec<u8>) {
+        let start = out.len();
+        // Words into whole chunks: the compiler makes one copy of it.
+        macro_rules! words {
+            ($v:expr) => {{
+                out.resize(start + self.len_bytes(), 0);
+                let chunks = out[start..].as_chunks_mut().0;
+                chunks.iter_mut().zip($v).for_each(|(chunk, x)| *chunk = x.to_le_bytes());
+            }};
+        }
         match &self.data {
-            TensorData::F32(v) => v.iter().flat_map(|x| x.to_le_bytes()).collect(),
-            TensorData::F64(v) => v.iter().flat_map(|x| x.to_le_bytes()).collect(),
-            TensorData::I8(v) => v.iter().flat_map(|x| x.to_le_bytes()).collect(),
-            TensorData::U8(v) => v.clone(),
-            TensorData::I16(v) => v.iter().flat_map(|x| x.to_le_bytes()).collect(),
-            TensorData::U16(v) => v.iter().flat_map(|x| x.to_le_bytes()).collect(),
-            TensorData::I32(v) => v.iter().flat_map(|x| x.to_le_bytes()).collect(),
-            TensorData::I64(v) => v.iter().flat_map(|x| x.to_le_bytes()).collect(),
-            TensorData::Bool(v) => v.iter().map(|&x| u8::from(x)).collect(),
+            TensorData::F32(v) => words!(v),
+            TensorData::F64(v) => words!(v),
+            TensorData::I8(v) => words!(v),
+            TensorData::U8(v) => out.extend_from_slice(v),
+            TensorData::I16(v) => words!(v),
+            TensorData::U16(v) => words!(v),
+            TensorData::I32(v) => words!(v),
+            TensorData::I64(v) => words!(v),
+            TensorData::Bool(v) => out.extend(v.iter().map(|&x| u8::from(x))),
         }
     }
 
@@ -345,14 +398,46 @@ impl Tensor {
 
     /// Row `at` of the first axis, with that axis kept as 1: how one vector is cut out of a batch.
     pub fn row(&self, at: usize) -> Option<Self> {
+        self.rows(at..at.checked_add(1)?)
+    }
+
+    /// Some rows of the first axis.
+    pub fn rows(&self, range: std::ops::Range<usize>) -> Option<Self> {
         let rows = *self.shape.first()?;
-        if at >= rows {
+        if range.is_empty() || range.end > rows {
             return None;
         }
         let each = self.data.len() / rows;
         let mut shape = self.shape.clone();
-        shape[0] = 1;
-        Some(Self { shape, data: self.data.slice(at * each..(at + 1) * each)? })
+        shape[0] = range.len();
+        Some(Self { shape, data: self.data.slice(range.start * each..range.end * each)? })
+    }
+
+    /// Adds the rows of `more`, which is the same on every axis but the first.
+    pub fn append(&mut self, more: &Self) -> Result<(), TensorError> {
+        let (shape, have) = (self.shape.clone(), more.shape.clone());
+        let other = || TensorError::Rows { shape: shape.clone(), have: have.clone() };
+        let same = shape.get(1..).is_some_and(|rest| Some(rest) == have.get(1..));
+        let mut grown = shape.clone();
+        match (grown.first_mut(), have.first()) {
+            (Some(rows), Some(more)) if same => *rows = rows.saturating_add(*more),
+            _ => return Err(other()),
+        }
+        element_count(&grown)?;
+        match (&mut self.data, &more.data) {
+            (TensorData::F32(v), TensorData::F32(w)) => v.extend_from_slice(w),
+            (TensorData::F64(v), TensorData::F64(w)) => v.extend_from_slice(w),
+            (TensorData::I8(v), TensorData::I8(w)) => v.extend_from_slice(w),
+            (TensorData::U8(v), TensorData::U8(w)) => v.extend_from_slice(w),
+            (TensorData::I16(v), TensorData::I16(w)) => v.extend_from_slice(w),
+            (TensorData::U16(v), TensorData::U16(w)) => v.extend_from_slice(w),
+            (TensorData::I32(v), TensorData::I32(w)) => v.extend_from_slice(w),
+            (TensorData::I64(v), TensorData::I64(w)) => v.extend_from_slice(w),
+            (TensorData::Bool(v), TensorData::Bool(w)) => v.extend_from_slice(w),
+            _ => return Err(other()),
+        }
+        self.shape = grown;
+        Ok(())
     }
 }
 

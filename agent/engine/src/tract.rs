@@ -6,10 +6,11 @@
 //! `panic=unwind`). And what none of these can stop, an abort or a hang, happens first in the
 //! child of [`selftest`](crate::selftest).
 
+use crate::batch;
 use crate::engine::{Engine, RunError, check_inputs};
 use crate::limits::{TENSOR_ELEMENTS_MAX, bounded};
 use crate::softmax;
-use crate::tensor::{DType, Tensor, TensorData, TensorSpec};
+use crate::tensor::{DType, Tensor, TensorData, TensorError, TensorSpec};
 use crate::validate::{Refused, ValidModel, validate};
 use fleetway_protocol::ids::Digest;
 use fleetway_protocol::trust::VerifiedArtifact;
@@ -60,9 +61,16 @@ pub enum LoadError {
 /// A model loaded into tract.
 pub struct TractEngine {
     digest: Digest,
-    plan: Arc<TypedRunnableModel>,
+    /// Layouts by rising number of rows; the first is for one.
+    plans: Vec<Plan>,
     inputs: Vec<TensorSpec>,
     outputs: Vec<TensorSpec>,
+}
+
+/// The graph laid out for so many rows.
+struct Plan {
+    rows: usize,
+    plan: Arc<TypedRunnableModel>,
 }
 
 impl std::fmt::Debug for TractEngine {
@@ -109,15 +117,72 @@ impl TractEngine {
     /// As [`TractEngine::parse`], with a given table of operators (the tests show what tract's
     /// own does).
     pub(crate) fn parse_with(onnx: Onnx, bytes: &[u8]) -> Result<Self, LoadError> {
-        let model = validate(bytes)?;
+        let mut model = validate(bytes)?;
         // Shapes noted beside the graph are hints that nothing checks; tract derives its own.
         let onnx = onnx.with_ignore_value_info(true);
         let typed = guarded(|| optimize(&onnx, &model)).map_err(LoadError::Panicked)??;
         let outputs = output_specs(&typed, &model)?;
         let inputs = model.inputs().to_vec();
-        let plan =
-            guarded(|| typed.into_runnable()).map_err(LoadError::Panicked)?.map_err(tract_error)?;
-        Ok(Self { digest: Digest::of(bytes), plan, inputs, outputs })
+        let plan = plan(typed, 1)?;
+        let mut engine = Self { digest: Digest::of(bytes), plans: vec![plan], inputs, outputs };
+        if model.is_open() && bytes.len() <= batch::FILE_BYTES_MAX {
+            engine.add_batches(&onnx, &mut model);
+        }
+        Ok(engine)
+    }
+
+    /// Lays the graph out for more rows, as far as that changes no answer. What cannot be had is
+    /// no fault of the model: it answers row by row.
+    fn add_batches(&mut self, onnx: &Onnx, model: &mut ValidModel) {
+        for rows in batch::ROWS {
+            model.set_rows(rows);
+            let laid_out = guarded(|| {
+                let typed = optimize(onnx, model)?;
+                match activation_elements(&typed) {
+                    Some(count) if count <= batch::ACTIVATION_ELEMENTS_MAX => plan(typed, rows),
+                    _ => Err(LoadError::Tract("too large a batch".to_owned())),
+                }
+            });
+            let Ok(Ok(plan)) = laid_out else { return };
+            let single = |row: &[Tensor]| self.run_on(&self.plans[0], row).ok();
+            let many = |all: &[Tensor]| self.run_on(&plan, all).ok();
+            if batch::is_exact(&self.inputs, rows, single, many) {
+                self.plans.push(plan);
+            }
+        }
+    }
+
+    /// Runs exactly the rows of a plan.
+    fn run_on(&self, plan: &Plan, inputs: &[Tensor]) -> Result<Vec<Tensor>, RunError> {
+        let values = inputs.iter().map(to_tract).collect::<Result<_, _>>().map_err(run_error)?;
+        let values =
+            guarded(|| plan.plan.run(values)).map_err(RunError::Panicked)?.map_err(run_error)?;
+        let specs = self.outputs.iter().enumerate().zip(&values);
+        specs.map(|((at, spec), value)| from_tract(at, spec, plan.rows, value)).collect()
+    }
+
+    /// Runs any number of rows: the largest layouts first.
+    fn run_rows(&self, inputs: &[Tensor], rows: usize) -> Result<Vec<Tensor>, RunError> {
+        let mut outputs: Vec<Tensor> = Vec::new();
+        let mut done = 0;
+        while done < rows {
+            let fits = self.plans.iter().rev().find(|plan| plan.rows <= rows - done);
+            let plan = fits.unwrap_or(&self.plans[0]);
+            let piece = inputs.iter().map(|tensor| tensor.rows(done..done + plan.rows));
+            let piece = piece.collect::<Option<Vec<_>>>();
+            let piece = piece.ok_or_else(|| RunError::Failed("rows are missing".to_owned()))?;
+            let more = self.run_on(plan, &piece)?;
+            done += plan.rows;
+            if outputs.is_empty() {
+                outputs = more;
+                continue;
+            }
+            for (index, (output, more)) in outputs.iter_mut().zip(&more).enumerate() {
+                let bad = |e: TensorError| RunError::Output { index, detail: e.to_string() };
+                output.append(more).map_err(bad)?;
+            }
+        }
+        Ok(outputs)
     }
 }
 
@@ -130,16 +195,19 @@ impl Engine for TractEngine {
         &self.outputs
     }
 
+    fn rows_max(&self) -> usize {
+        self.plans.last().map_or(1, |plan| plan.rows)
+    }
+
     /// Every call runs on state of its own. That costs a few small allocations, lets threads run
     /// side by side without a lock, keeps recurrent state from leaking between requests, and
     /// leaves nothing behind that a panic could have broken.
     fn run(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>, RunError> {
-        check_inputs(&self.inputs, inputs)?;
-        let values = inputs.iter().map(to_tract).collect::<Result<_, _>>().map_err(run_error)?;
-        let values =
-            guarded(|| self.plan.run(values)).map_err(RunError::Panicked)?.map_err(run_error)?;
-        let specs = self.outputs.iter().enumerate();
-        specs.zip(&values).map(|((index, spec), value)| from_tract(index, spec, value)).collect()
+        let rows = check_inputs(&self.inputs, inputs, self.rows_max())?;
+        match self.plans.iter().find(|plan| plan.rows == rows) {
+            Some(plan) => self.run_on(plan, inputs),
+            None => self.run_rows(inputs, rows),
+        }
     }
 
     fn kind(&self) -> &'static str {
@@ -161,6 +229,22 @@ fn optimize(onnx: &Onnx, model: &ValidModel) -> Result<TypedModel, LoadError> {
         )));
     }
     typed.into_optimized().map_err(tract_error)
+}
+
+fn plan(typed: TypedModel, rows: usize) -> Result<Plan, LoadError> {
+    let plan =
+        guarded(|| typed.into_runnable()).map_err(LoadError::Panicked)?.map_err(tract_error)?;
+    Ok(Plan { rows, plan })
+}
+
+/// Elements of everything that a run makes, if that is known.
+fn activation_elements(model: &TypedModel) -> Option<usize> {
+    let mut facts = model.nodes().iter().flat_map(|node| &node.outputs);
+    facts.try_fold(0usize, |sum, output| {
+        let shape = output.fact.shape.as_concrete()?;
+        let count = shape.iter().try_fold(1usize, |product, dim| product.checked_mul(*dim))?;
+        sum.checked_add(count)
+    })
 }
 
 /// No activation may pass the bound: checked when shapes are known and before anything is computed.
@@ -231,9 +315,19 @@ fn to_tract(tensor: &Tensor) -> tract::TractResult<TValue> {
     Ok(made?.into_tvalue())
 }
 
-fn from_tract(index: usize, spec: &TensorSpec, value: &TValue) -> Result<Tensor, RunError> {
+fn from_tract(
+    index: usize,
+    spec: &TensorSpec,
+    rows: usize,
+    value: &TValue,
+) -> Result<Tensor, RunError> {
     let bad = |detail: String| RunError::Output { index, detail: bounded(detail) };
-    if value.shape() != spec.shape.as_slice() || dtype_of(value.datum_type()) != Some(spec.dtype) {
+    let shape = value.shape();
+    let fits = match rows {
+        1 => shape == spec.shape,
+        _ => shape.first() == Some(&rows) && shape.get(1..) == spec.shape.get(1..),
+    };
+    if !fits || dtype_of(value.datum_type()) != Some(spec.dtype) {
         return Err(bad(format!("{spec} came out as {:?}{:?}", value.datum_type(), value.shape())));
     }
     macro_rules! elements {

@@ -162,3 +162,41 @@ fn a_panic_becomes_its_message() {
         Err::<(), _>("a panic without a message".to_owned())
     );
 }
+
+/// `name` with the first axis of its input left open.
+fn open(name: &str) -> TractEngine {
+    use tract_onnx::pb::{tensor_shape_proto::dimension::Value, type_proto};
+    let mut model = ModelProto::decode(&digits(&format!("{name}.onnx"))[..]).unwrap();
+    let graph = model.graph.as_mut().unwrap();
+    let Some(type_proto::Value::TensorType(tensor)) =
+        &mut graph.input[0].r#type.as_mut().unwrap().value
+    else {
+        panic!("a tensor")
+    };
+    let dim = &mut tensor.shape.as_mut().unwrap().dim[0];
+    dim.value = Some(Value::DimParam("N".into()));
+    TractEngine::parse(&model.encode_to_vec()).unwrap()
+}
+
+#[test]
+fn a_batch_has_the_bits_of_its_rows() {
+    let (closed, open) = (load("digits-v2"), open("digits-v2"));
+    assert_eq!((closed.rows_max(), open.rows_max()), (1, 8));
+    assert_eq!(open.inputs(), closed.inputs(), "one row stands in the interface");
+    let mut rng = fastrand::Rng::with_seed(7);
+    for rows in [1, 2, 3, 5, 7, 8] {
+        let pixels = (0..rows * 64).map(|_| rng.f32() * 16.0).collect();
+        let images = Tensor::from_f32(&[rows, 1, 8, 8], pixels).unwrap();
+        let together = open.run(std::slice::from_ref(&images)).unwrap().remove(0);
+        assert_eq!(together.shape(), [rows, 10]);
+        for at in 0..rows {
+            let alone = closed.run(&[images.row(at).unwrap()]).unwrap().remove(0);
+            let row = together.row(at).unwrap();
+            assert_eq!(row.to_le_bytes(), alone.to_le_bytes(), "row {at} of {rows}");
+        }
+    }
+    let nine = Tensor::from_f32(&[9, 1, 8, 8], vec![0.0; 9 * 64]).unwrap();
+    assert!(open.run(std::slice::from_ref(&nine)).unwrap_err().is_callers());
+    let two = nine.rows(0..2).unwrap();
+    assert!(closed.run(&[two]).unwrap_err().is_callers(), "a closed axis stays closed");
+}

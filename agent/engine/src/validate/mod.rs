@@ -27,7 +27,8 @@ use std::collections::HashSet;
 use tract_onnx::pb::tensor_proto::DataType;
 use tract_onnx::pb::tensor_shape_proto::dimension::Value as Dim;
 use tract_onnx::pb::{
-    GraphProto, ModelProto, TypeProto, ValueInfoProto, tensor_shape_proto, type_proto,
+    GraphProto, ModelProto, TensorShapeProto, TypeProto, ValueInfoProto, tensor_shape_proto,
+    type_proto,
 };
 
 /// A decoded model that passed every rule. [`validate`] is the only constructor.
@@ -36,6 +37,7 @@ pub struct ValidModel {
     proto: ModelProto,
     inputs: Vec<TensorSpec>,
     outputs: Vec<String>,
+    open: bool,
 }
 
 impl ValidModel {
@@ -52,12 +54,31 @@ impl ValidModel {
     pub(crate) fn proto(&self) -> &ModelProto {
         &self.proto
     }
+
+    /// Whether the file leaves the first axis of every input open.
+    pub(crate) fn is_open(&self) -> bool {
+        self.open
+    }
+
+    /// The same graph with `rows` on the first axis of its inputs, which must be open.
+    pub(crate) fn set_rows(&mut self, rows: usize) {
+        let size = i64::try_from(rows).unwrap_or(i64::MAX);
+        let Some(graph) = self.proto.graph.as_mut().filter(|_| self.open) else { return };
+        for input in &mut graph.input {
+            if !self.inputs.iter().any(|spec| spec.name == input.name) {
+                continue;
+            }
+            if let Some(first) = shape_of(input).and_then(|shape| shape.dim.first_mut()) {
+                first.value = Some(Dim::DimValue(size));
+            }
+        }
+    }
 }
 
 /// Decodes and checks an ONNX file.
 ///
-/// An open first axis of an input (the batch) becomes 1: a device runs one request at a time.
-/// Every other axis must have a size in the file.
+/// An open first axis of an input (the batch) becomes 1, and more only after a check that rows do
+/// not change each other's answers ([`crate::batch`]). Every other axis must have a size in the file.
 pub fn validate(bytes: &[u8]) -> Result<ValidModel, Refused> {
     if bytes.len() > limits::MODEL_BYTES_MAX {
         return Err(Refused::FileTooLarge { bytes: bytes.len() });
@@ -75,7 +96,10 @@ pub fn validate(bytes: &[u8]) -> Result<ValidModel, Refused> {
     let initialized: HashSet<String> =
         graph.initializer.iter().map(|tensor| tensor.name.clone()).collect();
     let mut inputs = Vec::new();
+    let mut open = true;
     for input in graph.input.iter_mut().filter(|input| !initialized.contains(&input.name)) {
+        let first = shape_of(input).and_then(|shape| shape.dim.first());
+        open &= first.is_some_and(|dim| !matches!(dim.value, Some(Dim::DimValue(1..))));
         inputs.push(fix_input(input)?);
     }
     if inputs.is_empty() {
@@ -85,7 +109,7 @@ pub fn validate(bytes: &[u8]) -> Result<ValidModel, Refused> {
         });
     }
     let outputs = check_graph(graph, &inputs, opset)?;
-    Ok(ValidModel { proto, inputs, outputs })
+    Ok(ValidModel { proto, inputs, outputs, open })
 }
 
 /// Version and features of the file; gives the version of the default operator set.
@@ -136,6 +160,13 @@ fn check_counts(graph: &GraphProto) -> Result<(), Refused> {
         });
     }
     Ok(())
+}
+
+fn shape_of(input: &mut ValueInfoProto) -> Option<&mut TensorShapeProto> {
+    match &mut input.r#type.as_mut()?.value {
+        Some(type_proto::Value::TensorType(tensor)) => tensor.shape.as_mut(),
+        _ => None,
+    }
 }
 
 /// Type and size of one graph input; an open batch axis is written into the graph as 1.
