@@ -60,6 +60,13 @@ impl Clock {
         self.start_floor_ms.fetch_max(start_ms, Ordering::Relaxed);
     }
 
+    /// Unix milliseconds as the system has them, for showing when something was; no decision.
+    #[allow(clippy::disallowed_methods, reason = "this is clock.rs")]
+    pub(crate) fn system_unix_ms() -> u64 {
+        let system = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+        u64::try_from(system.as_millis()).unwrap_or(u64::MAX)
+    }
+
     /// For measuring one thing.
     #[allow(clippy::disallowed_methods, reason = "this is clock.rs")]
     pub(crate) fn stopwatch() -> Stopwatch {
@@ -82,6 +89,11 @@ impl Stopwatch {
     /// Microseconds, 71 minutes at most: as long as an answer can say.
     pub(crate) fn elapsed_us(self) -> u32 {
         u32::try_from(self.0.elapsed().as_micros()).unwrap_or(u32::MAX)
+    }
+
+    /// Nanoseconds.
+    pub(crate) fn elapsed_ns(self) -> u64 {
+        u64::try_from(self.0.elapsed().as_nanos()).unwrap_or(u64::MAX)
     }
 }
 

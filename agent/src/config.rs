@@ -5,11 +5,11 @@
 //! Relative paths are relative to the file.
 
 mod file;
+mod serve;
 #[cfg(test)]
 mod tests;
 
 use std::fmt;
-use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::ops::{Range, RangeInclusive};
 use std::path::{Path, PathBuf};
@@ -24,13 +24,10 @@ use fleetway_protocol::topics::{ROOT_DEFAULT, check_root};
 use toml::Spanned;
 
 use crate::serving::listen::Endpoints;
+use crate::serving::settings::Settings;
 
 /// Largest configuration file: it is a page of text.
 const FILE_BYTES_MAX: u64 = 256 << 10;
-/// Where applications find the model unless configured otherwise.
-const TCP_DEFAULT: &str = "127.0.0.1:8800";
-/// Most inferences at once: more threads than this only wait for each other on an edge box.
-const CONCURRENT_MAX: usize = 64;
 /// What MQTT and rumqttc take, seconds.
 const KEEP_ALIVE_S: RangeInclusive<u64> = 5..=65_535;
 /// Below a second reports would cost more than what they report; after an hour nobody looks.
@@ -79,6 +76,8 @@ pub struct Serve {
     pub endpoints: Endpoints,
     /// Inferences at once.
     pub concurrent_max: usize,
+    /// How much of it each model may take.
+    pub models: Settings,
 }
 
 /// How the link behaves.
@@ -173,7 +172,7 @@ impl Config {
             broker: check_broker(&file.broker, dir)?,
             enroll: file.enroll.as_ref().map(check_enroll).transpose()?,
             trust_root: check_root_file(&file.trust.root, dir)?,
-            serve: check_serve(file.serve, dir, &data_dir)?,
+            serve: serve::check(file.serve, dir, &data_dir)?,
             link: check_link(&file.link)?,
             sandbox: check_sandbox(&file.sandbox)?,
             data_dir,
@@ -245,32 +244,6 @@ fn check_root_file(root: &Spanned<PathBuf>, dir: &Path) -> Result<Vec<u8>, Fault
     file.take(bytes_max + 1).read_to_end(&mut bytes).map_err(|error| wrong(&error))?;
     fleetway_tuf::client::check_root(&bytes).map_err(|error| wrong(&error))?;
     Ok(bytes)
-}
-
-fn check_serve(serve: file::Serve, dir: &Path, data_dir: &Path) -> Result<Serve, Fault> {
-    let file::Serve { tcp, unix, allow_remote, concurrent_max } = serve;
-    let tcp = match &tcp {
-        Some(text) if text.get_ref() == "off" => None,
-        Some(text) => Some(check_tcp(text, allow_remote)?),
-        None => TCP_DEFAULT.parse().ok(),
-    };
-    let processors = std::thread::available_parallelism().map_or(1, usize::from);
-    let concurrent_max = match &concurrent_max {
-        Some(n) => check_range(n, "concurrent_max", 1..=CONCURRENT_MAX)?,
-        None => processors.min(CONCURRENT_MAX),
-    };
-    let unix = Some(unix.map_or_else(|| data_dir.join("serve.sock"), |path| dir.join(path)));
-    Ok(Serve { endpoints: Endpoints { tcp, unix, allow_remote }, concurrent_max })
-}
-
-fn check_tcp(text: &Spanned<String>, allow_remote: bool) -> Result<SocketAddr, Fault> {
-    let form = "serve.tcp must be an address and a port such as 127.0.0.1:8800, or \"off\"";
-    let addr: SocketAddr = text.get_ref().parse().map_err(|_| Fault::at(text, form))?;
-    if !allow_remote && !addr.ip().is_loopback() {
-        let remote = crate::serving::listen::ServeError::Remote(addr);
-        return Err(Fault::at(text, remote));
-    }
-    Ok(addr)
 }
 
 fn check_link(link: &file::Link) -> Result<Link, Fault> {

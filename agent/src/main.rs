@@ -107,7 +107,7 @@ fn act(cli: Cli) -> anyhow::Result<()> {
         }
         Verb::Status { at, output } => {
             let config = Config::load(&at.config)?;
-            let socket = config.serve.endpoints.unix.context("the agent has no unix socket")?;
+            let socket = config.serve.endpoints.unix.context("the agent has no unix socket")?.path;
             let status = runtime()?.block_on(status::fetch::fetch(&socket))?;
             match output {
                 Format::Text => print!("{}", status::render::render(&status)),

@@ -129,6 +129,12 @@ pub struct Serving {
     pub tcp: Option<String>,
     /// Path of the unix socket.
     pub unix: Option<String>,
+    /// gRPC's TCP address.
+    #[serde(default)]
+    pub grpc_tcp: Option<String>,
+    /// Path of gRPC's unix socket.
+    #[serde(default)]
+    pub grpc_unix: Option<String>,
 }
 
 /// One model.
@@ -379,8 +385,8 @@ impl Board {
     }
 
     /// Where applications ask.
-    pub fn set_serving(&self, tcp: Option<String>, unix: Option<String>) {
-        self.change(|facts| facts.serving = Serving { tcp, unix });
+    pub fn set_serving(&self, serving: Serving) {
+        self.change(|facts| facts.serving = serving);
     }
 
     /// When the certificate ends, or why that is not known.

@@ -11,7 +11,8 @@ use std::path::Path;
 
 use data_encoding::BASE64;
 use fleetway_agent::config::Config;
-use fleetway_agent::serving::oip::{data, request};
+use fleetway_agent::serving::grpc::wire;
+use fleetway_agent::serving::oip::request::{Header, RequestError};
 use fleetway_controller::attest::bundle;
 use fleetway_controller::audit::chain;
 use fleetway_engine::validate::validate;
@@ -37,7 +38,7 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 21] = [
+pub const TARGETS: [Target; 23] = [
     target("envelope", protocol::fuzz_envelope, || vec![samples::sealed_order()]),
     target("order", protocol::fuzz_order, || {
         vec![samples::sealed_order(), samples::encoded(&samples::order())]
@@ -57,6 +58,8 @@ pub const TARGETS: [Target; 21] = [
     target("chunks", chunks, || vec![chunk_sample()]),
     target("tuf", tuf, || vec![tuf_sample()]),
     target("oip", oip, || vec![OIP_SAMPLE.to_vec()]),
+    target("oip-binary", oip_binary, || vec![oip_binary_sample()]),
+    target("oip-grpc", oip_grpc, oip_grpc_samples),
     slow("onnx", onnx, || vec![model_file("digits-v1.onnx"), model_file("softmax-tail.onnx")]),
     slow("npz", npz, || vec![model_file("digits-v1.golden.npz")]),
     target("golden", golden, || vec![golden_sample()]),
@@ -136,12 +139,52 @@ const OIP_SAMPLE: &[u8] =
 
 /// The body of an inference request for a model with one input.
 fn oip(bytes: &[u8]) -> bool {
+    fits(Header::read(bytes))
+}
+
+/// What it takes is a tensor of the model's, of as many rows as an engine may have.
+fn fits(header: Result<Header<'_>, RequestError>) -> bool {
     let specs = [TensorSpec { name: "x".into(), dtype: DType::F32, shape: vec![1, 3] }];
-    let Ok(header) = request::Header::read(bytes) else { return false };
-    let Ok(places) = header.match_inputs(&specs) else { return false };
-    let Ok(tensors) = data::read(bytes, &specs, &places) else { return false };
-    assert!(tensors.len() == 1 && specs[0].matches(&tensors[0]));
+    let Ok(header) = header else { return false };
+    let Ok(fit) = header.match_inputs(&specs, 8) else { return false };
+    let Ok(tensors) = header.tensors(&specs, &fit) else { return false };
+    let rows = tensors[0].shape()[0];
+    assert!(tensors.len() == 1 && rows <= 8 && specs[0].matches_rows(&tensors[0], rows));
     true
+}
+
+/// The length of the JSON part in two bytes, then a body of it and of binary tensors.
+fn oip_binary(bytes: &[u8]) -> bool {
+    let Some((length, body)) = bytes.split_first_chunk() else { return false };
+    fits(Header::read_binary(body, u16::from_le_bytes(*length).into()))
+}
+
+fn oip_binary_sample() -> Vec<u8> {
+    let json = br#"{"inputs":[{"name":"x","datatype":"FP32","shape":[2,3],
+        "parameters":{"binary_data_size":24}}],"parameters":{"binary_data_output":true}}"#;
+    [&(json.len() as u16).to_le_bytes()[..], json, &[7; 24]].concat()
+}
+
+/// A `ModelInferRequest` of gRPC.
+fn oip_grpc(bytes: &[u8]) -> bool {
+    let target = wire::target(bytes).is_ok();
+    let request = wire::read(bytes);
+    assert!(target || request.is_err(), "what is read has a target");
+    fits(request.map(|request| request.header))
+}
+
+/// With raw contents, and with typed ones.
+fn oip_grpc_samples() -> Vec<Vec<u8>> {
+    let field = |number: u8, bytes: &[u8]| [&[number << 3 | 2, bytes.len() as u8], bytes].concat();
+    let input = [field(1, b"x"), field(2, b"FP32"), field(3, &[1, 3])].concat();
+    let head = [field(1, b"m"), field(2, b"v1"), field(3, b"7")].concat();
+    let typed = [input.clone(), field(5, &field(6, &[1; 12]))].concat();
+    let parameter = field(2, &[field(1, b"classification"), field(2, &[2 << 3, 3])].concat());
+    let output = field(6, &[field(1, b"y"), parameter].concat());
+    vec![
+        [head.clone(), field(5, &input), output, field(7, &[7; 12])].concat(),
+        [head, field(5, &typed)].concat(),
+    ]
 }
 
 fn onnx(bytes: &[u8]) -> bool {

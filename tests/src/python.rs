@@ -30,6 +30,21 @@ pub fn papers() -> Result<&'static Path> {
     prepared.as_deref().map_err(|error| anyhow::anyhow!("{error}"))
 }
 
+/// NVIDIA's client of the Open Inference Protocol, with everything that it can do.
+const TRITON: [&str; 1] = ["tritonclient[all]==2.73.0"];
+
+/// The interpreter that has tritonclient.
+///
+/// # Errors
+/// If it cannot be prepared, with what to install.
+pub fn triton() -> Result<&'static Path> {
+    static PYTHON: OnceLock<std::result::Result<PathBuf, String>> = OnceLock::new();
+    let prepared = PYTHON.get_or_init(|| {
+        prepare("python-triton-2.73.0", &TRITON).map_err(|error| format!("{error:#}"))
+    });
+    prepared.as_deref().map_err(|error| anyhow::anyhow!("{error}"))
+}
+
 /// The interpreter that has python-tuf.
 ///
 /// # Errors

@@ -2,6 +2,7 @@
 //!
 //! Every value that is checked later keeps its place in the file, so that the error can name it.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde::Deserialize;
@@ -52,9 +53,32 @@ pub(super) struct Trust {
 pub(super) struct Serve {
     pub(super) tcp: Option<Spanned<String>>,
     pub(super) unix: Option<PathBuf>,
+    pub(super) unix_mode: Option<Spanned<String>>,
+    pub(super) unix_group: Option<Spanned<String>>,
     #[serde(default)]
     pub(super) allow_remote: bool,
     pub(super) concurrent_max: Option<Spanned<usize>>,
+    #[serde(default)]
+    pub(super) grpc: Grpc,
+    #[serde(default)]
+    pub(super) models: BTreeMap<Spanned<String>, Model>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Grpc {
+    pub(super) tcp: Option<Spanned<String>>,
+    pub(super) unix: Option<PathBuf>,
+    pub(super) unix_mode: Option<Spanned<String>>,
+    pub(super) unix_group: Option<Spanned<String>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Model {
+    pub(super) concurrent_max: Option<Spanned<usize>>,
+    pub(super) batch_max: Option<Spanned<usize>>,
+    pub(super) batch_wait_us: Option<Spanned<u64>>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -3,6 +3,8 @@
 //! the shortest file are pinned, because nobody reads them on the device.
 
 use super::*;
+use crate::serving::listen::UnixEndpoint;
+use fleetway_protocol::ids::ModelName;
 
 /// A root of some fleet, for a file that names one.
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/config/root.json");
@@ -40,7 +42,11 @@ fn the_shortest_file_has_the_defaults() {
     assert_eq!(config.broker.root, "fleetway/v1/");
     assert_eq!(config.serve.endpoints.tcp, "127.0.0.1:8800".parse().ok());
     let unix = config.serve.endpoints.unix.unwrap();
-    assert_eq!(unix, Path::new("/etc/fleetway/data/serve.sock"));
+    assert_eq!(unix, UnixEndpoint::new("/etc/fleetway/data/serve.sock"));
+    let grpc = (config.serve.endpoints.grpc_tcp, config.serve.endpoints.grpc_unix.unwrap());
+    assert_eq!(grpc, (None, UnixEndpoint::new("/etc/fleetway/data/grpc.sock")));
+    let model = config.serve.models.usual;
+    assert_eq!((model.batch_max, model.batch_wait.as_micros()), (8, 500));
     assert!(config.serve.concurrent_max >= 1);
     let Link { window_chunks, bytes_per_s, keep_alive, telemetry } = config.link;
     assert_eq!((window_chunks, bytes_per_s), (4, None));
@@ -52,13 +58,23 @@ fn the_shortest_file_has_the_defaults() {
 fn every_key_can_be_set() {
     let text = sample().replace("[trust]", "root = \"acme/\"\n[trust]")
         + "[serve]\ntcp = \"off\"\nunix = \"/run/f.sock\"\n\
-           allow_remote = true\nconcurrent_max = 3\n[link]\nwindow_chunks = 8\n\
+           allow_remote = true\nconcurrent_max = 3\nunix_mode = \"0600\"\nunix_group = \"7\"\n\
+           [serve.grpc]\ntcp = \"127.0.0.1:9\"\nunix = \"off\"\n\
+           [serve.models.digits]\nconcurrent_max = 1\nbatch_max = 4\nbatch_wait_us = 0\n[link]\nwindow_chunks = 8\n\
            bytes_per_s = 4000\nkeep_alive_s = 30\ntelemetry_s = 1\n[sandbox]\nrequire = \"full\"\n";
     let config = parse(&("factory_dir = \"/usr/share/models\"\n".to_owned() + &text)).unwrap();
     assert_eq!(config.factory_dir.unwrap(), Path::new("/usr/share/models"));
     assert_eq!(config.broker.root, "acme/");
     assert_eq!(config.sandbox, Require::Full);
     assert_eq!(config.serve.endpoints.tcp, None);
+    let unix = UnixEndpoint { path: "/run/f.sock".into(), mode: 0o600, group: Some(7) };
+    assert_eq!(config.serve.endpoints.unix, Some(unix));
+    assert_eq!(config.serve.endpoints.grpc_tcp, "127.0.0.1:9".parse().ok());
+    assert_eq!(config.serve.endpoints.grpc_unix, None);
+    let digits = config.serve.models.of(&ModelName::new("digits").unwrap());
+    assert_eq!((digits.concurrent_max, digits.batch_max), (1, 4));
+    assert!(digits.batch_wait.is_zero());
+    assert_eq!(config.serve.models.of(&ModelName::new("other").unwrap()).concurrent_max, 3);
     assert_eq!(config.serve.concurrent_max, 3);
     assert_eq!(config.link.bytes_per_s.unwrap().get(), 4000);
 }
@@ -92,6 +108,11 @@ fn a_mistake_is_named_with_its_place_and_mend() {
     check("[trust]", &serve("tcp = \"0.0.0.0:1\""), (11, 7), "reachable from outside");
     check("[trust]", &serve("tcp = \"localhost\""), (11, 7), "such as 127.0.0.1:8800");
     check("[trust]", &serve("concurrent_max = 0"), (11, 18), "use 1 to 64");
+    check("[trust]", &serve("unix_mode = \"0777\""), (11, 13), "octal permissions");
+    check("[trust]", &serve("unix_group = \"no such\""), (11, 14), "groupadd no such");
+    check("[trust]", &serve("grpc.tcp = \"0.0.0.0:1\""), (11, 12), "reachable from outside");
+    check("[trust]", &serve("models.digits.batch_max = 9"), (11, 27), "use 1 to 8");
+    check("[trust]", &serve("models.A.batch_max = 1"), (11, 8), "model name");
     let link = |line: &str| format!("[link]\n{line}\n[trust]");
     check("[trust]", &link("window_chunks = 9"), (11, 17), "window_chunks is 9; use 1 to 8");
     check("[trust]", &link("keep_alive_s = 4"), (11, 16), "use 5 to 65535");

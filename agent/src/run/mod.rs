@@ -33,7 +33,7 @@ use crate::identity::shown::Shown;
 use crate::serving::http::Api;
 use crate::serving::listen::{ServeError, Server};
 use crate::serving::live::Models;
-use crate::status::Board;
+use crate::status::{Board, Serving};
 use crate::store::Store;
 use jobs::{Answer, Jobs};
 pub use lock::LockError;
@@ -103,7 +103,7 @@ pub async fn run(config: Config) -> Result<(), RunError> {
         Store::open(RealFs, &config.data_dir, config.factory_dir.as_deref()).map_err(data)?;
     let clock = Clock::new(store.device().time_floor_s);
     let mut device = Device::open(device_config(&config), store, now(&clock)).map_err(data)?;
-    let models = Arc::new(Models::new());
+    let models = Arc::new(Models::with(config.serve.models.clone()));
     let broker = config.broker.url.to_string();
     let device_id = config.device.clone();
     let board = Board::new(device_id, broker, config.sandbox, clock.clone(), Arc::clone(&models));
@@ -127,21 +127,24 @@ pub async fn run(config: Config) -> Result<(), RunError> {
         }
     }
     let server = Server::start(&config.serve.endpoints, api).await?;
-    agent.board.set_serving(
-        server.tcp().map(|addr| addr.to_string()),
-        server.unix().map(|path| path.display().to_string()),
-    );
-    tracing::info!(
-        device = %config.device,
-        tcp = server.tcp().map(|a| a.to_string()).unwrap_or_default(),
-        unix = server.unix().map(|p| p.display().to_string()).unwrap_or_default(),
-        "fleetway-agent runs"
-    );
+    agent.board.set_serving(say_serving(&config, &server));
     agent.jobs.probe();
     agent.event_loop(events, answers, config.link.telemetry).await.map_err(RunError::Signals)?;
     agent.say_goodbye(&config).await;
     server.shutdown().await;
     Ok(())
+}
+
+/// Says where applications ask, in the log and in the status.
+fn say_serving(config: &Config, server: &Server) -> Serving {
+    let serving = Serving {
+        tcp: server.tcp().map(|addr| addr.to_string()),
+        unix: server.unix().map(|path| path.display().to_string()),
+        grpc_tcp: server.grpc_tcp().map(|addr| addr.to_string()),
+        grpc_unix: server.grpc_unix().map(|path| path.display().to_string()),
+    };
+    tracing::info!(device = %config.device, ?serving, "fleetway-agent runs");
+    serving
 }
 
 fn device_config(config: &Config) -> DeviceConfig {

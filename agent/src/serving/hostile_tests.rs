@@ -67,7 +67,7 @@ async fn a_bad_body_is_told_what_is_wrong_with_it() {
     check(&whole.replace("\"x\"", "\"z\""), "no input \"z\"; the model takes \"x\" FP32[1, 3]")
         .await;
     check(&whole.replace("\"x\"", &format!("\"{}\"", "z".repeat(9_999))), "…").await;
-    check(&whole.replace("\"data\"", "\"dat\""), "has no \"data\"; binary tensors").await;
+    check(&whole.replace("\"data\"", "\"dat\""), "has no \"data\" and no").await;
     check(&whole.replace("\"data\":", "\"data\":[1,2,3],\"data\":"), "duplicate field").await;
     check(r#"{"inputs":[]}"#, "input \"x\" FP32[1, 3] is missing").await;
     check(
@@ -148,7 +148,9 @@ async fn what_is_no_http_or_not_supported_is_refused() {
         (format!("{post}content-length: -1\r\n\r\n"), 400),
         (format!("{post}content-length: 99999999999999999999\r\n\r\n"), 400),
         (format!("{post}transfer-encoding: chunked\r\n\r\nzz\r\n"), 400),
-        (format!("{post}content-encoding: gzip\r\ncontent-length: 0\r\n\r\n"), 415),
+        (format!("{post}content-encoding: br\r\ncontent-length: 0\r\n\r\n"), 415),
+        (format!("{post}content-encoding: gzip, gzip\r\ncontent-length: 0\r\n\r\n"), 415),
+        (format!("{post}content-encoding: gzip\r\ncontent-length: 0\r\n\r\n"), 400),
         (format!("{post}inference-header-content-length: 2\r\ncontent-length: 0\r\n\r\n"), 400),
     ] {
         let mut client = site.client().await;
@@ -323,4 +325,40 @@ async fn a_release_that_changed_its_inputs_is_judged_for_it() {
     assert_eq!(client.infer(&wrong).await.status, 400);
     let counts = site.live.recorder().snapshot().unwrap();
     assert_eq!((counts.requests, counts.errors), (1, 1));
+}
+
+/// On two async threads, as in the agent: a release that has been quick runs on one of them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_quick_engine_that_hangs_at_last_holds_up_nobody_else() {
+    let go = Arc::new(AtomicBool::new(false));
+    let wait = go.clone();
+    let hangs = Fake::with_x(move |x| {
+        while x[0] > 5.0 && !wait.load(Ordering::Relaxed) {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        x.to_vec()
+    });
+    let limits = Limits { answer: Duration::from_millis(200), ..Limits::default() };
+    let site = Site::with(Some(hangs), limits, 2).await;
+    let mut client = site.client().await;
+    for _ in 0..20 {
+        assert_eq!(client.infer(&x([0.0; 3])).await.status, 200);
+    }
+    let old = site.live.current().unwrap();
+    assert!(old.is_quick());
+    let answer = client.infer(&x([9.0; 3])).await;
+    assert_eq!((answer.status, answer.error()), (504, "no answer within 200 ms"));
+    assert!(!old.is_quick());
+    // One is left over: everything goes on, also what hangs again.
+    for _ in 0..20 {
+        assert_eq!(client.infer(&x([0.0; 3])).await.status, 200);
+        assert_eq!(client.get("/v2").await.status, 200);
+    }
+    assert_eq!(client.infer(&x([9.0; 3])).await.status, 504);
+    assert_eq!(client.infer(&x([0.0; 3])).await.status, 500, "two hang: not run any more");
+    site.live.swap(Some(loaded(Fake::times(1.0), 2)));
+    for _ in 0..20 {
+        assert_eq!(client.infer(&x([0.0; 3])).await.status, 200);
+    }
+    go.store(true, Ordering::Relaxed);
 }

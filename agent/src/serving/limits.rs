@@ -28,6 +28,46 @@ pub const HEADERS_MAX: usize = 64;
 /// longer than what is served in [`Limits::queue_wait`] only makes answers old.
 pub const QUEUE_PER_RUNNER: usize = 8;
 
+/// Rows of different requests that share a run: what engines lay out at most.
+pub const BATCH_ROWS_MAX: usize = 8;
+
+/// How long a run waits for requests that are still being read. Half a millisecond is less than
+/// a batch saves where it is worth having one, and nobody waits who asks alone.
+pub const BATCH_WAIT: Duration = Duration::from_micros(500);
+
+/// Longest wait that can be configured: an answer is wanted within some ten of them.
+pub const BATCH_WAIT_MAX: Duration = Duration::from_millis(100);
+
+/// Runs that may keep an async thread to themselves. The agent has two such threads: if a run
+/// hangs on one, the other goes on with everything, and nothing more is run there.
+pub const INLINE_RUNS_MAX: usize = 1;
+
+/// Longest run, in microseconds, after which a release's next may keep an async thread. To hand
+/// the thread's other work over takes some twenty; in a millisecond nobody misses it.
+pub const INLINE_RUN_US_MAX: u32 = 1_000;
+
+/// Bytes that are read, packed or unpacked at once where other requests wait for the same thread;
+/// about ten microseconds of JSON.
+pub const INLINE_BYTES_MAX: usize = 4 << 10;
+
+/// Bytes that are asked for at once while a body grows out of its compression.
+pub const UNPACK_STEP_BYTES: usize = 64 << 10;
+
+/// Bytes of a gRPC request that names a model and nothing more.
+pub const NAME_MESSAGE_BYTES_MAX: usize = 4 << 10;
+
+/// Requests at once on one gRPC connection: as many as may wait for a device of four processors.
+pub const STREAMS_MAX: u32 = 36;
+
+/// Bytes of answers that a gRPC connection holds for its client, for each request.
+pub const SEND_BUFFER_BYTES_MAX: usize = 64 << 10;
+
+/// Bytes that a gRPC client may send ahead on one request, and on a connection. Smaller than a
+/// body: who sends a large one sees it taken piece by piece.
+pub const STREAM_WINDOW_BYTES: u32 = 256 << 10;
+/// See [`STREAM_WINDOW_BYTES`].
+pub const CONNECTION_WINDOW_BYTES: u32 = 1 << 20;
+
 /// Answers kept for the judge of a probation until it fetches them. At 10 000 answers a second
 /// and ten fetches a second a thousand are waiting; the health window itself holds 512.
 pub const ANSWERS_QUEUED_MAX: usize = 2_048;

@@ -1,14 +1,11 @@
-//! Sockets of the device's HTTP server: binding, accepting, time limits, a graceful end.
+//! The device's servers: accepting, time limits, a graceful end.
 //!
-//! Two ways in. The unix socket is for applications on the device, guarded by its permissions
-//! (0660: owner and group); a lock file beside it says whether a server holds it, so that a socket
-//! left over by a power cut is told from one in use. TCP is on the loopback unless the
-//! configuration says otherwise, because there is no authentication here.
+//! Two ways in, for HTTP and for gRPC each. The unix socket is for applications on the device,
+//! guarded by its permissions (0660 unless configured otherwise: owner and group). TCP is on the
+//! loopback unless the configuration says otherwise, because there is no authentication here.
 
-use std::fs::{File, Permissions};
 use std::io;
 use std::net::SocketAddr;
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::sync::Arc;
@@ -17,32 +14,53 @@ use std::time::Duration;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use rustix::fs::{FlockOperation, flock};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, UnixListener, UnixSocket, UnixStream};
+use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
+use super::grpc::connection;
 use super::http::{Api, handle};
 use super::limits::{CONNECTIONS_MAX, HEADERS_MAX, READ_BUFFER_BYTES_MAX};
+use super::sockets::{SOCKET_PATH_BYTES_MAX, SocketFile, bind_tcp, bind_unix};
 use super::stall::Unstalled;
 
-/// Longest path that the kernel takes for a unix socket.
-const SOCKET_PATH_BYTES_MAX: usize = 107;
-/// Connections that wait in the kernel.
-const BACKLOG: u32 = 128;
 /// Wait after a failed accept (no more file descriptors): it would fail again at once.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
+/// Permissions of a unix socket unless configured otherwise: owner and group.
+pub const UNIX_MODE: u32 = 0o660;
 
 /// Where to listen.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Endpoints {
-    /// TCP; port 0 takes a free one.
+    /// HTTP over TCP; port 0 takes a free one.
     pub tcp: Option<SocketAddr>,
-    /// Unix socket.
-    pub unix: Option<PathBuf>,
+    /// HTTP over a unix socket.
+    pub unix: Option<UnixEndpoint>,
+    /// gRPC over TCP.
+    pub grpc_tcp: Option<SocketAddr>,
+    /// gRPC over a unix socket.
+    pub grpc_unix: Option<UnixEndpoint>,
     /// Lets TCP listen beyond the loopback.
     pub allow_remote: bool,
+}
+
+/// A unix socket and who may connect.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnixEndpoint {
+    /// Its file.
+    pub path: PathBuf,
+    /// Its permissions; writing is connecting.
+    pub mode: u32,
+    /// Its group, if it is not the agent's own.
+    pub group: Option<u32>,
+}
+
+impl UnixEndpoint {
+    /// For the owner and the agent's own group.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self { path: path.into(), mode: UNIX_MODE, group: None }
+    }
 }
 
 /// Why the server cannot start.
@@ -72,6 +90,18 @@ pub enum ServeError {
         "{0} is longer than {SOCKET_PATH_BYTES_MAX} bytes, which a unix socket cannot be; set a shorter serve.unix"
     )]
     TooLong(PathBuf),
+    /// The group cannot have it.
+    #[error(
+        "{path} cannot be given to group {group}; run the agent as a member of it, or set another unix_group"
+    )]
+    Group {
+        /// The path.
+        path: PathBuf,
+        /// The group's number.
+        group: u32,
+        /// What the system says.
+        source: io::Error,
+    },
     /// The socket cannot be made.
     #[error("cannot listen on {path}; check that its directory exists and can be written")]
     Unix {
@@ -87,8 +117,17 @@ pub enum ServeError {
 pub struct Server {
     tcp: Option<SocketAddr>,
     unix: Option<SocketFile>,
+    grpc_tcp: Option<SocketAddr>,
+    grpc_unix: Option<SocketFile>,
     stop: watch::Sender<bool>,
     loops: JoinSet<()>,
+}
+
+/// What is spoken on a socket.
+#[derive(Clone, Copy)]
+enum Speech {
+    Rest,
+    Grpc,
 }
 
 impl Server {
@@ -97,29 +136,40 @@ impl Server {
     /// # Errors
     /// [`ServeError`] names the endpoint and the mend.
     pub async fn start(endpoints: &Endpoints, api: Api) -> Result<Self, ServeError> {
-        let tcp = match endpoints.tcp {
-            Some(addr) if !endpoints.allow_remote && !addr.ip().is_loopback() => {
-                return Err(ServeError::Remote(addr));
+        let Endpoints { tcp, unix, grpc_tcp, grpc_unix, allow_remote } = endpoints;
+        for addr in [tcp, grpc_tcp].into_iter().flatten() {
+            if !allow_remote && !addr.ip().is_loopback() {
+                return Err(ServeError::Remote(*addr));
             }
-            Some(addr) => Some(bind_tcp(addr).await?),
-            None => None,
-        };
-        let unix = match &endpoints.unix {
-            Some(path) => Some(bind_unix(path).await?),
-            None => None,
-        };
+        }
+        let (tcp, unix) = (open_tcp(*tcp).await?, open_unix(unix.as_ref()).await?);
+        let grpc = (open_tcp(*grpc_tcp).await?, open_unix(grpc_unix.as_ref()).await?);
+        let (stop, _) = watch::channel(false);
+        let loops = JoinSet::new();
+        let mut server =
+            Self { tcp: None, unix: None, grpc_tcp: None, grpc_unix: None, stop, loops };
         let api = Arc::new(api);
-        let (stop, stopped) = watch::channel(false);
-        let mut loops = JoinSet::new();
+        (server.tcp, server.unix) = server.accept(tcp, unix, &api, Speech::Rest);
+        (server.grpc_tcp, server.grpc_unix) = server.accept(grpc.0, grpc.1, &api, Speech::Grpc);
+        Ok(server)
+    }
+
+    fn accept(
+        &mut self,
+        tcp: Option<(TcpListener, SocketAddr)>,
+        unix: Option<(UnixListener, SocketFile)>,
+        api: &Arc<Api>,
+        speech: Speech,
+    ) -> (Option<SocketAddr>, Option<SocketFile>) {
         let tcp = tcp.map(|(listener, addr)| {
-            loops.spawn(accept(listener, api.clone(), stopped.clone()));
+            self.loops.spawn(accept(listener, speech, api.clone(), self.stop.subscribe()));
             addr
         });
         let unix = unix.map(|(listener, file)| {
-            loops.spawn(accept(listener, api, stopped));
+            self.loops.spawn(accept(listener, speech, api.clone(), self.stop.subscribe()));
             file
         });
-        Ok(Self { tcp, unix, stop, loops })
+        (tcp, unix)
     }
 
     /// The address that TCP got.
@@ -132,6 +182,16 @@ impl Server {
         self.unix.as_ref().map(|file| file.path.as_path())
     }
 
+    /// The address that gRPC got.
+    pub fn grpc_tcp(&self) -> Option<SocketAddr> {
+        self.grpc_tcp
+    }
+
+    /// The path of gRPC's unix socket.
+    pub fn grpc_unix(&self) -> Option<&Path> {
+        self.grpc_unix.as_ref().map(|file| file.path.as_path())
+    }
+
     /// Takes nothing new, lets what is under way end within [`Limits::grace`], then cuts.
     ///
     /// [`Limits::grace`]: super::limits::Limits::grace
@@ -141,77 +201,21 @@ impl Server {
     }
 }
 
-async fn bind_tcp(addr: SocketAddr) -> Result<(TcpListener, SocketAddr), ServeError> {
-    let bound = async {
-        let listener = TcpListener::bind(addr).await?;
-        let addr = listener.local_addr()?;
-        Ok((listener, addr))
-    };
-    bound.await.map_err(|source| ServeError::Tcp { addr, source })
-}
-
-/// The socket's file and the lock that says it is ours; both go with the server.
-#[derive(Debug)]
-struct SocketFile {
-    path: PathBuf,
-    _lock: File,
-}
-
-impl Drop for SocketFile {
-    fn drop(&mut self) {
-        // Ours while we hold the lock. The lock file stays: removing it would let two servers
-        // lock two files of one name.
-        let _ = std::fs::remove_file(&self.path);
+async fn open_tcp(
+    addr: Option<SocketAddr>,
+) -> Result<Option<(TcpListener, SocketAddr)>, ServeError> {
+    match addr {
+        Some(addr) => bind_tcp(addr).await.map(Some),
+        None => Ok(None),
     }
 }
 
-async fn bind_unix(path: &Path) -> Result<(UnixListener, SocketFile), ServeError> {
-    if path.as_os_str().len() > SOCKET_PATH_BYTES_MAX {
-        return Err(ServeError::TooLong(path.into()));
-    }
-    let failed = |source| ServeError::Unix { path: path.into(), source };
-    let mut name = path.as_os_str().to_owned();
-    name.push(".lock");
-    let lock = File::options()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(PathBuf::from(name))
-        .map_err(failed)?;
-    match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => {}
-        Err(rustix::io::Errno::WOULDBLOCK) => return Err(ServeError::Taken(path.into())),
-        Err(error) => return Err(failed(error.into())),
-    }
-    remove_stale(path).await?;
-    let listener = (|| {
-        let socket = UnixSocket::new_stream()?;
-        socket.bind(path)?;
-        // Before `listen`: nobody connects under the wider permissions of the umask.
-        std::fs::set_permissions(path, Permissions::from_mode(0o660))?;
-        socket.listen(BACKLOG)
-    })();
-    let listener = listener.map_err(failed)?;
-    Ok((listener, SocketFile { path: path.into(), _lock: lock }))
-}
-
-/// Removes a socket that nobody answers on, and nothing else.
-async fn remove_stale(path: &Path) -> Result<(), ServeError> {
-    let failed = |source| ServeError::Unix { path: path.into(), source };
-    match std::fs::symlink_metadata(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(failed(error)),
-        Ok(found) if !found.file_type().is_socket() => {
-            return Err(ServeError::NoSocket(path.into()));
-        }
-        Ok(_) => {}
-    }
-    match UnixStream::connect(path).await {
-        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-            std::fs::remove_file(path).map_err(failed)
-        }
-        // A full queue or a forbidden socket is somebody's too.
-        Ok(_) | Err(_) => Err(ServeError::Taken(path.into())),
+async fn open_unix(
+    endpoint: Option<&UnixEndpoint>,
+) -> Result<Option<(UnixListener, SocketFile)>, ServeError> {
+    match endpoint {
+        Some(endpoint) => bind_unix(endpoint).await.map(Some),
+        None => Ok(None),
     }
 }
 
@@ -238,7 +242,12 @@ impl Accept for UnixListener {
     }
 }
 
-async fn accept<L: Accept>(listener: L, api: Arc<Api>, mut stop: watch::Receiver<bool>) {
+async fn accept<L: Accept>(
+    listener: L,
+    speech: Speech,
+    api: Arc<Api>,
+    mut stop: watch::Receiver<bool>,
+) {
     let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let mut open = JoinSet::new();
     loop {
@@ -252,9 +261,12 @@ async fn accept<L: Accept>(listener: L, api: Arc<Api>, mut stop: watch::Receiver
             Some(_) = open.join_next() => {}
             (place, stream) = next => match stream {
                 Ok(stream) => {
-                    let connection = serve(stream, api.clone(), stop.clone());
+                    let (api, stop) = (api.clone(), stop.clone());
                     open.spawn(async move {
-                        connection.await;
+                        match speech {
+                            Speech::Rest => serve(stream, api, stop).await,
+                            Speech::Grpc => connection::serve(stream, api, stop).await,
+                        }
                         drop(place);
                     });
                 }
@@ -273,7 +285,7 @@ async fn accept<L: Accept>(listener: L, api: Arc<Api>, mut stop: watch::Receiver
 }
 
 /// Until the server is told to stop, or is dropped.
-async fn stopped(stop: &mut watch::Receiver<bool>) {
+pub(super) async fn stopped(stop: &mut watch::Receiver<bool>) {
     let _ = stop.wait_for(|stop| *stop).await;
 }
 

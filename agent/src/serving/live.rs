@@ -5,22 +5,23 @@
 //! engine goes when its last request ends. Locks here are held for a pointer copy, never across
 //! an await or a run.
 
-use std::any::Any;
 use std::collections::BTreeMap;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
-use fleetway_engine::tensor::TensorData;
-use fleetway_engine::{Engine, RunError, Tensor, TensorSpec};
+use fleetway_engine::{Engine, TensorSpec};
 use fleetway_protocol::health::Answer;
 use fleetway_protocol::ids::{Digest, ModelName};
 use fleetway_protocol::limits::MODELS_PER_DEVICE_MAX;
 use fleetway_protocol::slot::Place;
 
-use super::limits::HUNG_RUNS_MAX;
+use super::batch::Batches;
+use super::infer::Lane;
+use super::limits::{HUNG_RUNS_MAX, INLINE_RUN_US_MAX};
+use super::oip::Origin;
 use super::recorder::Recorder;
-use crate::clock::{Clock, Stopwatch};
+use super::settings::{ModelSettings, Settings};
+use super::stats::Stats;
 
 /// One release, loaded.
 pub struct Loaded {
@@ -39,7 +40,13 @@ pub struct Loaded {
     /// Inputs of the release before, if they were others. See [`Loaded::broke_inputs`].
     inputs_before: Vec<TensorSpec>,
     /// Runs past their deadline that still go on.
-    hung: AtomicUsize,
+    pub(super) hung: AtomicUsize,
+    /// Microseconds of the last run that ended; [`u32::MAX`] before the first.
+    pub(super) pace_us: AtomicU32,
+    /// Requests that wait for a run together.
+    pub(super) batches: Batches,
+    stats: Stats,
+    origin: Origin,
 }
 
 impl Loaded {
@@ -55,7 +62,38 @@ impl Loaded {
         let version = version.to_owned();
         let inputs_before = Vec::new();
         let hung = AtomicUsize::new(0);
-        Self { engine, model, version, release, place, loaded_at_ms, inputs_before, hung }
+        let (batches, stats) = Default::default();
+        let pace_us = AtomicU32::new(u32::MAX);
+        let origin = Origin::new(&release, place);
+        Self {
+            engine,
+            model,
+            version,
+            release,
+            place,
+            loaded_at_ms,
+            inputs_before,
+            hung,
+            pace_us,
+            batches,
+            stats,
+            origin,
+        }
+    }
+
+    /// What its answers say of where they come from.
+    pub(super) fn origin(&self) -> &Origin {
+        &self.origin
+    }
+
+    /// Whether a run is over before anybody misses the thread that it keeps.
+    pub(super) fn is_quick(&self) -> bool {
+        self.pace_us.load(Ordering::Relaxed) <= INLINE_RUN_US_MAX && self.hung_runs() == 0
+    }
+
+    /// What it did since it was loaded, in the protocol's counts.
+    pub fn stats(&self) -> &Stats {
+        &self.stats
     }
 
     /// Runs past their deadline that still go on. More than none, and a processor is lost until
@@ -82,12 +120,25 @@ pub struct Live {
     model: ModelName,
     current: RwLock<Option<Arc<Loaded>>>,
     recorder: Recorder,
+    settings: ModelSettings,
+    lane: Lane,
 }
 
 impl Live {
     /// Nothing loaded yet.
-    pub fn new(model: ModelName) -> Self {
-        Self { model, current: RwLock::new(None), recorder: Recorder::default() }
+    pub fn new(model: ModelName, settings: ModelSettings) -> Self {
+        let lane = Lane::new(settings.concurrent_max);
+        Self { model, current: RwLock::new(None), recorder: Recorder::default(), settings, lane }
+    }
+
+    /// How much of the device it may take.
+    pub fn settings(&self) -> &ModelSettings {
+        &self.settings
+    }
+
+    /// Where its requests wait.
+    pub(super) fn lane(&self) -> &Lane {
+        &self.lane
     }
 
     /// Which model.
@@ -123,107 +174,15 @@ impl Live {
         &self.recorder
     }
 
+    /// Counts an answer of a release.
+    pub(super) fn record(&self, loaded: &Loaded, answer: Answer) {
+        self.recorder.record(&loaded.release, answer);
+    }
+
     /// Counts a failed answer that needed no run.
     pub(super) fn record_failure(&self, loaded: &Loaded) {
-        self.recorder.record(&loaded.release, Answer { latency_us: 0, ok: false, class: None });
+        self.record(loaded, Answer { latency_us: 0, ok: false, class: None });
     }
-}
-
-/// A run is counted once, by whoever comes first: the worker that ends it, or the deadline.
-const RUNNING: u8 = 0;
-const SETTLED: u8 = 1;
-const HUNG: u8 = 2;
-
-/// One run of an engine for a request.
-pub(super) struct Run {
-    live: Arc<Live>,
-    loaded: Arc<Loaded>,
-    watch: Stopwatch,
-    state: AtomicU8,
-}
-
-impl Run {
-    /// Starts the watch.
-    pub(super) fn begin(live: Arc<Live>, loaded: Arc<Loaded>) -> Self {
-        Self { live, loaded, watch: Clock::stopwatch(), state: AtomicU8::new(RUNNING) }
-    }
-
-    /// Runs the engine and counts the answer. A panic in it is an error here.
-    pub(super) fn run(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>, RunError> {
-        let ran = catch_unwind(AssertUnwindSafe(|| self.loaded.engine.run(inputs)))
-            .unwrap_or_else(|panic| Err(RunError::Panicked(panic_text(&*panic))))
-            .and_then(|outputs| check_numbers(self.loaded.engine.outputs(), outputs));
-        match &ran {
-            Ok(outputs) => self.settle(Some((true, outputs.first().and_then(top_class)))),
-            // Not the release's failure, so not its answer.
-            Err(error) if error.is_callers() => self.settle(None),
-            Err(_) => self.settle(Some((false, None))),
-        }
-        ran
-    }
-
-    fn settle(&self, outcome: Option<(bool, Option<u16>)>) {
-        let latency_us = self.watch.elapsed_us();
-        if !self.leave_running(SETTLED) {
-            // Slow after all, not hung.
-            self.loaded.hung.fetch_sub(1, Ordering::Relaxed);
-        } else if let Some((ok, class)) = outcome {
-            self.live.recorder.record(&self.loaded.release, Answer { latency_us, ok, class });
-        }
-    }
-
-    /// Whether this call was the first to say how the run ended.
-    fn leave_running(&self, state: u8) -> bool {
-        let (ok, err) = (Ordering::AcqRel, Ordering::Acquire);
-        self.state.compare_exchange(RUNNING, state, ok, err).is_ok()
-    }
-
-    /// The deadline passed: counts a failed answer unless the run has just ended.
-    pub(super) fn give_up(&self) {
-        // Before the state, so that the worker never takes off what is not yet added.
-        self.loaded.hung.fetch_add(1, Ordering::Relaxed);
-        if self.leave_running(HUNG) {
-            let answer = Answer { latency_us: self.watch.elapsed_us(), ok: false, class: None };
-            self.live.recorder.record(&self.loaded.release, answer);
-        } else {
-            self.loaded.hung.fetch_sub(1, Ordering::Relaxed);
-        }
-    }
-}
-
-fn panic_text(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().copied();
-    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("no message")
-        .to_owned()
-}
-
-/// JSON has no NaN and no infinity, and an application has no use for them: a failed answer.
-fn check_numbers(specs: &[TensorSpec], outputs: Vec<Tensor>) -> Result<Vec<Tensor>, RunError> {
-    let finite = |tensor: &Tensor| match tensor.data() {
-        TensorData::F32(v) => v.iter().all(|x| x.is_finite()),
-        TensorData::F64(v) => v.iter().all(|x| x.is_finite()),
-        _ => true,
-    };
-    match outputs.iter().position(|tensor| !finite(tensor)) {
-        None => Ok(outputs),
-        Some(index) => {
-            let name = specs.get(index).map_or("?", |spec| spec.name.as_str());
-            Err(RunError::Failed(format!("output `{name}` holds a value that is no finite number")))
-        }
-    }
-}
-
-/// Index of the largest element, the first of equals, if the tensor is one vector of classes.
-fn top_class(output: &Tensor) -> Option<u16> {
-    let length = output.data().len();
-    let is_vector = length >= 2 && output.shape().contains(&length);
-    if !is_vector {
-        return None;
-    }
-    let value = |at: usize| output.data().get_f64(at).unwrap_or(f64::NEG_INFINITY);
-    let top = (1..length).fold(0, |top, at| if value(at) > value(top) { at } else { top });
-    u16::try_from(top).ok()
 }
 
 /// More models than a device has room for.
@@ -233,12 +192,20 @@ pub struct TooManyModels(pub ModelName);
 
 /// The models of this device, by name.
 #[derive(Default)]
-pub struct Models(RwLock<BTreeMap<ModelName, Arc<Live>>>);
+pub struct Models {
+    live: RwLock<BTreeMap<ModelName, Arc<Live>>>,
+    settings: Settings,
+}
 
 impl Models {
-    /// None.
+    /// None, with the usual bounds.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// None, with these bounds.
+    pub fn with(settings: Settings) -> Self {
+        Self { settings, ..Self::default() }
     }
 
     /// The model's place, made when there is none yet.
@@ -246,31 +213,31 @@ impl Models {
     /// # Errors
     /// [`TooManyModels`] when the device is full.
     pub fn add(&self, model: &ModelName) -> Result<Arc<Live>, TooManyModels> {
-        let mut models = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let mut models = self.live.write().unwrap_or_else(PoisonError::into_inner);
         if let Some(live) = models.get(model) {
             return Ok(live.clone());
         }
         if models.len() >= MODELS_PER_DEVICE_MAX {
             return Err(TooManyModels(model.clone()));
         }
-        let live = Arc::new(Live::new(model.clone()));
+        let live = Arc::new(Live::new(model.clone(), self.settings.of(model)));
         models.insert(model.clone(), live.clone());
         Ok(live)
     }
 
     /// Forgets the model. Requests under way end.
     pub fn remove(&self, model: &ModelName) -> Option<Arc<Live>> {
-        self.0.write().unwrap_or_else(PoisonError::into_inner).remove(model)
+        self.live.write().unwrap_or_else(PoisonError::into_inner).remove(model)
     }
 
     /// The place of the model with this name.
     pub fn get(&self, model: &str) -> Option<Arc<Live>> {
         let model = ModelName::new(model).ok()?;
-        self.0.read().unwrap_or_else(PoisonError::into_inner).get(&model).cloned()
+        self.live.read().unwrap_or_else(PoisonError::into_inner).get(&model).cloned()
     }
 
     /// All, by name.
     pub fn list(&self) -> Vec<Arc<Live>> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+        self.live.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
     }
 }

@@ -1,5 +1,5 @@
-//! Serving: applications on the device ask the model, over the Open Inference Protocol v2 (REST,
-//! JSON bodies) on a loopback TCP port and a unix socket.
+//! Serving: applications on the device ask the model, over the Open Inference Protocol v2 (REST and
+//! gRPC) on loopback TCP ports and unix sockets.
 //!
 //! What is promised here: a swap drops no request (an answer under way ends on the engine it began
 //! on, and names that release); a broken engine is a failed answer and never a dead agent; nothing
@@ -7,25 +7,46 @@
 //! counting answers never waits for anybody who reads the counts.
 //!
 //! Read in this order:
-//! 1. [`limits`]: every bound;
-//! 2. [`live`], [`recorder`]: the engine of each model, its swap, and what it answered;
-//! 3. [`oip`]: the protocol's JSON, pure;
-//! 4. [`infer`]: one request through the gate, off the async threads, with a deadline;
-//! 5. [`http`], [`listen`]: routes, sockets and time limits.
+//! 1. [`limits`], [`settings`]: every bound;
+//! 2. [`live`], `run`, [`recorder`], [`stats`]: the engine of each model, its swap, one run of it,
+//!    and what it answered;
+//! 3. [`oip`]: the protocol without sockets: requests, tensors, answers;
+//! 4. `infer`, `batch`: one request through the gate, off the async threads, with a deadline, and
+//!    requests that share a run;
+//! 5. `body`, `coding`, `refusal`: bytes in memory, folded or not, and what is said instead of an answer;
+//! 6. `routes`, [`http`], `rest`, and [`grpc`]: the two ways to ask;
+//! 7. [`listen`], `sockets`, `stall`: sockets and time limits.
 //!
 //! Not here on purpose: loading and unloading by clients (models change only through signed
-//! orders), binary tensors and gRPC (JSON first), authentication (the socket's permissions and
+//! orders), streams and shared memory of Triton's, authentication (the socket's permissions and
 //! the loopback are the fence; what it guards is a computation, not a secret).
 
+mod batch;
+mod body;
+mod coding;
+pub mod grpc;
 pub mod http;
-pub mod infer;
+mod infer;
 pub mod limits;
 pub mod listen;
 pub mod live;
 pub mod oip;
 pub mod recorder;
+mod refusal;
+mod rest;
+mod routes;
+mod run;
+pub mod settings;
+mod sockets;
 mod stall;
+pub mod stats;
 
+#[cfg(test)]
+mod batch_tests;
+#[cfg(test)]
+mod binary_tests;
+#[cfg(test)]
+mod grpc_tests;
 #[cfg(test)]
 mod hostile_tests;
 #[cfg(test)]

@@ -10,7 +10,7 @@ use tokio::net::{TcpStream, UnixStream};
 
 use super::http::Api;
 use super::limits::Limits;
-use super::listen::{Endpoints, ServeError, Server};
+use super::listen::{Endpoints, ServeError, Server, UnixEndpoint};
 use super::testing::*;
 
 const SOON: Duration = Duration::from_secs(5);
@@ -199,7 +199,10 @@ async fn refused(endpoints: Endpoints) -> ServeError {
 async fn a_socket_belongs_to_one_server() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("serve.sock");
-    let on = |path: &std::path::Path| Endpoints { unix: Some(path.into()), ..Endpoints::default() };
+    let on = |path: &std::path::Path| Endpoints {
+        unix: Some(UnixEndpoint::new(path)),
+        ..Endpoints::default()
+    };
     let first = Server::start(&on(&path), api()).await.unwrap();
     assert_eq!(first.unix(), Some(path.as_path()));
     let mode = std::fs::metadata(&path).unwrap().permissions().mode();

@@ -16,13 +16,15 @@ use tokio::net::UnixStream;
 
 use super::http::Api;
 use super::limits::Limits;
-use super::listen::{Endpoints, Server};
+use super::listen::{Endpoints, Server, UnixEndpoint};
 use super::live::{Live, Loaded, Models};
+use super::settings::{ModelSettings, Settings};
 use crate::status::Status;
 
 type RunFn = dyn Fn(&[Tensor]) -> Result<Vec<Tensor>, RunError> + Send + Sync;
 
 pub(super) struct Fake {
+    rows_max: usize,
     inputs: Vec<TensorSpec>,
     outputs: Vec<TensorSpec>,
     run: Box<RunFn>,
@@ -37,6 +39,9 @@ impl Engine for Fake {
     }
     fn run(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>, RunError> {
         (self.run)(inputs)
+    }
+    fn rows_max(&self) -> usize {
+        self.rows_max
     }
     fn kind(&self) -> &'static str {
         "fake"
@@ -53,7 +58,18 @@ impl Fake {
         outputs: Vec<TensorSpec>,
         run: impl Fn(&[Tensor]) -> Result<Vec<Tensor>, RunError> + Send + Sync + 'static,
     ) -> Arc<dyn Engine> {
-        Arc::new(Self { inputs, outputs, run: Box::new(run) })
+        Arc::new(Self { rows_max: 1, inputs, outputs, run: Box::new(run) })
+    }
+
+    /// `x` FP32 [1, 3] in and `y` the same out, up to eight rows at once.
+    pub(super) fn rows(
+        run: impl Fn(&Tensor) -> Result<Tensor, RunError> + Send + Sync + 'static,
+    ) -> Arc<dyn Engine> {
+        let specs = |name| vec![spec(name, DType::F32, &[1, 3])];
+        let run = move |inputs: &[Tensor]| -> Result<Vec<Tensor>, RunError> {
+            Ok(vec![run(&inputs[0])?])
+        };
+        Arc::new(Self { rows_max: 8, inputs: specs("x"), outputs: specs("y"), run: Box::new(run) })
     }
 
     /// `x` FP32 [1, 3] in; `y`, the same times `factor`, and `n` INT64 [1] out.
@@ -106,16 +122,26 @@ impl Site {
         limits: Limits,
         concurrent_max: usize,
     ) -> Self {
+        Self::settled(engine, limits, concurrent_max, ModelSettings::new(concurrent_max)).await
+    }
+
+    pub(super) async fn settled(
+        engine: Option<Arc<dyn Engine>>,
+        limits: Limits,
+        concurrent_max: usize,
+        settings: ModelSettings,
+    ) -> Self {
         let dir = tempfile::tempdir().expect("a directory");
-        let models = Arc::new(Models::new());
+        let models = Arc::new(Models::with(Settings::new(settings)));
         let live = models.add(&model("m")).expect("room");
         live.swap(engine.map(|engine| loaded(engine, 1)));
         let status = || Status { device: "cam-01".into(), ..Status::default() };
         let api = Api::new(models.clone(), Arc::new(status), concurrent_max).with_limits(limits);
         let endpoints = Endpoints {
             tcp: "127.0.0.1:0".parse().ok(),
-            unix: Some(dir.path().join("s")),
-            allow_remote: false,
+            unix: Some(UnixEndpoint::new(dir.path().join("s"))),
+            grpc_unix: Some(UnixEndpoint::new(dir.path().join("g"))),
+            ..Endpoints::default()
         };
         let server = Server::start(&endpoints, api).await.expect("starts");
         Self { server, live, models, dir }
@@ -144,6 +170,7 @@ pub(super) struct Client<S> {
 pub(super) struct Answer {
     pub(super) status: u16,
     pub(super) head: String,
+    pub(super) body: Vec<u8>,
     pub(super) json: Value,
 }
 
@@ -201,7 +228,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         let body: Vec<u8> = self.unread.drain(..end + length).skip(end).collect();
         let status = head.split(' ').nth(1).and_then(|s| s.parse().ok()).expect("a status");
         let json = serde_json::from_slice(&body).unwrap_or(Value::Null);
-        Some(Answer { status, head, json })
+        Some(Answer { status, head, body, json })
     }
 
     async fn read(&mut self) -> Option<()> {

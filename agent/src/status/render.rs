@@ -17,7 +17,9 @@ pub fn render(status: &Status) -> String {
     let state = if link.connected { "connected to" } else { "NOT connected to" };
     line(&mut text, "link", &format!("{state} {} for {}", link.broker, age(link.for_s)));
     let tcp = serving.tcp.iter().map(|tcp| format!("http://{tcp}/v2"));
-    let places: Vec<_> = tcp.chain(serving.unix.iter().cloned()).collect();
+    let grpc = [&serving.grpc_tcp, &serving.grpc_unix].into_iter().flatten();
+    let grpc = grpc.map(|place| format!("{place} (gRPC)"));
+    let places: Vec<_> = tcp.chain(serving.unix.iter().cloned()).chain(grpc).collect();
     line(
         &mut text,
         "answers",

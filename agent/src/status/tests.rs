@@ -30,6 +30,7 @@ fn healthy() -> Status {
         serving: Serving {
             tcp: Some("127.0.0.1:8800".into()),
             unix: Some("/var/lib/fleetway/serve.sock".into()),
+            ..Serving::default()
         },
         certificate: Certificate { left_s: Some(20 * 86_400), ..Certificate::default() },
         sandbox: SandboxState::of(&Sandbox::default(), Require::Confined),
@@ -237,7 +238,10 @@ async fn the_status_comes_over_the_socket_or_says_that_nobody_is_there() {
     assert!(absent.contains("the agent is not running"), "{absent}");
 
     let api = Api::new(Arc::new(Models::new()), Arc::new(rolled_back), 1);
-    let endpoints = Endpoints { unix: Some(socket.clone()), ..Endpoints::default() };
+    let endpoints = Endpoints {
+        unix: Some(crate::serving::listen::UnixEndpoint::new(&socket)),
+        ..Endpoints::default()
+    };
     let server = Server::start(&endpoints, api).await.unwrap();
     assert_eq!(fetch(&socket).await.unwrap(), rolled_back());
     server.shutdown().await;

@@ -46,7 +46,8 @@ fn dist_dir() -> Option<PathBuf> {
     std::env::var_os("FLEETWAY_DIST_DIR").map(PathBuf::from)
 }
 
-async fn one_on_v2() -> Result<Fleet> {
+/// A device with the good digits model, and nobody who asks it.
+pub(super) async fn one_on_v2() -> Result<Fleet> {
     let mut fleet = Fleet::start(FleetSpec::new(BrokerKind::Embedded, 1)).await?;
     fleet.feed(Duration::from_millis(20));
     fleet.controller.release("digits-v2", "v2", "").await?;
@@ -55,17 +56,26 @@ async fn one_on_v2() -> Result<Fleet> {
     Ok(fleet)
 }
 
+/// Lets the agent run in the shipped build, if there is one; says which it is.
+pub(super) async fn as_shipped(fleet: &mut Fleet) -> Result<&'static str> {
+    let Some(dir) = dist_dir() else { return Ok("profile `dev`") };
+    fleet.agents[0].stop().await?;
+    fleet.agents[0].set_program(dir.join("fleetway-agent"));
+    fleet.agents[0].start().await?;
+    let status = async || {
+        let status = fleet.agents[0].status().await?;
+        ensure!(status.models.iter().any(|model| model.running.is_some()), "nothing is loaded");
+        Ok(())
+    };
+    crate::harness::wait::until("the model to be loaded", WAIT, status).await?;
+    Ok("profile `dist`")
+}
+
 /// Resident memory of an agent with the digits model: of the shipped build if there is one,
 /// because pages of the program itself count.
 pub(super) async fn memory(figures: &mut Figures) -> Result<()> {
     let mut fleet = one_on_v2().await?;
-    let mut build = "profile `dev`";
-    if let Some(dir) = dist_dir() {
-        build = "profile `dist`";
-        fleet.agents[0].stop().await?;
-        fleet.agents[0].set_program(dir.join("fleetway-agent"));
-        fleet.agents[0].start().await?;
-    }
+    let build = as_shipped(&mut fleet).await?;
     let rss = || {
         let process = fleet.agents[0].process().context("the agent does not run")?;
         anyhow::Ok(process.rss_bytes()? as f64 / MB)

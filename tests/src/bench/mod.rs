@@ -7,14 +7,17 @@
 //! is a failure.
 //!
 //! Read in this order: [`figures`] (what is printed), [`measure`] (memory, start, size of
-//! the fleet), [`orders`] (what a director's key can sign), [`swap`] (gaps and rollbacks), with [`asker`] (an application that keeps
-//! time) and [`padded`] (a model of 5 MiB).
+//! the fleet), [`orders`] (what a director's key can sign), [`serving`] (overhead, load, idleness),
+//! [`swap`] (gaps and rollbacks), with [`asker`] (an application that keeps
+//! time) [`line`] (one that sends bytes, and an echo), and [`padded`] (a model of 5 MiB).
 
 mod asker;
 mod figures;
+mod line;
 mod measure;
 mod orders;
 mod padded;
+mod serving;
 mod swap;
 
 use std::path::PathBuf;
@@ -25,8 +28,19 @@ use anyhow::{Context as _, Result, bail};
 use figures::Figures;
 
 /// What can be measured by itself.
-const PARTS: [&str; 8] =
-    ["orders", "memory", "cold-start", "swap", "rollback", "wire", "confirm-8", "confirm-100"];
+const PARTS: [&str; 11] = [
+    "orders",
+    "memory",
+    "cold-start",
+    "overhead",
+    "load",
+    "idle",
+    "swap",
+    "rollback",
+    "wire",
+    "confirm-8",
+    "confirm-100",
+];
 
 #[derive(Debug, Default)]
 struct Arguments {
@@ -36,6 +50,18 @@ struct Arguments {
 
 /// Measures, prints, and writes the JSON.
 pub fn main() -> ExitCode {
+    let mut words = std::env::args_os().skip(1);
+    if let (Some("echo"), Some(socket)) =
+        (words.next().as_ref().and_then(|w| w.to_str()), words.next())
+    {
+        return match line::echo(socket.as_ref()) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("error: {error:#}");
+                ExitCode::FAILURE
+            }
+        };
+    }
     let arguments = match arguments() {
         Ok(arguments) => arguments,
         Err(error) => {
@@ -92,6 +118,9 @@ async fn bench(arguments: Arguments) -> Result<()> {
             "orders" => orders::sign(&mut figures),
             "memory" => measure::memory(&mut figures).await,
             "cold-start" => measure::cold_start(&mut figures).await,
+            "overhead" => serving::overhead(&mut figures).await,
+            "load" => serving::load(&mut figures).await,
+            "idle" => serving::idle(&mut figures).await,
             "swap" => swap::gaps(&mut figures).await,
             "rollback" => swap::rollbacks(&mut figures).await,
             "wire" => measure::wire(&mut figures).await,

@@ -71,6 +71,8 @@ pub struct AgentCertificate {
 pub struct Serving {
     /// TCP address.
     pub tcp: Option<SocketAddr>,
+    /// gRPC's TCP address.
+    pub grpc_tcp: Option<SocketAddr>,
 }
 
 /// How self-tests are fenced in.

@@ -15,6 +15,7 @@ const PIXELS: usize = 64;
 /// Images with their labels, as requests that are ready to be sent.
 #[derive(Debug)]
 pub struct Digits {
+    images: Vec<f32>,
     bodies: Vec<Bytes>,
     labels: Vec<u8>,
 }
@@ -54,7 +55,7 @@ impl Digits {
         let labels: Vec<u8> = npyz::NpyFile::new(&labels[..])?.into_vec()?;
         ensure!(images.len() == labels.len() * PIXELS, "images and labels do not match");
         let bodies = images.chunks_exact(PIXELS).map(body).collect();
-        Ok(Self { bodies, labels })
+        Ok(Self { images, bodies, labels })
     }
 
     /// Number of images.
@@ -70,6 +71,11 @@ impl Digits {
     /// The request with image `at`.
     pub fn body(&self, at: usize) -> Bytes {
         self.bodies[at].clone()
+    }
+
+    /// The pixels of image `at`, row by row.
+    pub fn pixels(&self, at: usize) -> &[f32] {
+        &self.images[at * PIXELS..(at + 1) * PIXELS]
     }
 
     /// What image `at` shows.

@@ -14,24 +14,22 @@ use serde::de::{
 use super::datatype;
 use super::request::RequestError;
 
-/// Reads the tensors of a body whose header fitted `specs`; `places` is what
-/// [`Header::match_inputs`](super::Header::match_inputs) gave. They come in the model's order.
+/// Reads the tensors that stand in a text whose header fitted `specs`. For each input of the
+/// request, in its order, `places` says where its tensor goes; `None` stands elsewhere.
 ///
 /// # Errors
 /// [`RequestError::Data`] with line and column of what does not fit.
-pub fn read(
+pub(super) fn read(
     body: &[u8],
     specs: &[TensorSpec],
-    places: &[usize],
-) -> Result<Vec<Tensor>, RequestError> {
-    let mut tensors: Vec<Option<Tensor>> = specs.iter().map(|_| None).collect();
+    places: &[Option<usize>],
+    tensors: &mut [Option<Tensor>],
+) -> Result<(), RequestError> {
     // A number and its comma are two bytes: more elements than that cannot come.
     let elements_max = body.len() / 2 + 1;
-    let inputs = Inputs { specs, places, elements_max, tensors: &mut tensors };
+    let inputs = Inputs { specs, places, elements_max, tensors };
     let mut deserializer = serde_json::Deserializer::from_slice(body);
-    Body(inputs).deserialize(&mut deserializer).map_err(RequestError::Data)?;
-    let missing = || RequestError::Data(serde_json::Error::custom("an input is missing"));
-    tensors.into_iter().map(|tensor| tensor.ok_or_else(missing)).collect()
+    Body(inputs).deserialize(&mut deserializer).map_err(RequestError::Data)
 }
 
 struct Body<'a>(Inputs<'a>);
@@ -61,7 +59,7 @@ impl<'de> Visitor<'de> for Body<'_> {
 
 struct Inputs<'a> {
     specs: &'a [TensorSpec],
-    places: &'a [usize],
+    places: &'a [Option<usize>],
     elements_max: usize,
     tensors: &'a mut [Option<Tensor>],
 }
@@ -80,7 +78,11 @@ impl<'de> Visitor<'de> for &mut Inputs<'_> {
     }
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<(), A::Error> {
         let specs = self.specs;
-        for (spec, place) in self.places.iter().filter_map(|at| Some((specs.get(*at)?, *at))) {
+        for place in self.places {
+            let Some((spec, place)) = place.and_then(|at| Some((specs.get(at)?, at))) else {
+                list.next_element::<IgnoredAny>()?;
+                continue;
+            };
             let seed = Input { spec, elements_max: self.elements_max };
             let tensor = list.next_element_seed(seed)?.flatten();
             if let Some(entry) = self.tensors.get_mut(place) {
@@ -127,7 +129,7 @@ impl<'de> Visitor<'de> for Input<'_> {
 }
 
 /// Where the numbers of one input go.
-struct Sink<'a> {
+pub(super) struct Sink<'a> {
     spec: &'a TensorSpec,
     want: usize,
     data: TensorData,

@@ -2,21 +2,28 @@
 //! or a refusal out, and the way back.
 //!
 //! A request is read in two passes. [`request`] reads everything but the numbers and checks names,
-//! types and shapes against the model; [`data`] then reads exactly the numbers that the model
-//! takes, into vectors of its types. So nothing is allocated that the model does not ask for,
-//! whatever a shape or a list claims, and `data` may stand before `shape` in the text.
+//! types and shapes against the model; then exactly the numbers that the model takes are read into
+//! vectors of its types, wherever they are: `data` in the text, bytes behind it, or `typed` lists
+//! of gRPC. So nothing is allocated that the model does not ask for, whatever a shape or a list
+//! claims, and `data` may stand before `shape` in the text. [`answer`] is the way back.
 
-pub mod data;
+pub mod answer;
+pub mod config;
+mod data;
+mod error;
 pub mod request;
+mod typed;
 
-use fleetway_engine::tensor::TensorData;
-use fleetway_engine::{DType, Tensor, TensorSpec};
+use fleetway_engine::{DType, TensorSpec};
+use fleetway_protocol::ids::Digest;
+use fleetway_protocol::slot::Place;
 use serde::{Serialize, Serializer};
+use std::sync::Arc;
 
 use super::live::Loaded;
 use crate::device::place_name;
 
-pub use request::{Header, RequestError};
+pub use request::{Asked, Header, RequestError};
 
 /// The protocol's name of an element type.
 pub fn datatype(dtype: DType) -> &'static str {
@@ -34,24 +41,37 @@ pub fn datatype(dtype: DType) -> &'static str {
 }
 
 /// Which signed release gave an answer: in every answer, so that an application can log it.
-#[derive(Debug, Serialize)]
-struct Origin {
-    release: String,
-    slot: &'static str,
+#[derive(Clone, Debug, Serialize)]
+pub struct Origin {
+    /// Digest of its manifest; written out once, for it stands in every answer.
+    #[serde(serialize_with = "shared_text")]
+    pub release: Arc<str>,
+    /// Where its bytes are.
+    pub slot: &'static str,
 }
 
 impl Origin {
-    fn of(loaded: &Loaded) -> Self {
-        Self { release: loaded.release.to_string(), slot: place_name(loaded.place) }
+    /// That of a release and its place.
+    pub fn new(release: &Digest, place: Place) -> Self {
+        Self { release: release.to_string().into(), slot: place_name(place) }
     }
+
+    /// That of what is loaded.
+    pub fn of(loaded: &Loaded) -> Self {
+        loaded.origin().clone()
+    }
+}
+
+fn shared_text<S: Serializer>(text: &Arc<str>, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(text)
 }
 
 /// `GET /v2`.
 #[derive(Debug, Serialize)]
 pub struct ServerMetadata {
-    name: &'static str,
-    version: &'static str,
-    extensions: [&'static str; 1],
+    pub(super) name: &'static str,
+    pub(super) version: &'static str,
+    pub(super) extensions: [&'static str; 5],
 }
 
 impl ServerMetadata {
@@ -60,7 +80,13 @@ impl ServerMetadata {
         Self {
             name: "fleetway-agent",
             version: env!("CARGO_PKG_VERSION"),
-            extensions: ["model_repository"],
+            extensions: [
+                "classification",
+                "model_repository",
+                "model_configuration",
+                "statistics",
+                "binary_tensor_data",
+            ],
         }
     }
 }
@@ -74,57 +100,72 @@ impl Default for ServerMetadata {
 /// `GET /v2/models/{m}`.
 #[derive(Debug, Serialize)]
 pub struct ModelMetadata<'a> {
-    name: &'a str,
-    versions: [&'a str; 1],
-    platform: &'a str,
-    inputs: Vec<TensorMetadata<'a>>,
-    outputs: Vec<TensorMetadata<'a>>,
+    pub(super) name: &'a str,
+    pub(super) versions: [&'a str; 1],
+    pub(super) platform: &'a str,
+    pub(super) inputs: Vec<TensorMetadata<'a>>,
+    pub(super) outputs: Vec<TensorMetadata<'a>>,
     parameters: Origin,
 }
 
+/// One input or output.
 #[derive(Debug, Serialize)]
-struct TensorMetadata<'a> {
-    name: &'a str,
-    datatype: &'static str,
-    shape: &'a [usize],
+pub struct TensorMetadata<'a> {
+    pub(super) name: &'a str,
+    pub(super) datatype: &'static str,
+    pub(super) shape: Vec<i64>,
 }
 
 impl<'a> ModelMetadata<'a> {
     /// What is loaded.
     pub fn of(loaded: &'a Loaded) -> Self {
-        let platform = match loaded.engine.kind() {
-            "tract" => "tract_onnx",
-            kind => kind,
-        };
+        let rows_max = loaded.engine.rows_max();
         Self {
             name: loaded.model.as_str(),
             versions: [&loaded.version],
-            platform,
-            inputs: tensors(loaded.engine.inputs()),
-            outputs: tensors(loaded.engine.outputs()),
+            platform: platform(loaded),
+            inputs: tensors(loaded.engine.inputs(), rows_max),
+            outputs: tensors(loaded.engine.outputs(), rows_max),
             parameters: Origin::of(loaded),
         }
     }
 }
 
-fn tensors(specs: &[TensorSpec]) -> Vec<TensorMetadata<'_>> {
+fn platform(loaded: &Loaded) -> &'static str {
+    match loaded.engine.kind() {
+        "tract" => "tract_onnx",
+        kind => kind,
+    }
+}
+
+fn tensors(specs: &[TensorSpec], rows_max: usize) -> Vec<TensorMetadata<'_>> {
     specs
         .iter()
         .map(|spec| TensorMetadata {
             name: &spec.name,
             datatype: datatype(spec.dtype),
-            shape: &spec.shape,
+            shape: dims(&spec.shape, rows_max),
         })
         .collect()
+}
+
+/// The sizes of the axes; -1 is one of any length.
+fn dims(shape: &[usize], rows_max: usize) -> Vec<i64> {
+    let dim = |dim: &usize| i64::try_from(*dim).unwrap_or(i64::MAX);
+    let mut dims: Vec<i64> = shape.iter().map(dim).collect();
+    if let (Some(first), true) = (dims.first_mut(), rows_max > 1) {
+        *first = -1;
+    }
+    dims
 }
 
 /// One line of the repository index.
 #[derive(Debug, Serialize)]
 pub struct IndexEntry {
-    name: String,
-    version: String,
-    state: &'static str,
-    reason: &'static str,
+    pub(super) name: String,
+    pub(super) version: String,
+    pub(super) state: &'static str,
+    pub(super) reason: &'static str,
 }
 
 impl IndexEntry {
@@ -148,68 +189,4 @@ impl IndexEntry {
     pub fn is_ready(&self) -> bool {
         self.state == "READY"
     }
-}
-
-#[derive(Serialize)]
-struct Answer<'a> {
-    model_name: &'a str,
-    model_version: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    id: Option<&'a str>,
-    parameters: Origin,
-    outputs: Vec<Output<'a>>,
-}
-
-#[derive(Serialize)]
-struct Output<'a> {
-    name: &'a str,
-    datatype: &'static str,
-    shape: &'a [usize],
-    data: Elements<'a>,
-}
-
-struct Elements<'a>(&'a TensorData);
-
-impl Serialize for Elements<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self.0 {
-            TensorData::F32(v) => v.serialize(serializer),
-            TensorData::F64(v) => v.serialize(serializer),
-            TensorData::I8(v) => v.serialize(serializer),
-            TensorData::U8(v) => v.serialize(serializer),
-            TensorData::I16(v) => v.serialize(serializer),
-            TensorData::U16(v) => v.serialize(serializer),
-            TensorData::I32(v) => v.serialize(serializer),
-            TensorData::I64(v) => v.serialize(serializer),
-            TensorData::Bool(v) => v.serialize(serializer),
-        }
-    }
-}
-
-/// The answer to a request: the outputs at `selected` positions, in that order.
-///
-/// # Errors
-/// None that a tensor with finite numbers can cause.
-pub fn answer(
-    loaded: &Loaded,
-    id: Option<&str>,
-    selected: &[usize],
-    tensors: &[Tensor],
-) -> Result<Vec<u8>, serde_json::Error> {
-    let output = |&at: &usize| {
-        let (spec, tensor) = (loaded.engine.outputs().get(at)?, tensors.get(at)?);
-        Some(Output {
-            name: &spec.name,
-            datatype: datatype(tensor.dtype()),
-            shape: tensor.shape(),
-            data: Elements(tensor.data()),
-        })
-    };
-    serde_json::to_vec(&Answer {
-        model_name: loaded.model.as_str(),
-        model_version: &loaded.version,
-        id,
-        parameters: Origin::of(loaded),
-        outputs: selected.iter().filter_map(output).collect(),
-    })
 }
