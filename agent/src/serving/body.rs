@@ -17,11 +17,11 @@ use super::refusal::Refusal;
 pub(super) struct Bodies(Arc<Semaphore>);
 
 /// A share of that memory, until it is dropped.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub(super) struct Share(Option<OwnedSemaphorePermit>);
 
 /// Complete bytes, and their share.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub(super) struct Body {
     pub(super) bytes: Bytes,
     pub(super) _share: Share,

@@ -172,13 +172,13 @@ mod tests {
         for coding in [Coding::Gzip, Coding::Deflate] {
             let bomb = coding.pack(vec![0; 4 * BODY_BYTES_MAX]).unwrap();
             assert!(bomb.len() < 1 << 20);
-            let refused = coding.unpack(body(bomb), &bodies).err().expect("too large");
+            let refused = coding.unpack(body(bomb), &bodies).expect_err("too large");
             assert_eq!(refused.status, StatusCode::PAYLOAD_TOO_LARGE);
             let whole = coding.pack(vec![0; BODY_BYTES_MAX]).unwrap();
             assert!(coding.unpack(body(whole), &bodies).is_ok(), "just within the bound");
         }
         for cut in [&b"\x1f\x8b"[..], b"plain", &Coding::Gzip.pack(vec![7; 99]).unwrap()[..20]] {
-            let refused = Coding::Gzip.unpack(body(cut.to_vec()), &bodies).err().expect("cut");
+            let refused = Coding::Gzip.unpack(body(cut.to_vec()), &bodies).expect_err("cut");
             assert_eq!(refused.status, StatusCode::BAD_REQUEST);
         }
     }

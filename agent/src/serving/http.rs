@@ -135,7 +135,7 @@ fn answer(api: &Api, route: Route<'_>) -> Result<Vec<u8>, Refusal> {
             let text = "no model is loaded; `fleetway-agent status` on the device says why";
             Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, text))
         }
-        Route::Model(target) => to_json(&ModelMetadata::of(&*loaded(&target)?.1)),
+        Route::Model(target) => to_json(&ModelMetadata::of(&loaded(&target)?.1)),
         Route::ModelReady(target) => {
             loaded(&target)?;
             to_json(&json!({ "name": target.model, "ready": true }))
@@ -145,7 +145,7 @@ fn answer(api: &Api, route: Route<'_>) -> Result<Vec<u8>, Refusal> {
             to_json(&ModelConfig::of(&loaded, live.settings()))
         }
         Route::Stats(target) => {
-            to_json(&json!({ "model_stats": [ModelStats::of(&*loaded(&target)?.1)] }))
+            to_json(&json!({ "model_stats": [ModelStats::of(&loaded(&target)?.1)] }))
         }
         Route::AllStats => to_json(&json!({ "model_stats": api.all_stats() })),
         Route::Index => to_json(&api.index()),

@@ -346,7 +346,7 @@ fn read<D: Dialect>(
     if loaded.is_stuck() {
         live.record_failure(loaded);
         let text = format!("earlier runs of version {} hang; not run", loaded.version);
-        return Err(Refusal::failed(text).from_release(loaded));
+        return Err(Refusal::failed(text).said_by(loaded));
     }
     Ok(Asked { id: header.id.as_deref().map(str::to_owned), inputs, wanted })
 }
@@ -357,7 +357,7 @@ fn engine_failed(loaded: &Loaded, error: &RunError) -> Refusal {
         true => Refusal::new(StatusCode::BAD_REQUEST, text),
         false => Refusal::failed(text),
     };
-    refusal.from_release(loaded)
+    refusal.said_by(loaded)
 }
 
 /// What answers now, if it is the version that the caller insists on.

@@ -44,9 +44,9 @@ pub struct Loaded {
     /// Microseconds of the last run that ended; [`u32::MAX`] before the first.
     pub(super) pace_us: AtomicU32,
     /// Requests that wait for a run together.
-    pub(super) batches: Batches,
-    stats: Stats,
-    origin: Origin,
+    pub(super) batches: Box<Batches>,
+    stats: Box<Stats>,
+    origin: Box<Origin>,
 }
 
 impl Loaded {
@@ -64,7 +64,7 @@ impl Loaded {
         let hung = AtomicUsize::new(0);
         let (batches, stats) = Default::default();
         let pace_us = AtomicU32::new(u32::MAX);
-        let origin = Origin::new(&release, place);
+        let origin = Box::new(Origin::new(&release, place));
         Self {
             engine,
             model,

@@ -67,7 +67,7 @@ impl Refusal {
     }
 
     /// The same, said by a release.
-    pub(super) fn from_release(mut self, loaded: &Loaded) -> Self {
+    pub(super) fn said_by(mut self, loaded: &Loaded) -> Self {
         self.origin = Some(Origin::of(loaded));
         self
     }

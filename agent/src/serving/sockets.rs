@@ -71,11 +71,11 @@ pub(super) async fn bind_unix(
         // Before `listen`: nobody connects under the wider permissions of the umask, nor before
         // the group is the one that was named.
         std::fs::set_permissions(path, Permissions::from_mode(endpoint.mode)).map_err(failed)?;
-        if let Some(group) = endpoint.group {
-            if let Err(error) = rustix::fs::chown(path, None, Some(Gid::from_raw(group))) {
-                let _ = std::fs::remove_file(path);
-                return Err(ServeError::Group { path: path.into(), group, source: error.into() });
-            }
+        if let Some(group) = endpoint.group
+            && let Err(error) = rustix::fs::chown(path, None, Some(Gid::from_raw(group)))
+        {
+            let _ = std::fs::remove_file(path);
+            return Err(ServeError::Group { path: path.into(), group, source: error.into() });
         }
         socket.listen(BACKLOG).map_err(failed)
     })();

@@ -140,14 +140,12 @@ pub fn read(message: &[u8]) -> Result<Request<'_>, RequestError> {
             (2, value) => request.version = text(value)?,
             (3, value) => header.id = Some(text(value)?).filter(|id| !id.is_empty()),
             (5, value) => {
-                if !header.inputs.push(input(bytes(value)?)?) {
-                    return Err(fail("more inputs than a model can have"));
-                }
+                let fits = header.inputs.push(input(bytes(value)?)?);
+                fits.then_some(()).ok_or(fail("more inputs than a model can have"))?;
             }
             (6, value) => {
-                if !header.outputs.push(wanted(bytes(value)?)?) {
-                    return Err(fail("more outputs than a model can have"));
-                }
+                let fits = header.outputs.push(wanted(bytes(value)?)?);
+                fits.then_some(()).ok_or(fail("more outputs than a model can have"))?;
             }
             (7, value) => {
                 if raw.len() == fleetway_engine::limits::GRAPH_IO_MAX {
