@@ -37,7 +37,7 @@ fn act() -> Result<()> {
     let runtime = tokio::runtime::Runtime::new()?;
     if args.iter().any(|arg| arg == "status") {
         let socket = config.serve.endpoints.unix.context("no socket")?;
-        let status = runtime.block_on(status::fetch::fetch(&socket))?;
+        let status = runtime.block_on(status::fetch::fetch(&socket.path))?;
         println!("{}", serde_json::to_string(&status)?);
         return Ok(());
     }
