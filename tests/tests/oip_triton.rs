@@ -17,6 +17,7 @@ use serde_json::Value;
 
 const WAIT: Duration = Duration::from_secs(90);
 const JUDGE: &str = "--probation 1s --answers 10";
+const AT_ONCE: &str = "--phase 100% --soak 0s --max-unavailable 100%";
 
 /// The digits model with the first axis of its image left open: a nameless `dim_param` instead of
 /// `dim_value = 1`, which is as long.
@@ -43,7 +44,7 @@ async fn roll_out_open(fleet: &Fleet) -> Result<()> {
     for line in [&import, "model sign open@v1", "model publish open@v1"] {
         cli.ok(line).await?;
     }
-    let rollout: Rollout = cli.json(&format!("rollout start open@v1 {JUDGE}")).await?;
+    let rollout: Rollout = cli.json(&format!("rollout start open@v1 {AT_ONCE} {JUDGE}")).await?;
     let mut application = Application::new(fleet.agents[0].endpoint());
     let digits = Digits::heldout();
     let ask = async {
