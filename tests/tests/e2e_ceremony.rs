@@ -212,3 +212,51 @@ async fn a_team_signs_its_models_and_no_others() -> Result<()> {
     ensure!(office.path("home/trust/metadata/2.vision.json").is_file(), "no team metadata");
     Ok(())
 }
+
+/// All files below a directory, with what is in them.
+fn tree(dir: &Path) -> Result<Vec<(PathBuf, Vec<u8>)>> {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(dir)? {
+        let path = entry?.path();
+        match path.is_dir() {
+            true => files.extend(tree(&path)?),
+            false => files.push((path.clone(), std::fs::read(&path)?)),
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+/// Every signature is there and every file in order; only a device's client sees that nobody
+/// would ever find the release.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_device_would_not_find_is_not_published() -> Result<()> {
+    let dir = TempDir::new()?;
+    let at = |name: &str| dir.path().join(name).display().to_string();
+    let home = Cli::new(&dir.path().join("home"));
+    home.ok("init").await?;
+    for (team, models) in [("faces", "face-*"), ("europe", "face-eu")] {
+        let key = at(&format!("{team}.key"));
+        home.ok(&format!("key generate {team} --plain --out {key}")).await?;
+        let key = format!("--team-key {team}={key}.pub");
+        home.ok(&format!("trust delegate {team} --models {models} {key}")).await?;
+    }
+    let keys = ["home/keys/root.key", "faces.key", "europe.key", "home/keys/release.key"];
+    for key in keys {
+        home.ok(&format!("trust sign --key {}", at(key))).await?;
+    }
+    home.ok("trust publish").await?;
+    let models = digits::model_dir();
+    let (model, golden) = (models.join("digits-v1.onnx"), models.join("digits-v1.golden.npz"));
+    let (model, golden) = (model.display(), golden.display());
+    home.ok(&format!("model import {model} --name face-eu --version v1 --golden {golden}")).await?;
+    home.ok(&format!("model sign face-eu@v1 --key {}", at("europe.key"))).await?;
+
+    let trust = dir.path().join("home/trust");
+    let before = tree(&trust)?;
+    let refused = home.run("trust publish").await?.expect_code(7)?;
+    contains(&refused.stderr, "a device would refuse it: a new device says: team europe lists")?;
+    contains(&refused.stderr, "team faces is asked first for face-eu")?;
+    ensure!(tree(&trust)? == before, "something was changed");
+    home.ok("trust unstage").await.map(drop)
+}

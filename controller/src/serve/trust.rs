@@ -148,7 +148,7 @@ impl Trust {
             return Ok(());
         }
         let gone = std::mem::take(&mut self.state().gone);
-        let files = self.dir.for_devices(repo)?.into_iter();
+        let files = repo.files_for_devices().into_iter();
         for (name, bytes) in gone.into_iter().map(|name| (name, Vec::new())).chain(files) {
             let Some(file) = TrustFile::parse(&name) else {
                 warn!(%name, "is no file of the release authority; left out");

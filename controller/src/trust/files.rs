@@ -48,11 +48,6 @@ impl TrustDir {
         self.0.join("staged")
     }
 
-    /// The root that new devices are given: the newest that is published.
-    pub fn root_file(&self, repo: &Repo) -> Option<Vec<u8>> {
-        repo.published.root.as_ref().map(Meta::bytes)
-    }
-
     /// Everything.
     ///
     /// # Errors
@@ -66,6 +61,9 @@ impl TrustDir {
         let newest = names.iter().filter_map(|name| version_of(name, "root.json")).max();
         if let Some(version) = newest {
             repo.published.root = Some(self.meta(&format!("{version}.root.json"))?);
+            for before in 1..version {
+                repo.roots.push(read(&self.metadata(&format!("{before}.root.json")))?);
+            }
         }
         if names.iter().any(|name| name == "timestamp.json") {
             self.load_chain(&mut repo)?;
@@ -215,22 +213,18 @@ impl TrustDir {
         let name = format!("targets/{model}/{}.{version}", Digest::of(bytes));
         write(&self.0.join(name), bytes)
     }
+}
 
+impl Repo {
     /// All published metadata that a broker shall hold, the timestamp last: file names and
     /// bytes. Every root is among them, for devices that were away.
-    ///
-    /// # Errors
-    /// The disk's.
-    pub fn for_devices(&self, repo: &Repo) -> Result<Vec<(String, Vec<u8>)>, TrustError> {
-        let newest = repo.published.root.as_ref().map_or(0, Meta::version);
-        let mut files = Vec::new();
-        for version in 1..newest {
-            let name = format!("{version}.root.json");
-            files.push((name.clone(), read(&self.metadata(&name))?));
-        }
+    pub fn files_for_devices(&self) -> Vec<(String, Vec<u8>)> {
+        let older = self.roots.iter().cloned().zip(1..);
+        let mut files: Vec<_> =
+            older.map(|(bytes, version)| (format!("{version}.root.json"), bytes)).collect();
         let base = |path: String| path.rsplit('/').next().unwrap_or_default().to_owned();
-        files.extend(published_files(repo).into_iter().map(|(path, bytes)| (base(path), bytes)));
-        Ok(files)
+        files.extend(published_files(self).into_iter().map(|(path, bytes)| (base(path), bytes)));
+        files
     }
 }
 

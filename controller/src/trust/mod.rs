@@ -9,7 +9,8 @@
 //! 1. [`meta`]: one file and its signatures; [`repo`]: all of them together;
 //! 2. [`stage`]: what changes (keys, teams, releases) become staged files;
 //! 3. [`ceremony`]: whose signatures are there, and whose are missing;
-//! 4. [`publish`]: staged becomes published, checked first; the server's own signatures;
+//! 4. [`publish`]: staged becomes published, once the devices' own client took it (`rehearse`);
+//!    the server's own signatures;
 //! 5. [`signer`]: where secret keys are; [`files`]: how it becomes durable;
 //!    [`online`]: the keys that lie on this machine.
 
@@ -19,6 +20,7 @@ pub mod files;
 pub mod meta;
 pub mod online;
 pub mod publish;
+mod rehearse;
 pub mod repo;
 pub mod signer;
 pub mod stage;

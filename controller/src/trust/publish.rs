@@ -11,10 +11,10 @@ use fleetway_protocol::trust::Verified;
 use fleetway_tuf::limits::Limits;
 use fleetway_tuf::roles::{Head, Pin, Pins};
 
-use super::meta::{Meta, Role};
+use super::meta::Meta;
 use super::repo::{Repo, root_keys};
 use super::signer::{self, Signer};
-use super::{RESIGN_S, SNAPSHOT_S, TIMESTAMP_S, TrustError};
+use super::{RESIGN_S, SNAPSHOT_S, TIMESTAMP_S, TrustError, rehearse};
 
 /// The server's keys.
 pub struct Online<'a> {
@@ -22,6 +22,13 @@ pub struct Online<'a> {
     pub snapshot: &'a dyn Signer,
     /// Signs timestamps.
     pub timestamp: &'a dyn Signer,
+}
+
+impl Online<'_> {
+    /// Their ids, for the audit log.
+    pub fn ids(&self) -> String {
+        [self.snapshot, self.timestamp].map(|key| key.public().id().to_string()).join(" ")
+    }
 }
 
 impl Repo {
@@ -47,6 +54,9 @@ impl Repo {
         let mut next = self.clone();
         let staged = std::mem::take(&mut next.staged);
         let published = &mut next.published;
+        if staged.root.is_some() {
+            next.roots.extend(published.root.take().map(|root| root.bytes()));
+        }
         published.root = staged.root.or(published.root.take());
         published.keyset = staged.keyset.or(published.keyset.take());
         published.targets = staged.targets.or(published.targets.take());
@@ -54,7 +64,8 @@ impl Repo {
         let known = next.teams();
         next.published.teams.retain(|name, _| known.iter().any(|team| team.name == *name));
         next.sign_snapshot(online, now_s)?;
-        next.check(now_s)?;
+        next.check()?;
+        rehearse::check(self, &next, now_s)?;
         Ok(next)
     }
 
@@ -133,8 +144,9 @@ impl Repo {
         Ok(meta)
     }
 
-    /// What a device will ask of the published files, asked here first.
-    fn check(&self, now_s: u64) -> Result<(), TrustError> {
+    /// What stands in the way of any device, in words for whoever can mend it. All else the
+    /// devices' own client says ([`rehearse`]).
+    fn check(&self) -> Result<(), TrustError> {
         let refused = |why: String| Err(TrustError::Refused(why));
         let published = &self.published;
         let (Some(root), Some(targets)) = (&published.root, &published.targets) else {
@@ -160,39 +172,6 @@ impl Repo {
                 ));
             }
         }
-        enough("root", root, root_keys(&root.role, "root"))?;
-        // A rotation can take the ground from under what was signed before.
-        enough("targets", targets, root_keys(&root.role, "targets"))?;
-        for team in self.teams() {
-            let Some(meta) = published.teams.get(&team.name) else {
-                return refused(format!("team {} has no targets file", team.name));
-            };
-            enough(team.name.as_str(), meta, (team.keys.clone(), team.threshold))?;
-        }
-        let Some(keyset) = &published.keyset else { return refused("no keyset".to_owned()) };
-        Verified::<Keyset>::authorised(keyset.bytes(), &Digest::of(keyset.bytes()), 0)?;
-        if !self.lists(keyset) {
-            return refused("the targets do not list the keyset in force".to_owned());
-        }
-        let oldest = root.expires_s().min(targets.expires_s());
-        if oldest <= now_s {
-            return refused("the root or the targets have expired; renew them".to_owned());
-        }
         Ok(())
     }
-}
-
-fn enough<T: Role>(
-    name: &str,
-    meta: &Meta<T>,
-    (keys, threshold): (Vec<super::repo::NamedKey>, u8),
-) -> Result<(), TrustError> {
-    let good = keys.iter().filter(|named| meta.is_signed_by(&named.key)).count();
-    if good < usize::from(threshold) {
-        return Err(TrustError::Refused(format!(
-            "{name} version {} has {good} good signatures by its keys, {threshold} are needed",
-            meta.version()
-        )));
-    }
-    Ok(())
 }

@@ -29,6 +29,9 @@ pub struct Version {
 /// Everything.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Repo {
+    /// Every root before the one in force, exact bytes, oldest first: devices that were away
+    /// follow them.
+    pub roots: Vec<Vec<u8>>,
     /// In force.
     pub published: Version,
     /// Waits for signatures.

@@ -211,6 +211,76 @@ fn a_team_releases_its_models_and_no_others() {
     assert!(repo.snapshot.unwrap().role.meta.contains_key("vision.json"));
 }
 
+/// Every key signs whatever asks for it, until nothing does.
+fn signed_by(mut repo: Repo, seeds: &[u8]) -> Repo {
+    for seed in seeds.iter().chain(seeds) {
+        let _ = repo.sign(&key(*seed), NOW);
+    }
+    repo
+}
+
+/// What is staged has every signature; only a device knows better.
+fn a_device_refuses(repo: &Repo, expected: [&str; 2]) {
+    let missing: Vec<_> = repo.needs().unwrap().iter().filter_map(|n| n.sentence()).collect();
+    assert_eq!(missing, Vec::<String>::new());
+    let error = publish(repo, NOW).unwrap_err();
+    let text = error.to_string();
+    assert!(matches!(error, TrustError::Refused(_)) && expected.iter().all(|e| text.contains(e)));
+}
+
+fn with_team(repo: Repo, name: &str, scope: &str, seed: u8) -> Repo {
+    let mut repo = repo;
+    let (team, scope) = (RoleName::new(name).unwrap(), Scope::new(scope).unwrap());
+    repo.stage_team(&team, &[scope], &[named(name, seed)], NOW).unwrap();
+    publish(&signed_by(repo, &[1, 2, 10, seed]), NOW).unwrap()
+}
+
+#[test]
+fn a_release_that_another_team_hides_is_found_before_it_is_published() {
+    let repo = with_team(with_team(published(), "faces", "face-*", 30), "europe", "face-eu", 31);
+    let mut hidden = repo.clone();
+    release(&mut hidden, 31, "face-eu").unwrap();
+    let hidden = signed_by(hidden, &[31]);
+    a_device_refuses(&hidden, ["a new device says: team europe", "team faces is asked first"]);
+    let mut seen = repo;
+    release(&mut seen, 30, "face-eu").unwrap();
+    publish(&signed_by(seen, &[30]), NOW).unwrap();
+}
+
+#[test]
+fn what_only_a_device_with_a_past_refuses_is_found() {
+    // A team that is gone from the snapshot: devices that saw it take that for a rollback.
+    let mut repo = with_team(published(), "faces", "face-*", 30);
+    repo.stage_targets(NOW, |targets| {
+        targets.delegations = None;
+        Ok(())
+    })
+    .unwrap();
+    repo.stage_keyset(&[key(22).public()]).unwrap();
+    let gone = signed_by(repo, &[1, 2, 10]);
+    a_device_refuses(&gone, ["a device that is up to date says", "faces.json 0 is older than 1"]);
+
+    // An old root that rotted on the server's disk: who is up to date does not need it.
+    let mut repo = published();
+    repo.stage_replace(&key(3).public(), Some(&named("eva", 4)), NOW).unwrap();
+    let mut repo = publish(&signed_by(repo, &[1, 2, 10]), NOW).unwrap();
+    repo.stage_replace(&key(4).public(), Some(&named("eve", 3)), NOW).unwrap();
+    let repo = signed_by(repo, &[1, 2, 10]);
+    publish(&repo, NOW).unwrap();
+    let mut rotten = repo.clone();
+    let root = String::from_utf8(rotten.roots[0].clone()).unwrap();
+    rotten.roots[0] = root.replace("\"version\":1", "\"version\":7").into_bytes();
+    a_device_refuses(&rotten, ["a new device says", "signature"]);
+}
+
+#[test]
+fn a_team_whose_key_is_gone_is_asked_for_a_signature_by_devices() {
+    let mut repo = with_team(published(), "faces", "face-*", 30);
+    repo.stage_replace(&key(30).public(), Some(&named("fay", 32)), NOW).unwrap();
+    let repo = signed_by(repo, &[1, 2, 10, 32]);
+    a_device_refuses(&repo, ["1.faces.json", "signature"]);
+}
+
 #[test]
 fn what_waited_too_long_is_not_published() {
     let mut repo = published();
@@ -255,7 +325,7 @@ fn the_directory_reads_back_and_a_cut_changes_nothing() {
     let repo = publish(&repo, NOW).unwrap();
     dir.save(&repo).unwrap();
     assert_eq!(dir.load().unwrap(), repo);
-    let names: Vec<_> = dir.for_devices(&repo).unwrap().into_iter().map(|(name, _)| name).collect();
+    let names: Vec<_> = repo.files_for_devices().into_iter().map(|(name, _)| name).collect();
     assert_eq!(names.last().map(String::as_str), Some("timestamp.json"));
     assert!(names.iter().all(|n| fleetway_protocol::trust_file::TrustFile::parse(n).is_some()));
 

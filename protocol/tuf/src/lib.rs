@@ -8,7 +8,8 @@
 //! 1. [`limits`]: every bound, with its unit and its reason;
 //! 2. [`provider`], [`json`], [`key`]: what a signature is, over which bytes, by whom;
 //! 3. [`roles`]: the metadata as an author writes it;
-//! 4. [`client`]: what a device believes of it, with [`floors`] and [`desk`] below.
+//! 4. [`client`]: what a device believes of it, with [`floors`] and [`desk`] below, and
+//!    [`memory`] for those who only ask.
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
@@ -19,5 +20,6 @@ pub mod floors;
 pub mod json;
 pub mod key;
 pub mod limits;
+pub mod memory;
 pub mod provider;
 pub mod roles;

@@ -1,41 +1,17 @@
 //! The client of `fleetway-tuf`, rule by rule, over a shelf that can lose what it keeps.
 
 use std::collections::BTreeMap;
-use std::io;
 
 use fleetway_protocol::ids::{Digest, ModelName, Version};
 use fleetway_protocol::trust_file::TrustFile;
 use fleetway_tests::authority::{Authority, DAY_S, NOW_S, Team, key};
-use fleetway_tuf::client::{Client, Release, Shelf, Transport, TrustError};
-use fleetway_tuf::floors::Floors;
+use fleetway_tuf::client::{Client, Release, Transport, TrustError};
 use fleetway_tuf::limits::Limits;
+use fleetway_tuf::memory::Memory;
 use fleetway_tuf::roles::{Pin, TargetFile};
 use serde_json::json;
 
 const MANIFEST: &[u8] = b"the manifest";
-
-#[derive(Clone, Default)]
-struct Memory {
-    files: BTreeMap<String, Vec<u8>>,
-    floors: Floors,
-}
-
-impl Shelf for Memory {
-    fn files(&self) -> Vec<(String, Vec<u8>)> {
-        self.files.clone().into_iter().collect()
-    }
-    fn floors(&self) -> Floors {
-        self.floors.clone()
-    }
-    fn put_file(&mut self, name: &str, bytes: &[u8]) -> io::Result<()> {
-        self.files.insert(name.to_owned(), bytes.to_vec());
-        Ok(())
-    }
-    fn put_floors(&mut self, floors: &Floors) -> io::Result<()> {
-        self.floors = floors.clone();
-        Ok(())
-    }
-}
 
 struct Bench {
     authority: Authority,
