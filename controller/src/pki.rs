@@ -20,7 +20,7 @@ mod key;
 use std::fmt;
 use std::time::{Duration, SystemTime};
 
-use fleetway_protocol::ids::{DeviceId, IdError};
+use fleetway_protocol::ids::{DeviceId, Digest, IdError};
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
     Issuer, KeyPair, KeyUsagePurpose, PublicKeyData, SanType, SerialNumber,
@@ -153,6 +153,11 @@ impl FleetCa {
     /// The same certificate as DER: the join string pins its SHA-256.
     pub fn cert_der(&self) -> &[u8] {
         &self.cert_der
+    }
+
+    /// What the audit log calls it: the beginning of its certificate's digest.
+    pub fn id(&self) -> String {
+        format!("ca:{:.16}", Digest::of(self.cert_der()))
     }
 
     /// The CA's private key, PKCS#8 PEM. Write it with mode 0600.

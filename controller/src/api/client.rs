@@ -1,6 +1,7 @@
 //! The operator's side of the API: everything the command line knows of a running
 //! controller comes through here. One connection per request, and a deadline on each.
 
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -151,8 +152,14 @@ impl Client {
 /// Who sits at the terminal, for the journal.
 pub(crate) fn operator() -> String {
     let name = ["SUDO_USER", "USER", "LOGNAME"].iter().find_map(|name| std::env::var(name).ok());
-    let name = name.unwrap_or_default();
-    name.chars().filter(char::is_ascii_graphic).take(64).collect()
+    let name: String =
+        name.unwrap_or_default().chars().filter(char::is_ascii_graphic).take(64).collect();
+    if !name.is_empty() {
+        return name;
+    }
+    // A service or a container: the system still knows whose process this is.
+    let uid = std::fs::metadata("/proc/self").map(|meta| meta.uid());
+    uid.map_or_else(|_| "operator".to_owned(), |uid| format!("uid-{uid}"))
 }
 
 /// A text as one segment of a URL's path or value of a query.

@@ -74,8 +74,11 @@ impl IntoResponse for Failure {
 }
 
 /// `POST /v1/trust/publish`: what is staged goes into force.
-async fn publish_trust(State(running): State<Running>) -> Answer<TrustPublished> {
-    running.publish_trust().await.map(Json)
+async fn publish_trust(
+    State(running): State<Running>,
+    operator: Operator,
+) -> Answer<TrustPublished> {
+    running.publish_trust(operator.0).await.map(Json)
 }
 
 async fn unknown(request: Request) -> Failure {

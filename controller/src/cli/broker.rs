@@ -12,7 +12,7 @@ use serde::Serialize;
 use super::args::{BrokerConfigArgs, BrokerProgram, BrokerVerb};
 use super::files::{self, Layout, PUBLIC, SECRET};
 use super::output::facts;
-use super::{Context, absolute};
+use super::{Context, absolute, trust};
 use crate::api::failure::{Failure, chain};
 use crate::config::Config;
 use crate::serve::connect::{load_ca, now, server_names};
@@ -77,6 +77,8 @@ fn mosquitto(args: BrokerConfigArgs, context: &Context) -> Result<(), Failure> {
     }
     let file = out.join("mosquitto.conf");
     files::write(&file, PUBLIC, rendered.conf.as_bytes())?;
+    let text = format!("wrote a configuration and a server's certificate into {}", out.display());
+    trust::note(context, "broker.config", Some(ca.id()), &text);
     let written = Written {
         dir: out.display().to_string(),
         config: file.display().to_string(),

@@ -57,6 +57,11 @@ pub(super) fn run(args: InitArgs, context: &Context) -> Result<(), Failure> {
     // Last: a directory with this file is complete.
     files::write(&data.join(config::FILE), PUBLIC, text.as_bytes())?;
 
+    let mut ids = vec![certificates.ca.id()];
+    if let Some(QuickKeys { root_key, release_key, director_key }) = &keys {
+        ids.extend([root_key, release_key, director_key].map(Clone::clone));
+    }
+    trust::note(context, "init", Some(ids.join(" ")), "made a fleet and its certificate authority");
     if !held {
         talk(trust_status::shout(&["root".to_owned(), "release".to_owned()]));
     }

@@ -38,6 +38,8 @@ pub(super) fn run(verb: KeyVerb, context: &Context) -> Result<(), Failure> {
             };
             let public = PublicKey::of(&key);
             keys::write_pair(&path, &text, &public).map_err(wrong)?;
+            let text = format!("made the key {name} in {}", path.display());
+            note(context, "key.generate", Some(public.id().to_string()), &text);
             generated(&name, path, &public, context)
         }
         KeyVerb::List => list(context),

@@ -16,7 +16,7 @@ pub(crate) mod output;
 mod rollout;
 mod show;
 mod status;
-mod trust;
+pub(crate) mod trust;
 mod trust_args;
 mod trust_status;
 mod values;

@@ -1,8 +1,11 @@
 //! `fleetway trust ...`: the ceremony. Everything but `publish` is offline.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use fleetway_controller::trust::ceremony::{DETACHED_BYTES_MAX, Detached, Need, sign_files};
+use fleetway_controller::trust::ceremony::{
+    DETACHED_BYTES_MAX, Detached, DetachedSignature, Need, sign_files,
+};
 use fleetway_controller::trust::files::TrustDir;
 use fleetway_controller::trust::online::ServerKeys;
 use fleetway_controller::trust::repo::NamedKey;
@@ -35,18 +38,21 @@ pub(super) fn run(verb: TrustVerb, context: &Context) -> Result<(), Failure> {
         TrustVerb::Status => super::trust_status::run(context),
         TrustVerb::Sign { files, key, out, name, secret } => {
             let signer = open(&key, &secret)?;
-            if !files.is_empty() {
-                return sign_away(&files, &*signer, &name.unwrap_or(key), out, context);
-            }
-            sign_here(&*signer, context)?;
-            let id = signer.public().id().to_string();
-            note(context, "trust.sign", Some(id), "signed what is staged");
+            let text = if files.is_empty() {
+                sign_here(&*signer, context)?;
+                "signed what is staged".to_owned()
+            } else {
+                let text = format!("signed {} for another machine", shown(&files));
+                sign_away(&files, &*signer, &name.unwrap_or(key), out, context)?;
+                text
+            };
+            note(context, "trust.sign", Some(signer.public().id().to_string()), &text);
             Ok(())
         }
         TrustVerb::AddSignature { files } => {
-            add_signatures(&files, context)?;
-            let names: Vec<_> = files.iter().map(|file| file.display().to_string()).collect();
-            note(context, "trust.add-signature", None, &format!("took in {}", names.join(", ")));
+            let keys = add_signatures(&files, context)?;
+            let text = format!("took in {}", shown(&files));
+            note(context, "trust.add-signature", Some(keys.join(" ")), &text);
             Ok(())
         }
         TrustVerb::Delegate(args) => {
@@ -62,6 +68,18 @@ pub(super) fn run(verb: TrustVerb, context: &Context) -> Result<(), Failure> {
         }
         TrustVerb::Publish => block_on(publish(context)),
     }
+}
+
+/// The word for what was put into force, with a daemon or without.
+pub(crate) const PUBLISHED: &str = "trust.publish";
+
+/// The sentence for it.
+pub(crate) fn published_text(files: &[String]) -> String {
+    format!("put {} into force", files.join(", "))
+}
+
+fn shown(files: &[PathBuf]) -> String {
+    files.iter().map(|file| file.display().to_string()).collect::<Vec<_>>().join(", ")
 }
 
 /// Notes in the audit log what was done here, without the daemon.
@@ -243,9 +261,11 @@ fn sign_away(
     })
 }
 
-fn add_signatures(paths: &[PathBuf], context: &Context) -> Result<(), Failure> {
+/// Takes signatures in; gives the ids of the keys that made them.
+fn add_signatures(paths: &[PathBuf], context: &Context) -> Result<Vec<String>, Failure> {
     let (dir, mut repo) = load(context)?;
     let mut done = Vec::new();
+    let mut keys = BTreeSet::new();
     for path in paths {
         let length = std::fs::metadata(path).map_err(|e| Failure::file("read", path, &e))?.len();
         let what = path.display().to_string();
@@ -257,9 +277,12 @@ fn add_signatures(paths: &[PathBuf], context: &Context) -> Result<(), Failure> {
         let bytes = std::fs::read(path).map_err(|error| Failure::file("read", path, &error))?;
         let detached = Detached::read(&bytes, &what).map_err(refused)?;
         done.extend(repo.add(&detached, clock::now_s()).map_err(refused)?);
+        let made_by = |made: &DetachedSignature| Some(made.key.public().ok()?.id().to_string());
+        keys.extend(detached.signatures.iter().filter_map(made_by));
     }
     dir.save_staged(&repo).map_err(refused)?;
-    staged(&dir, &repo, done, context)
+    staged(&dir, &repo, done, context)?;
+    Ok(keys.into_iter().collect())
 }
 
 fn delegate(args: DelegateArgs, context: &Context) -> Result<(), Failure> {
@@ -299,10 +322,10 @@ pub(super) async fn publish(context: &Context) -> Result<(), Failure> {
 /// Publishes with the server's keys of this data directory.
 pub(super) fn publish_here(context: &Context) -> Result<TrustPublished, Failure> {
     let (dir, repo) = load(context)?;
-    let files = repo.staged_files().into_iter().map(|(name, _)| name).collect();
+    let files: Vec<_> = repo.staged_files().into_iter().map(|(name, _)| name).collect();
     let server = ServerKeys::find(&Layout::new(&context.data).keys(), &repo).map_err(refused)?;
     let next = repo.publish(&server.online(), clock::now_s()).map_err(refused)?;
     dir.save(&next).map_err(refused)?;
-    note(context, "trust.publish", None, "put what was staged into force");
+    note(context, PUBLISHED, Some(server.online().ids()), &published_text(&files));
     Ok(TrustPublished { files, expires_s: next.timestamp.map_or(0, |meta| meta.expires_s()) })
 }

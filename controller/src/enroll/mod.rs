@@ -13,6 +13,7 @@
 pub mod listener;
 pub mod nonces;
 mod rate;
+pub mod refusals;
 #[cfg(test)]
 mod tests;
 

@@ -221,6 +221,11 @@ impl Fleet {
         self.director = Some(key);
     }
 
+    /// Certificates are signed by this authority; the audit log names it.
+    pub fn set_issuer(&mut self, authority: String) {
+        self.issuer = Some(authority);
+    }
+
     /// The audit log's lines up to `floor` are removed after this: what is left begins there.
     ///
     /// # Errors

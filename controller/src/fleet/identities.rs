@@ -85,8 +85,9 @@ impl Fleet {
         identity.take(key, by.now_s, certificate_ends_s);
         let mut txn = Txn::default();
         txn.identities.insert(id.clone(), identity);
-        let text = format!("{id} has the key {:.12}", key.digest());
-        txn.note(by.now_s, by.who, "device.key", About::device(id), text);
+        let text = certified(id, key, "was given", certificate_ends_s);
+        let issuer = self.issuer.clone();
+        txn.note_signed(by.now_s, by.who, "device.key", About::device(id), issuer, text);
         Ok(self.commit(txn)?)
     }
 
@@ -137,8 +138,9 @@ impl Fleet {
             txn.devices.insert(id.clone(), Some(record));
         }
         txn.identities.insert(id.clone(), identity);
-        let text = format!("{id} joined with the key {:.12}", key.digest());
-        txn.note(now_s, "enrolment", "device.join", About::device(id), text);
+        let text = certified(id, key, "joined with", certificate_ends_s);
+        let issuer = self.issuer.clone();
+        txn.note_signed(now_s, "enrolment", "device.join", About::device(id), issuer, text);
         self.commit(txn)?;
         if let Some(device) = self.devices.get_mut(id).filter(|_| anew) {
             device.live = Live::default();
@@ -154,6 +156,7 @@ impl Fleet {
     /// [`EnrollError`].
     pub fn renew_device(
         &mut self,
+        now_s: u64,
         id: &DeviceId,
         certificate_ends_s: u64,
         proves: impl FnOnce(&DeviceKey) -> bool,
@@ -170,6 +173,9 @@ impl Fleet {
         identity.certificate_ends_s = identity.certificate_ends_s.max(certificate_ends_s);
         let mut txn = Txn::default();
         txn.identities.insert(id.clone(), identity);
+        let text = certified(id, &key, "proved", certificate_ends_s);
+        let issuer = self.issuer.clone();
+        txn.note_signed(now_s, "enrolment", "device.renew", About::device(id), issuer, text);
         self.commit(txn)?;
         Ok(key)
     }
@@ -252,6 +258,13 @@ impl IdentityRecord {
         self.certificate_ends_s = certificate_ends_s;
         self.revoked_s = None;
     }
+}
+
+/// The sentence of a certificate, for the audit log.
+fn certified(id: &DeviceId, key: &DeviceKey, how: &str, ends_s: u64) -> String {
+    let until = i64::try_from(ends_s).ok().and_then(|s| jiff::Timestamp::from_second(s).ok());
+    let until = until.map_or_else(|| ends_s.to_string(), |time| time.to_string());
+    format!("{id} {how} the key {:.12}, certificate until {until}", key.digest())
 }
 
 /// Compares in a time that does not depend on where they differ.

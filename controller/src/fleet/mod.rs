@@ -96,6 +96,8 @@ pub struct Fleet {
     audit: Bounds,
     /// Id of the key that signs orders, for the audit log.
     director: Option<String>,
+    /// Id of the authority that signs certificates, for the audit log.
+    issuer: Option<String>,
     /// Envelopes by release, the exact bytes.
     envelopes: BTreeMap<Digest, Vec<u8>>,
 }

@@ -45,6 +45,7 @@ impl Fleet {
             ignored: Ignored::default(),
             audit: Bounds::default(),
             director: None,
+            issuer: None,
             store,
         };
         fleet.read_devices(&mut lost)?;

@@ -83,6 +83,15 @@ impl Txn {
         });
     }
 
+    /// Whether it holds something that somebody decided: what only was reported is no decision.
+    fn decides(&self) -> bool {
+        !(self.orders.is_empty()
+            && self.identities.is_empty()
+            && self.releases.is_empty()
+            && self.rollouts.is_empty()
+            && self.floor.is_none())
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.devices.is_empty()
             && self.identities.is_empty()
@@ -107,6 +116,7 @@ impl Fleet {
         if txn.is_empty() {
             return Ok(());
         }
+        debug_assert!(!txn.decides() || !txn.journal.is_empty(), "a decision without an entry");
         let mut meta = self.meta;
         meta.rollout_last =
             meta.rollout_last.max(txn.rollouts.keys().next_back().copied().unwrap_or(0));

@@ -9,8 +9,9 @@ use std::time::Duration;
 use fleetway_controller::broker::{Identity, Peer};
 use fleetway_controller::clock;
 use fleetway_controller::enroll::nonces::Nonces;
+use fleetway_controller::enroll::refusals::Refusals;
 use fleetway_controller::enroll::{Desk, Later, Limits, Listener, ListenerConfig};
-use fleetway_controller::fleet::{EnrollError, Fleet};
+use fleetway_controller::fleet::{By, EnrollError, Fleet};
 use fleetway_controller::pki::{DeviceKey, FleetCa};
 use fleetway_link::{BrokerUrl, EnrollUrl};
 use fleetway_protocol::enroll::{
@@ -37,6 +38,7 @@ struct EnrollDesk {
     layout: Layout,
     life: Duration,
     nonces: Arc<Mutex<Nonces>>,
+    refusals: Arc<Mutex<Refusals>>,
 }
 
 /// Starts the listener; returns it with its URL as devices see it.
@@ -72,6 +74,7 @@ pub(super) async fn start(
         life: Duration::from_secs(config.enroll.certificate_life_s),
         ca: Arc::new(ca),
         nonces: Arc::default(),
+        refusals: Arc::default(),
     };
     let listener = Listener::start(settings, Arc::new(desk)).await.map_err(|error| {
         Failure::error(chain(&error)).mend("change `listen` in [enroll] in fleetway.toml")
@@ -143,13 +146,37 @@ impl EnrollDesk {
         proves: impl FnOnce(&DeviceKey) -> bool + Send + 'static,
     ) -> Answer<Renewed> {
         let (id, ends_s) = (device.clone(), self.ends_s());
-        let key = self.ask(move |fleet, _| fleet.renew_device(&id, ends_s, proves)).await?;
+        let key =
+            self.ask(move |fleet, now_s| fleet.renew_device(now_s, &id, ends_s, proves)).await?;
         let certificate = self.certify(&key, &device)?;
         Ok(Renewed { certificate })
     }
 
     fn nonces(&self) -> std::sync::MutexGuard<'_, Nonces> {
         self.nonces.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells the log and the record, for an operator who wonders.
+    async fn told<T>(&self, device: DeviceId, answer: Answer<T>) -> Answer<T> {
+        let Err(why) = answer else { return answer };
+        warn!(%device, "not let in: {why}");
+        let now_s = clock::now_s();
+        let refusals = self.refusals.lock();
+        let noted = refusals.unwrap_or_else(PoisonError::into_inner).see(why, now_s);
+        // What failed here is no decision.
+        let Some(more) = noted.filter(|_| why != Refusal::Unavailable) else { return answer };
+        let note = move |fleet: &mut Fleet, now_s| {
+            let by = By { who: "enrolment", now_s };
+            let text = match more {
+                0 => format!("{device} was not let in: {why}"),
+                more => format!("{device} was not let in, nor {more} before it: {why}"),
+            };
+            fleet.note(by, "device.refused", Some(&device), &text)
+        };
+        if let Ok(Err(error)) = self.core.ask(note).await {
+            error!("a refusal is not in the audit log: {}", chain(&error));
+        }
+        answer
     }
 
     fn draw(&self, device: DeviceId) -> Answer<Nonce> {
@@ -170,17 +197,13 @@ fn fit<const N: usize>(what: &str, text: &str) -> Answer<heapless::String<N>> {
     })
 }
 
-/// Tells the log, for an operator who wonders.
-fn told<T>(device: &DeviceId, answer: Answer<T>) -> Answer<T> {
-    answer.inspect_err(|why| warn!(%device, "not let in: {why}"))
-}
-
 impl Desk for EnrollDesk {
     fn enroll(&self, request: EnrollRequest) -> Later<Enrolled> {
         let desk = self.clone();
         Box::pin(async move {
             let device = request.device.clone();
-            told(&device, desk.enroll(request).await)
+            let answer = desk.clone().enroll(request).await;
+            desk.told(device, answer).await
         })
     }
 
@@ -188,8 +211,9 @@ impl Desk for EnrollDesk {
         let desk = self.clone();
         Box::pin(async move {
             let Identity::Device(device) = peer.identity else { return Err(Refusal::NotEnrolled) };
-            let renewed = desk.renew(device.clone(), move |key| key.digest() == peer.key).await;
-            told(&device, renewed)
+            let proves = move |key: &DeviceKey| key.digest() == peer.key;
+            let renewed = desk.clone().renew(device.clone(), proves).await;
+            desk.told(device, renewed).await
         })
     }
 
@@ -203,15 +227,15 @@ impl Desk for EnrollDesk {
         Box::pin(async move {
             let ReturnRequest { device, nonce, signature } = request;
             if !desk.nonces().take(&nonce, &device, clock::now_s()) {
-                return told(&device, Err(Refusal::Nonce));
+                return desk.told(device, Err(Refusal::Nonce)).await;
             }
             let message = return_message(&Digest::of(desk.ca.cert_der()), &device, &nonce);
             let proves = move |key: &DeviceKey| key.verifies(&message, &signature);
-            let renewed = desk.renew(device.clone(), proves).await;
+            let renewed = desk.clone().renew(device.clone(), proves).await;
             if renewed.is_ok() {
                 info!(%device, "came back by its key");
             }
-            told(&device, renewed)
+            desk.told(device, renewed).await
         })
     }
 

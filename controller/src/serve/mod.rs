@@ -31,7 +31,7 @@ use std::time::Duration;
 
 use fleetway_controller::broker::{Broker as _, Gate, LocalBroker};
 use fleetway_controller::enroll::Listener;
-use fleetway_controller::fleet::Fleet;
+use fleetway_controller::fleet::{By, Fleet};
 use fleetway_controller::trust::Repo;
 use fleetway_controller::trust::files::TrustDir;
 use fleetway_controller::trust::online::ServerKeys;
@@ -42,7 +42,7 @@ use fleetway_protocol::manifest::Manifest;
 use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::timeout;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use crate::api::client::{SOCKET_PATH_BYTES_MAX, socket_path};
 use crate::api::failure::{Failure, Kind};
@@ -50,6 +50,7 @@ use crate::api::types::{BlobsView, BrokerView, LinkView, RunFile, TrustPublished
 use crate::api::view::failed;
 use crate::cli::files::{self, Layout, PUBLIC};
 use crate::cli::output::talk;
+use crate::cli::trust::{PUBLISHED, published_text};
 use crate::config::Config;
 use blobs::BlobStore;
 use core::{Core, Director, Outward};
@@ -57,7 +58,7 @@ use cut::Cutter;
 use inbox::Watch;
 use open::{Opened, open_fleet};
 use pump::{Order, Published, Pump};
-use trust::Trust;
+use trust::{InForce, Trust};
 
 /// What is in the outbox gets this long at the end.
 const DRAIN: Duration = Duration::from_secs(1);
@@ -104,16 +105,23 @@ impl Running {
     }
 
     /// Puts what is staged into force, for devices and for ourselves.
-    pub(crate) async fn publish_trust(&self) -> Result<TrustPublished, Failure> {
-        let (published, release_keys) = tokio::task::block_in_place(|| self.trust.publish())?;
+    pub(crate) async fn publish_trust(&self, who: String) -> Result<TrustPublished, Failure> {
+        let InForce { published, release_keys, signers } =
+            tokio::task::block_in_place(|| self.trust.publish())?;
         let director = self.trust.director();
-        let again = |fleet: &mut Fleet, _| {
+        let text = published_text(&published.files);
+        let again = move |fleet: &mut Fleet, now_s| {
             fleet.set_release_keys(release_keys);
             fleet.set_director(director);
             // Under another director's key every order is another message.
             fleet.resend_all();
+            let by = By { who: &who, now_s };
+            fleet.note_signed(by, PUBLISHED, Some(signers), &text)
         };
-        self.core.ask(again).await?;
+        if let Err(error) = self.core.ask(again).await? {
+            // It is in force all the same; the command itself is on record.
+            error!("what was published is not in the audit log: {error}");
+        }
         info!(files = ?published.files, "the release authority's files are published");
         Ok(published)
     }

@@ -15,8 +15,10 @@ use fleetway_protocol::keyset::ReleaseKeys;
 use tracing::{error, warn};
 
 use super::audit::AuditLog;
+use super::connect;
 use crate::api::failure::Failure;
 use crate::api::view::failed;
+use crate::cli::files::Layout;
 use crate::config::Config;
 
 /// The fleet of a data directory, whose lock we hold.
@@ -41,6 +43,7 @@ pub(crate) fn open_fleet(data: &Path, config: &Config) -> Result<Opened, Failure
     let mut fleet = Fleet::open(store.clone(), release_keys.clone(), now_s)
         .map_err(|e| failed(e.kind(), &e))?;
     tell(&mut fleet, how, now_s).map_err(|e| failed(e.kind(), &e))?;
+    fleet.set_issuer(connect::load_ca(&Layout::new(data))?.id());
     audit.tell(&mut fleet).map_err(|e| failed(e.kind(), &e))?;
     audit.catch_up(&mut fleet);
     Ok(Opened { fleet, release_keys, audit, store })

@@ -37,6 +37,15 @@ pub(crate) struct Trust {
     state: Arc<Mutex<State>>,
 }
 
+/// What was put into force.
+pub(super) struct InForce {
+    pub(super) published: TrustPublished,
+    /// Who may sign releases from now on.
+    pub(super) release_keys: ReleaseKeys,
+    /// Ids of the server's keys that signed it.
+    pub(super) signers: String,
+}
+
 struct State {
     release_keys: ReleaseKeys,
     /// What the broker shall hold has changed, or the broker has.
@@ -75,12 +84,13 @@ impl Trust {
         self.director.id()
     }
 
-    /// Puts what is staged into force; says who may sign releases from now on.
-    pub(super) fn publish(&self) -> Result<(TrustPublished, ReleaseKeys), Failure> {
+    /// Puts what is staged into force.
+    pub(super) fn publish(&self) -> Result<InForce, Failure> {
         let refused = |error: TrustError| failed(error.kind(), &error);
         let repo = self.dir.load().map_err(refused)?;
         let files = repo.staged_files().into_iter().map(|(name, _)| name).collect();
         let server = ServerKeys::find(&self.keys, &repo).map_err(refused)?;
+        let signers = server.online().ids();
         let next = repo.publish(&server.online(), clock::now_s()).map_err(refused)?;
         self.dir.save(&next).map_err(refused)?;
         self.director.set(server.director);
@@ -91,7 +101,7 @@ impl Trust {
         drop(state);
         self.look();
         let expires_s = next.timestamp.map_or(0, |meta| meta.expires_s());
-        Ok((TrustPublished { files, expires_s }, release_keys))
+        Ok(InForce { published: TrustPublished { files, expires_s }, release_keys, signers })
     }
 
     /// The broker may have forgotten everything.

@@ -6,7 +6,7 @@ use rcgen::{KeyPair, PublicKeyData as _};
 use super::*;
 use crate::pki::DeviceKey;
 
-fn device_key() -> DeviceKey {
+pub(super) fn device_key() -> DeviceKey {
     DeviceKey::from_point(KeyPair::generate().unwrap().der_bytes()).unwrap()
 }
 
@@ -15,12 +15,12 @@ fn token(n: u8) -> Digest {
 }
 
 impl World {
-    fn invite(&mut self, n: u8) -> u64 {
+    pub(super) fn invite(&mut self, n: u8) -> u64 {
         let by = self.by();
         self.fleet.invite_device(by, &id(0), &Labels::new(), token(n), true).unwrap()
     }
 
-    fn enroll(&mut self, n: u8, key: &DeviceKey) -> Result<(), Refusal> {
+    pub(super) fn enroll(&mut self, n: u8, key: &DeviceKey) -> Result<(), Refusal> {
         let ends_s = self.now_s + 100;
         match self.fleet.enroll_device(self.now_s, &id(0), &token(n), key, ends_s) {
             Ok(()) => Ok(()),
@@ -29,8 +29,11 @@ impl World {
         }
     }
 
-    fn renew(&mut self, key: &DeviceKey) -> Result<(), Refusal> {
-        match self.fleet.renew_device(&id(0), self.now_s + 100, |enrolled| enrolled == key) {
+    pub(super) fn renew(&mut self, key: &DeviceKey) -> Result<(), Refusal> {
+        match self
+            .fleet
+            .renew_device(self.now_s, &id(0), self.now_s + 100, |enrolled| enrolled == key)
+        {
             Ok(_) => Ok(()),
             Err(EnrollError::Refused(refusal)) => Err(refusal),
             Err(EnrollError::Fleet(failed)) => panic!("{failed}"),

@@ -3,6 +3,7 @@
 
 mod identities;
 mod orders;
+mod record;
 mod scenarios;
 
 use std::collections::BTreeMap;

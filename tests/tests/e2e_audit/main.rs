@@ -1,6 +1,8 @@
 //! The audit log of a real fleet: who did what is in it, a killed controller loses nothing of it,
 //! and whoever changes a line is found by the command line alone.
 
+mod verbs;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
