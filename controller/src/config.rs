@@ -13,7 +13,7 @@ use fleetway_link::{BrokerUrl, EnrollUrl};
 use fleetway_protocol::topics;
 use serde::{Deserialize, Deserializer, de};
 
-use crate::api::failure::Failure;
+use super::api::failure::Failure;
 
 /// Name of the file in the data directory.
 pub(crate) const FILE: &str = "fleetway.toml";

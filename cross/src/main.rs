@@ -6,7 +6,7 @@
 //!
 //! Read in this order: [`needs`] (what a machine must have), [`cargo`] (how cargo is
 //! called), [`mod@test`], [`lint`], [`run`] (demo, bench, sim,
-//! soak), and [`fuzz`] (what needs nightly: libFuzzer and Miri).
+//! soak), and [`fuzz`] (libFuzzer and Miri).
 
 mod cargo;
 mod fuzz;
@@ -63,9 +63,9 @@ enum Verb {
         #[arg(long, value_name = "N", default_value_t = 60)]
         minutes: u64,
     },
-    /// Feed a parser rubbish under libFuzzer (needs a nightly toolchain and cargo-fuzz)
+    /// Feed parsers rubbish under libFuzzer (needs a C++ compiler)
     #[command(
-        after_help = "Examples:\n  cargo xtask fuzz\n  cargo xtask fuzz manifest --time 600\n\nThe same targets run on stable in every `cargo xtask test`."
+        after_help = "Examples:\n  cargo xtask fuzz\n  cargo xtask fuzz manifest --time 600\n\nThe first build takes some ten minutes. The same targets run, without coverage, in every `cargo xtask test`."
     )]
     Fuzz {
         /// Which parser; without one all of them, one after the other

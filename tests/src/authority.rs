@@ -44,6 +44,7 @@ fn tuf_key(key: &SigningKey) -> Key {
 }
 
 /// What a team lists.
+#[derive(Clone)]
 pub struct Team {
     /// Its key.
     pub key: SigningKey,
@@ -56,6 +57,7 @@ pub struct Team {
 }
 
 /// The release authority.
+#[derive(Clone)]
 pub struct Authority {
     /// Root keys, and how many must sign.
     pub root_keys: Vec<SigningKey>,
@@ -99,13 +101,21 @@ impl Default for Authority {
 }
 
 fn sign(role: &impl Serialize, keys: &[&SigningKey]) -> Vec<u8> {
-    let signed = Signed::new(role).expect("whole numbers");
+    try_sign(role, keys).expect("whole numbers")
+}
+
+/// The same for whatever somebody says.
+pub(crate) fn try_sign(
+    role: &impl Serialize,
+    keys: &[&SigningKey],
+) -> Result<Vec<u8>, fleetway_tuf::json::JsonError> {
+    let signed = Signed::new(role)?;
     let bytes = signed.bytes();
     let sign = |key: &&SigningKey| Signature {
         keyid: tuf_key(key).id(),
         sig: key.sign(&bytes).to_bytes().iter().map(|b| format!("{b:02x}")).collect(),
     };
-    file(&signed, &keys.iter().map(sign).collect::<Vec<_>>())
+    Ok(file(&signed, &keys.iter().map(sign).collect::<Vec<_>>()))
 }
 
 impl Authority {

@@ -73,7 +73,7 @@ fn try_all(target: &Target) {
 
 #[test]
 fn no_target_panics_on_mutated_samples() {
-    for target in &TARGETS {
+    for target in TARGETS {
         try_all(target);
         println!("{}: {} rounds", target.name, target.rounds);
     }

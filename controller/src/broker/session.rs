@@ -14,7 +14,7 @@ use tracing::{debug, info, warn};
 use super::acceptor::{Entry, SessionInfo, Shared, count};
 use super::acl::{self, Action};
 use super::connect::{self, Connect, ConnectError, Refusal, Version};
-use super::tls::{self, Peer};
+use super::tls::Peer;
 
 /// Longest CONNECT: client id, topic and payload of a will are some hundred bytes.
 const CONNECT_LEN_MAX: usize = 8 * 1024;
@@ -53,7 +53,8 @@ pub(super) async fn greet(
             return None;
         }
     };
-    let Some(peer) = tls::peer(device.get_ref().1.peer_certificates(), addr) else {
+    let Some(peer) = device.get_ref().1.peer_certificates().and_then(|certs| Peer::of(certs, addr))
+    else {
         count(&shared.counters.refused);
         warn!(%addr, "refused: a certificate of the fleet CA that names no client");
         return None;

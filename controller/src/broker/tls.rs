@@ -95,22 +95,24 @@ pub(crate) fn server_config(
     Ok(config)
 }
 
-/// Reads the peer from its certificate, which rustls has verified. `None` for a subject
-/// that this CA gives to no client.
-pub(crate) fn peer(certs: Option<&[CertificateDer<'_>]>, addr: SocketAddr) -> Option<Peer> {
-    let (_, cert) = X509Certificate::from_der(certs?.first()?).ok()?;
-    let subject = cert.subject();
-    let identity = Identity::from_subject(
-        only(subject.iter_organizational_unit())?,
-        only(subject.iter_common_name())?,
-    )?;
-    Some(Peer {
-        identity,
-        serial: cert.raw_serial().iter().map(|b| format!("{b:02x}")).collect(),
-        not_after_unix_s: cert.validity().not_after.timestamp(),
-        key: Digest::of(&cert.public_key().subject_public_key.data),
-        addr,
-    })
+impl Peer {
+    /// Reads the peer from its certificates, which rustls has verified. `None` for a subject
+    /// that this CA gives to no client.
+    pub fn of(certs: &[CertificateDer<'_>], addr: SocketAddr) -> Option<Self> {
+        let (_, cert) = X509Certificate::from_der(certs.first()?).ok()?;
+        let subject = cert.subject();
+        let identity = Identity::from_subject(
+            only(subject.iter_organizational_unit())?,
+            only(subject.iter_common_name())?,
+        )?;
+        Some(Self {
+            identity,
+            serial: cert.raw_serial().iter().map(|b| format!("{b:02x}")).collect(),
+            not_after_unix_s: cert.validity().not_after.timestamp(),
+            key: Digest::of(&cert.public_key().subject_public_key.data),
+            addr,
+        })
+    }
 }
 
 /// The value of an attribute that is there exactly once: with two, this code and another

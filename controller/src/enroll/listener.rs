@@ -32,7 +32,7 @@ use tracing::{debug, info, warn};
 use super::rate::Buckets;
 use super::{Desk, Later};
 use crate::broker::acceptor::source;
-use crate::broker::tls::{Clients, TlsError, peer, server_config};
+use crate::broker::tls::{Clients, TlsError, server_config};
 use crate::broker::{Identity, Peer};
 use crate::clock;
 use crate::pki::Issued;
@@ -166,7 +166,7 @@ async fn connection(guest: Guest, tcp: TcpStream, addr: SocketAddr) {
             Ok(tls) => tls,
             Err(error) => return debug!(%addr, %error, "TLS handshake failed"),
         };
-        let peer = peer(tls.get_ref().1.peer_certificates(), addr);
+        let peer = tls.get_ref().1.peer_certificates().and_then(|certs| Peer::of(certs, addr));
         let service = hyper::service::service_fn(|request| {
             let (shared, peer) = (shared.clone(), peer.clone());
             async move { Ok::<_, Infallible>(answer(&shared, peer, addr, request).await) }

@@ -88,6 +88,11 @@ impl Default for SelfTest {
     }
 }
 
+/// Whether these bytes are an answer of the child's: what a model that took it over may say.
+pub fn is_answer(answer: &[u8]) -> bool {
+    report::Outcome::parse_answer(answer).flatten().is_some()
+}
+
 impl SelfTest {
     /// `exe` with the default arguments and limits.
     pub fn with_exe(exe: PathBuf) -> Self {
