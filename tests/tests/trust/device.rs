@@ -24,7 +24,7 @@ use fleetway_tests::authority::{Authority, DAY_S, NOW_S, Team, key, seal};
 use fleetway_tests::world::releases::{Keys, Nature, Release};
 
 /// The bound of the issue.
-const QUIET_REFRESH_BYTES_MAX: usize = 3_000;
+pub(crate) const QUIET_REFRESH_BYTES_MAX: usize = 3_000;
 
 struct Box {
     dir: tempfile::TempDir,
