@@ -6,6 +6,7 @@
 //! shown by [`render`]; an agent that does not run has no status, and nothing is guessed from the
 //! disk ([`fetch`]).
 
+mod authority;
 pub mod fetch;
 mod problems;
 pub mod render;
@@ -23,6 +24,7 @@ use fleetway_protocol::reason::Reason;
 use fleetway_protocol::slot::{Ending, Outcome};
 use serde::{Deserialize, Serialize};
 
+pub use authority::{Authority, Role};
 pub use render::phase_name;
 pub use sandbox::SandboxState;
 
@@ -57,8 +59,16 @@ pub struct Status {
     pub generation: u64,
     /// How often each check refused something since the agent started.
     pub refused: BTreeMap<String, u64>,
+    /// How often something was asked for again because it did not come in time, by kind.
+    #[serde(default)]
+    pub late: BTreeMap<String, u64>,
     /// What is wrong: a sentence each.
     pub problems: Vec<String>,
+}
+
+/// Counts by name, as they are printed.
+fn named(counts: &device::Counts) -> BTreeMap<String, u64> {
+    counts.iter().map(|(name, count)| (name.to_owned(), count)).collect()
 }
 
 /// The device's certificate.
@@ -83,43 +93,6 @@ pub struct Link {
     pub for_s: u64,
     /// The last error, which may be over.
     pub last_error: Option<String>,
-}
-
-/// What is known of the release authority.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Authority {
-    /// Version of the keyset in force; absent until the first has come.
-    pub keyset: Option<u64>,
-    /// Its metadata, from the root down.
-    pub roles: Vec<Role>,
-    /// What is wrong or missing.
-    pub problem: Option<String>,
-}
-
-/// One file of metadata.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Role {
-    /// `root`, `timestamp`, `snapshot`, `targets`.
-    pub role: String,
-    /// Its version.
-    pub version: u64,
-    /// When it expires, Unix seconds.
-    pub expires_s: u64,
-    /// Seconds until then; 0 when it has expired.
-    pub good_for_s: u64,
-}
-
-impl Authority {
-    fn of(facts: &device::TrustStatus, now_s: u64) -> Self {
-        let role = |role: &fleetway_tuf::client::RoleState| Role {
-            role: role.role.to_owned(),
-            version: role.version,
-            expires_s: role.expires_s,
-            good_for_s: role.expires_s.saturating_sub(now_s),
-        };
-        let roles = facts.roles.iter().map(role).collect();
-        Self { keyset: facts.keyset, roles, problem: facts.problem.clone() }
-    }
 }
 
 /// Where applications ask.
@@ -342,7 +315,8 @@ struct Facts {
     problems: Vec<String>,
     trust: Option<device::TrustStatus>,
     generation: u64,
-    refused: device::Refused,
+    refused: device::Counts,
+    late: device::Counts,
 }
 
 impl Board {
@@ -412,11 +386,14 @@ impl Board {
         });
     }
 
-    /// What is believed, what was refused, and the generation of the order acted on last.
-    pub fn set_trust(&self, trust: device::TrustStatus, refused: device::Refused, acted_on: u64) {
-        self.change(|facts| {
-            (facts.trust, facts.refused, facts.generation) = (Some(trust), refused, acted_on);
-        });
+    /// What is believed, and the generation of the order acted on last.
+    pub fn set_trust(&self, trust: device::TrustStatus, acted_on: u64) {
+        self.change(|facts| (facts.trust, facts.generation) = (Some(trust), acted_on));
+    }
+
+    /// What was refused, and what did not come in time.
+    pub fn set_counts(&self, refused: device::Counts, late: device::Counts) {
+        self.change(|facts| (facts.refused, facts.late) = (refused, late));
     }
 
     /// The status of this moment.
@@ -443,7 +420,8 @@ impl Board {
             models: facts.models.iter().map(model).collect(),
             generation: facts.generation,
             authority: facts.trust.as_ref().map(|t| Authority::of(t, self.clock.unix_s())),
-            refused: facts.refused.iter().map(|(check, n)| (check.to_owned(), n)).collect(),
+            refused: named(&facts.refused),
+            late: named(&facts.late),
             problems: facts.problems.clone(),
         };
         drop(facts);

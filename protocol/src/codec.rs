@@ -3,7 +3,7 @@
 //! The version byte is of the wire format as a whole. A decoder takes exactly the
 //! versions it knows; everything else is a clear error and changes nothing.
 
-use serde::{Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize};
 
 /// Version of the wire format that this build writes and reads.
 pub const WIRE_VERSION: u8 = 1;
@@ -60,7 +60,7 @@ pub fn encode<'a, T: Serialize>(value: &T, buf: &'a mut [u8]) -> Result<&'a [u8]
 ///
 /// # Errors
 /// [`DecodeError`] says what is wrong; nothing is read past `bytes`, nothing panics.
-pub fn decode<T: DeserializeOwned>(bytes: &[u8], max: usize) -> Result<T, DecodeError> {
+pub fn decode<'a, T: Deserialize<'a>>(bytes: &'a [u8], max: usize) -> Result<T, DecodeError> {
     if bytes.len() > max {
         return Err(DecodeError::TooLarge { got: bytes.len(), max });
     }

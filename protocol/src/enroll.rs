@@ -6,17 +6,23 @@
 //! POST /renew      (nothing)         Answer<Renewed>    by the certificate that still holds
 //! POST /challenge  ChallengeRequest  Answer<Nonce>      a certificate that ended: prove the
 //! POST /return     ReturnRequest     Answer<Renewed>    enrolled key instead
+//! POST /floor      FloorRequest      Answer<Floor>      by the certificate: it has forgotten
 //! ```
 //! Bodies are [`crate::codec`]'s: a version byte, then postcard, each with its bound. A device
 //! has one key from its enrolment on; a renewal is a new certificate for that very key, so the
-//! key file is written once and only one file has to be replaced later.
+//! key file is written once and only one file has to be replaced later. The next enrolment has
+//! another key: which reports are of which enrolment, the key alone says.
+//!
+//! A device that begins, or begins anew, knows no generation, and an old order would be newer
+//! than nothing. So it is told its floor ([`Floor`]) before it looks at the first one: with its
+//! certificate, or, where what it knew is lost and its identity is not, when it asks.
 
 use core::fmt;
 
 use heapless::{String, Vec};
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{DeviceId, Digest, Hasher};
+use crate::ids::{DeviceId, Digest, Generation, Hasher};
 use crate::limits::{
     AGENT_CONFIG_BYTES_MAX, CERT_PEM_BYTES_MAX, CSR_PEM_BYTES_MAX, PROOF_BYTES_MAX,
 };
@@ -67,6 +73,45 @@ pub struct Enrolled {
     pub ca: String<CERT_PEM_BYTES_MAX>,
     /// Its configuration file. The device checks that it says nothing but what it expects.
     pub config: String<AGENT_CONFIG_BYTES_MAX>,
+    /// Which orders are old.
+    pub floor: Floor,
+}
+
+/// Where the orders of a device that remembers none begin: all that were ever made for it
+/// have this generation or a lower one, and the next has a higher one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Floor {
+    /// Orders of this generation and below are refused.
+    pub generation: Generation,
+    /// Boots are counted from here: reports of lower ones are of a life that is forgotten.
+    pub epoch: u64,
+}
+
+impl Floor {
+    /// The file in a device's data directory by which it is told before its first start. What
+    /// empties the directory takes the file along, and with it what it said.
+    pub const FILE: &str = "floor";
+
+    /// As that file's text, which is the generation.
+    pub fn text(&self) -> String<24> {
+        let mut text = String::new();
+        // 20 digits at most.
+        let _ = fmt::Write::write_fmt(&mut text, format_args!("{}\n", self.generation));
+        text
+    }
+
+    /// Reads that file; boots are counted from the first.
+    pub fn parse(text: &[u8]) -> Option<Self> {
+        let generation = core::str::from_utf8(text).ok()?.trim().parse().ok()?;
+        Some(Self { generation, epoch: 0 })
+    }
+}
+
+/// A device that has forgotten everything asks where its orders begin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FloorRequest {
+    /// Number of this boot as far as it knows: by its clock, if it has one.
+    pub epoch: u64,
 }
 
 /// A new certificate.
@@ -166,6 +211,9 @@ pub enum Refusal {
     /// The controller cannot write.
     #[error("the controller cannot do this now; see its log, and try again")]
     Unavailable,
+    /// The key enrolled before, under another token.
+    #[error("this key has enrolled before; a new enrolment needs a new key")]
+    KeyUsed,
 }
 
 impl Refusal {
@@ -199,7 +247,10 @@ mod tests {
         }
         let long = device(&"d".repeat(64));
         check(&EnrollRequest { device: long.clone(), token: Token([7; 16]), csr: full() });
-        check(&Ok::<_, Refusal>(Enrolled { certificate: full(), ca: full(), config: full() }));
+        let floor = Floor { generation: u64::MAX, epoch: u64::MAX };
+        assert_eq!(Floor::parse(floor.text().as_bytes()), Some(Floor { epoch: 0, ..floor }));
+        let enrolled = Enrolled { certificate: full(), ca: full(), config: full(), floor };
+        check(&Ok::<_, Refusal>(enrolled));
         check(&Answer::<Renewed>::Err(Refusal::Unavailable));
         let mut signature = Vec::new();
         while signature.push(7).is_ok() {}

@@ -11,7 +11,7 @@ use ed25519_dalek::{Signature, Signer as _, SigningKey, VerifyingKey};
 use heapless::Vec;
 use serde::{Deserialize, Serialize};
 
-use crate::codec::{DecodeError, EncodeError, WIRE_VERSION};
+use crate::codec::{DecodeError, EncodeError};
 use crate::ids::{Digest, KeyId};
 use crate::limits::{AUTHORITY_KEYS_MAX, ENVELOPE_BYTES_MAX, SIGNATURES_MAX};
 
@@ -121,18 +121,7 @@ impl<'a> Envelope<'a> {
     /// # Errors
     /// [`DecodeError`] as for every message.
     pub fn decode(bytes: &'a [u8]) -> Result<Self, DecodeError> {
-        if bytes.len() > ENVELOPE_BYTES_MAX {
-            return Err(DecodeError::TooLarge { got: bytes.len(), max: ENVELOPE_BYTES_MAX });
-        }
-        let (version, rest) = bytes.split_first().ok_or(DecodeError::Empty)?;
-        if *version != WIRE_VERSION {
-            return Err(DecodeError::Version { got: *version });
-        }
-        match postcard::take_from_bytes(rest) {
-            Ok((envelope, [])) => Ok(envelope),
-            Ok((_, trailing)) => Err(DecodeError::Trailing(trailing.len())),
-            Err(_) => Err(DecodeError::Malformed),
-        }
+        crate::codec::decode(bytes, ENVELOPE_BYTES_MAX)
     }
 
     /// Writes the envelope into `buf`.

@@ -12,7 +12,9 @@
 //! 4. [`envelope`], [`keyset`], [`trust`]: how bytes become [`trust::Verified`];
 //! 5. [`slot`], [`machine`]: what a device remembers, and what it does next;
 //! 6. [`transfer`]: how chunks arrive; [`histogram`], [`health`]: how a model is doing;
-//! 7. [`join`], [`enroll`]: how a device comes into the fleet.
+//! 7. [`signed`], [`sandbox`]: what a device's reports are believed by, and what it says of its
+//!    own fences;
+//! 8. [`join`], [`enroll`]: how a device comes into the fleet.
 #![no_std]
 #![forbid(unsafe_code)]
 
@@ -34,6 +36,8 @@ pub mod order;
 pub mod reason;
 pub mod record;
 pub mod report;
+pub mod sandbox;
+pub mod signed;
 pub mod slot;
 pub mod topics;
 pub mod transfer;

@@ -67,6 +67,10 @@ pub const VERIFY_RETRIES_MAX: u8 = 2;
 pub const TABLE_BYTES_MAX: usize = 3072;
 /// Encoded report (presence, state, telemetry, ack, want).
 pub const REPORT_BYTES_MAX: usize = 4096;
+/// Signature of a report: ECDSA P-256 (`r || s`) and Ed25519 both have 64 bytes.
+pub const REPORT_SIGNATURE_BYTES_MAX: usize = 64;
+/// Report with its signature: version, two lengths (2 and 1 bytes) and the algorithm.
+pub const SIGNED_REPORT_BYTES_MAX: usize = REPORT_BYTES_MAX + REPORT_SIGNATURE_BYTES_MAX + 5;
 /// Answer classes that are counted one by one; the rest share the last counter.
 pub const CLASSES_MAX: usize = 64;
 /// Pieces asked for in one `want` message: what a controller may have in flight for one

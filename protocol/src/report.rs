@@ -2,6 +2,7 @@
 //!
 //! Reports carry the boot's epoch and a rising sequence number, because brokers lose,
 //! repeat and reorder: of two reports the one with the greater `(epoch, seq)` is newer.
+//! Whose they are is [`crate::signed`]'s.
 
 use heapless::Vec;
 use serde::{Deserialize, Serialize};
@@ -12,6 +13,7 @@ use crate::ids::{Counter, Digest, Generation, ShortDigest, Version};
 use crate::limits::{CHUNK_BYTES_MAX, CHUNKS_MAX, CLASSES_MAX, WANT_PIECES_MAX};
 use crate::machine::Phase;
 use crate::reason::Reason;
+use crate::sandbox::Sandbox;
 use crate::slot::Outcome;
 use crate::topics::Piece;
 
@@ -36,6 +38,8 @@ pub struct Presence {
     pub agent: Version,
     /// Highest generation acted on: the controller must order above it.
     pub generation: Generation,
+    /// How well self-tests are fenced in, once that is known.
+    pub sandbox: Option<Sandbox>,
 }
 
 /// Progress of a download.
@@ -145,6 +149,8 @@ pub struct Ack {
 /// What a device asks the controller for, when the broker does not have it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Want {
+    /// When.
+    pub stamp: Stamp,
     /// Of what.
     pub of: ShortDigest,
     /// Which pieces.
@@ -182,20 +188,6 @@ impl<'a> Block<'a> {
     /// # Errors
     /// As [`crate::codec::decode`].
     pub fn decode(message: &'a [u8]) -> Result<Self, crate::codec::DecodeError> {
-        use crate::codec::{DecodeError, WIRE_VERSION};
-        if message.len() > BLOCK_BYTES_MAX {
-            return Err(DecodeError::TooLarge { got: message.len(), max: BLOCK_BYTES_MAX });
-        }
-        match message.split_first() {
-            None => Err(DecodeError::Empty),
-            Some((version, _)) if *version != WIRE_VERSION => {
-                Err(DecodeError::Version { got: *version })
-            }
-            Some((_, rest)) => match postcard::take_from_bytes(rest) {
-                Ok((block, [])) => Ok(block),
-                Ok((_, trailing)) => Err(DecodeError::Trailing(trailing.len())),
-                Err(_) => Err(DecodeError::Malformed),
-            },
-        }
+        crate::codec::decode(message, BLOCK_BYTES_MAX)
     }
 }

@@ -13,6 +13,7 @@
 //! <root>b/<digest>/l            the chunk list of an artifact
 //! <root>t/<file>                what the release authority publishes, retained  QoS 1
 //! ```
+//! What goes `up` is signed by the device ([`crate::signed`]).
 //! `<digest>` is the first 16 bytes in hexadecimal. `<root>` is `fleetway/v1/`.
 
 use core::fmt;

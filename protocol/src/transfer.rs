@@ -145,6 +145,7 @@ pub struct Transfer {
     up: bool,
     prefer: Source,
     misses: u32,
+    late: u32,
     /// Thousandths of bytes that may be asked for now, so that whoever polls every
     /// millisecond loses no part of a byte; may go below zero by one chunk.
     credit_millibytes: i64,
@@ -182,6 +183,7 @@ impl Transfer {
             up,
             prefer: Source::Retained,
             misses: 0,
+            late: 0,
             credit_millibytes: 1000 * i64::from(config.bytes_per_s),
             credit_at_ms: now_ms,
         }
@@ -200,6 +202,11 @@ impl Transfer {
     /// How far it is.
     pub fn progress(&self) -> Progress {
         Progress { have: self.have_count, total: self.chunks }
+    }
+
+    /// Chunks that were asked for and did not come in time, each time counted.
+    pub fn late(&self) -> u32 {
+        self.late
     }
 
     /// What is on disk.
@@ -235,6 +242,7 @@ impl Transfer {
                 for at in 0..self.flights.len() {
                     let flight = self.flights[at];
                     if flight.asked && now_ms >= flight.at_ms {
+                        self.late = self.late.saturating_add(1);
                         self.missed(flight.source);
                         self.retry(at, now_ms);
                         // The wait for it was the pause.

@@ -8,6 +8,7 @@ mod samples;
 
 use fleetway_protocol::codec::{self, WIRE_VERSION};
 use fleetway_protocol::envelope::{Context, Envelope};
+use fleetway_protocol::ids::Digest;
 use fleetway_protocol::limits::*;
 use fleetway_protocol::machine::Phase;
 use fleetway_protocol::manifest::{Manifest, VariantKind};
@@ -15,8 +16,10 @@ use fleetway_protocol::order::{Action, Order};
 use fleetway_protocol::reason::Reason;
 use fleetway_protocol::record;
 use fleetway_protocol::report::Block;
+use fleetway_protocol::sandbox::Fence;
+use fleetway_protocol::signed::{Algorithm, SignedReport, message};
 use fleetway_protocol::slot::{Ending, SlotState};
-use fleetway_protocol::topics::Piece;
+use fleetway_protocol::topics::{Piece, Topic};
 use fleetway_protocol::trust::Verified;
 use samples::encoded;
 
@@ -107,7 +110,7 @@ fn keyset() {
 /// Breaks: the controller takes devices for gone, or a leftover last will for new.
 #[test]
 fn presence() {
-    check(&samples::presence(), REPORT_BYTES_MAX, "0103ac020105302e312e30ac02");
+    check(&samples::presence(), REPORT_BYTES_MAX, "0103ac020105302e312e30ac020102020301");
 }
 
 /// Breaks: rollouts wait for devices whose state nobody can read, and halt.
@@ -147,7 +150,33 @@ fn ack() {
 /// Breaks: devices whose broker keeps no blobs get none from the controller either.
 #[test]
 fn want() {
-    check(&samples::want(), REPORT_BYTES_MAX, "019999999999999999999999999999999903000102ac02");
+    check(
+        &samples::want(),
+        REPORT_BYTES_MAX,
+        "0103ac029999999999999999999999999999999903000102ac02",
+    );
+}
+
+/// Breaks: controllers believe no device any more; and what a signature covers, on both sides.
+#[test]
+fn signed_report() {
+    let golden = unhex(
+        "01280103ac02ac020086da9eeea81a1ed1d7063a6711af7e56aaed41fbcbb44442c9c6297b1f1ce0 \
+         01170140a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5 \
+         a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5",
+    );
+    assert_eq!(hex(&samples::signed_report()), hex(&golden));
+    let read = SignedReport::decode(&golden).expect("decodes");
+    assert_eq!(read.report_unchecked(), samples::encoded(&samples::ack()));
+    let topic = Topic::Ack(samples::device());
+    let message = message(&Digest([1; 32]), Algorithm::EcdsaP256, &topic, b"report");
+    assert_eq!(
+        hex(&message),
+        concat!(
+            "666c6565747761792f76312f7265706f72740000000000000000000000000000",
+            "ed57b75b576d824a245c065b6320f58366b5e4048ee30f3dd5d8c7a565587eb7"
+        )
+    );
 }
 
 /// Breaks: as for `want`, the answer to it.
@@ -218,6 +247,7 @@ fn positions_in_enums() {
     assert_eq!(endings.map(number), [0, 1, 2, 3]);
     let pieces = [Piece::Release, Piece::ChunkList, Piece::Chunk(0)];
     assert_eq!(pieces.map(number), [0, 1, 2]);
+    assert_eq!(Fence::ALL.map(number), [0, 1, 2, 3]);
 }
 
 #[test]

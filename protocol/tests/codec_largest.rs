@@ -21,6 +21,7 @@ use fleetway_protocol::record;
 use fleetway_protocol::report::{
     Ack, BLOCK_BYTES_MAX, Block, Presence, Progress, Stamp, State, Telemetry, Want,
 };
+use fleetway_protocol::sandbox::{Fence, Sandbox};
 use fleetway_protocol::slot::{
     Ending, Outcome, Poison, ReleaseFacts, Slot, SlotId, SlotState, SlotTable,
 };
@@ -161,13 +162,16 @@ fn the_largest_of_each_kind_fits_its_bound() {
     check("telemetry", &largest_telemetry(), REPORT_BYTES_MAX);
     let agent = Version::new(&"v".repeat(VERSION_BYTES_MAX)).expect("label");
     let generation = u64::MAX;
-    let presence = Presence { stamp: LARGE_STAMP, online: true, agent, generation };
+    let missing = Fence::ALL.into_iter().collect();
+    let sandbox = Some(Sandbox { missing, met: true });
+    let presence = Presence { stamp: LARGE_STAMP, online: true, agent, generation, sandbox };
     check("presence", &presence, REPORT_BYTES_MAX);
     let refused = Some(Reason::Stale);
     let ack = Ack { stamp: LARGE_STAMP, generation, order: DIGEST, refused };
     check("ack", &ack, REPORT_BYTES_MAX);
     let pieces = core::iter::repeat_n(Piece::Chunk(u32::MAX), WANT_PIECES_MAX).collect();
-    check("want", &Want { of: ShortDigest([0xff; 16]), pieces }, REPORT_BYTES_MAX);
+    let want = Want { stamp: LARGE_STAMP, of: ShortDigest([0xff; 16]), pieces };
+    check("want", &want, REPORT_BYTES_MAX);
 
     let mut buf = [0; TABLE_BYTES_MAX];
     let written = record::write(u64::MAX, &largest_table(), &mut buf).expect("fits").len();

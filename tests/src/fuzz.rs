@@ -58,6 +58,7 @@ pub const TARGETS: &[Target] = &[
     target("state", protocol::fuzz_state, || vec![samples::encoded(&samples::state())]),
     target("telemetry", protocol::fuzz_telemetry, || vec![samples::encoded(&samples::telemetry())]),
     target("ack", protocol::fuzz_ack, || vec![samples::encoded(&samples::ack())]),
+    target("signed-report", protocol::fuzz_signed_report, || vec![samples::signed_report()]),
     target("want", protocol::fuzz_want, || vec![samples::encoded(&samples::want())]),
     target("block", protocol::fuzz_block, || vec![samples::encoded(&samples::block())]),
     target("record", protocol::fuzz_record, || vec![samples::encoded(&samples::table())]),

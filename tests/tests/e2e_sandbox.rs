@@ -11,7 +11,7 @@ use fleetway_tests::attacks::{Attack, LOOT, OLD_KERNEL};
 use fleetway_tests::harness::agent::Sandbox;
 use fleetway_tests::harness::controller::{describe, golden_of};
 use fleetway_tests::harness::digits::model_dir;
-use fleetway_tests::harness::{Agent, BrokerKind, Fleet, FleetSpec, wait};
+use fleetway_tests::harness::{Agent, BrokerKind, Fleet, FleetSpec, views, wait};
 
 /// Longest wait for one rollout: a hang takes the self-test's deadline of 30 s.
 const WAIT: Duration = Duration::from_secs(120);
@@ -131,6 +131,13 @@ async fn weaker() -> Result<()> {
     ensure!(sandbox.require == "confined" && sandbox.missing.len() == 3, "{sandbox:?}");
     let problems = fleet.agents[0].status().await?.problems;
     ensure!(problems.iter().any(|text| text.contains("no new model is tried")), "{problems:?}");
+    // The operator sees the same, and for all devices at once.
+    let reported = |met: bool| {
+        let missing = sandbox.missing.iter().filter_map(|text| text.split(' ').next());
+        let missing = missing.map(str::to_owned).collect();
+        Some(views::Sandbox { state: "partial".into(), missing, met })
+    };
+    shown(&fleet, &reported(false)).await?;
     // By the default policy nothing is tried; the release is not to blame.
     fleet.controller.release("digits-v1", "v1", "").await?;
     let rollout = fleet.controller.rollout("v1", "--phase 100% --soak 0s").await?;
@@ -147,8 +154,9 @@ async fn weaker() -> Result<()> {
     let text = std::fs::read_to_string(&config)?;
     std::fs::write(&config, format!("{text}\n[sandbox]\nrequire = \"limits\"\n"))?;
     fleet.start_agents().await?;
-    let sandbox = probed(&fleet.agents[0]).await?;
-    ensure!(sandbox.state == "partial" && sandbox.met, "{sandbox:?}");
+    let now = probed(&fleet.agents[0]).await?;
+    ensure!(now.state == "partial" && now.met, "{now:?}");
+    shown(&fleet, &reported(true)).await?;
     fleet.feed(Duration::from_millis(20));
     fleet.roll_out("v1", "--probation 1s --answers 10", WAIT).await.map(drop)
 }
@@ -158,6 +166,18 @@ async fn probed(agent: &Agent) -> Result<Sandbox> {
         let sandbox = agent.status().await?.sandbox;
         ensure!(sandbox.state != "unknown", "not yet");
         Ok(sandbox)
+    })
+    .await
+}
+
+/// The controller shows this of the device.
+async fn shown(fleet: &Fleet, expected: &Option<views::Sandbox>) -> Result<()> {
+    wait::until("the controller to show the sandbox", WAIT, async || {
+        let one = fleet.controller.device("cam-1").await?.sandbox;
+        let list: Vec<views::Device> = fleet.controller.cli.json("device list").await?;
+        let all = list.into_iter().find_map(|device| device.sandbox);
+        ensure!(one == *expected && all == *expected, "{one:?}, {all:?}");
+        Ok(())
     })
     .await
 }

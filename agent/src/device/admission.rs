@@ -199,6 +199,7 @@ impl<F: Fs> Device<F> {
         {
             pending.ask_at_ms = now.ms + pending.pause_ms;
             pending.pause_ms = (2 * pending.pause_ms).min(ASK_MS_MAX);
+            self.late.add("trust file", 1);
             self.ask_for_timestamp();
         }
         self.try_admission(at, now);

@@ -8,7 +8,7 @@ use fleetway_protocol::limits::WANT_PIECES_MAX;
 use fleetway_protocol::machine::{Event, Token};
 use fleetway_protocol::manifest::{Artifact, Manifest};
 use fleetway_protocol::reason::Reason;
-use fleetway_protocol::report::{Block, Progress, Want};
+use fleetway_protocol::report::{Block, Progress, Stamp, Want};
 use fleetway_protocol::slot::{Place, SlotId};
 use fleetway_protocol::topics::{Piece, Topic};
 use fleetway_protocol::transfer::{Ask, Event as Arrival, Transfer};
@@ -201,14 +201,19 @@ impl<F: Fs> Device<F> {
                 }
                 Ask::Want(n) => {
                     let piece = fetch.piece(n);
-                    let want = want.get_or_insert(Want { of, pieces: heapless::Vec::new() });
+                    let want = want.get_or_insert_with(|| Want {
+                        stamp: Stamp::default(),
+                        of,
+                        pieces: heapless::Vec::new(),
+                    });
                     // The window is at most WANT_PIECES_MAX, so each ask has its place.
                     const { assert!(fleetway_protocol::limits::WINDOW_CHUNKS_MAX <= WANT_PIECES_MAX) };
                     let _ = want.pieces.push(piece);
                 }
             }
         }
-        if let Some(want) = want {
+        if let Some(mut want) = want {
+            want.stamp = self.stamp();
             let topic = Topic::Want(self.config.id.clone());
             self.publish(topic, super::reports::encode(&want), true, false);
         }

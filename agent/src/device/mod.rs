@@ -29,17 +29,18 @@ use fleetway_protocol::manifest::{Manifest, VariantKind};
 use fleetway_protocol::order::Policy;
 use fleetway_protocol::reason::Reason;
 use fleetway_protocol::report::State;
+use fleetway_protocol::sandbox::Sandbox;
 use fleetway_protocol::slot::{Place, ReleaseFacts, SlotTable};
 use fleetway_protocol::topics::{Piece, Topic};
+use fleetway_protocol::transfer;
 use fleetway_protocol::trust::Verified;
-use fleetway_protocol::{slot, transfer};
 
 use crate::fs::Fs;
 use crate::store::{RecordFile, Store};
 use admission::{Admitted, Pending};
 use fetch::Fetch;
-pub use refused::Refused;
-pub use reports::{ModelStatus, ProbationStatus};
+pub use refused::Counts;
+pub use reports::{ModelStatus, ProbationStatus, place_name};
 use trust::Trust;
 pub use trust::TrustStatus;
 
@@ -70,6 +71,9 @@ pub struct DeviceConfig {
     pub transfer: transfer::Config,
     /// Version of this agent.
     pub agent: Version,
+    /// Whether there is somebody to ask which orders are old, should the device not know. It
+    /// takes no order then before [`Device::handle_floor`].
+    pub asks_floor: bool,
 }
 
 /// Something to send.
@@ -170,7 +174,9 @@ pub struct Device<F> {
     /// An order that no key of the keyset in force signed: the next keyset may know better.
     order_unknown: Option<Vec<u8>>,
     trust: Trust,
-    refused: Refused,
+    refused: Counts,
+    late: Counts,
+    sandbox: Option<Sandbox>,
     out: VecDeque<Output>,
 }
 
@@ -180,9 +186,9 @@ impl<F: Fs> Device<F> {
     /// # Errors
     /// The disk's, when not even the device's own record can be read or written.
     pub fn open(config: DeviceConfig, mut store: Store<F>, now: Now) -> io::Result<Self> {
-        let mut record = store.device();
-        record.epoch += 1;
+        let record = orders::begin(&store, config.asks_floor, now);
         store.put_device(record)?;
+        store.clear_floor();
         let trust = Trust::open(&config.trust_root, &mut store)?;
         let mut device = Self {
             config,
@@ -197,7 +203,9 @@ impl<F: Fs> Device<F> {
             order_problem: None,
             order_unknown: None,
             trust,
-            refused: Refused::default(),
+            refused: Counts::default(),
+            late: Counts::default(),
+            sandbox: None,
             out: VecDeque::new(),
         };
         for name in device.store.models() {
@@ -327,7 +335,9 @@ impl<F: Fs> Device<F> {
         for model in &mut self.models {
             model.machine.handle(now.ms, Event::Tick);
             if let Some(fetch) = &mut model.fetch {
+                let before = fetch.transfer.late();
                 fetch.transfer.handle(now.ms, transfer::Event::Tick);
+                self.late.add("piece", u64::from(fetch.transfer.late() - before));
             }
         }
         self.drive(now);
@@ -376,11 +386,6 @@ impl<F: Fs> Device<F> {
     /// What it was told.
     pub fn config(&self) -> &DeviceConfig {
         &self.config
-    }
-
-    /// What was refused since the start.
-    pub fn refused(&self) -> &Refused {
-        &self.refused
     }
 
     /// Does everything that is due: machines, transfers, judgements, reports.
@@ -434,14 +439,5 @@ impl<F: Fs> Device<F> {
 
     fn blob_topic(&self, of: fleetway_protocol::ids::ShortDigest, piece: Piece) -> String {
         Topic::Blob(of, piece).text(&self.config.root).as_str().to_owned()
-    }
-}
-
-/// The slot's letter, or `factory`.
-pub fn place_name(place: Place) -> &'static str {
-    match place {
-        Place::Slot(slot::SlotId::A) => "a",
-        Place::Slot(slot::SlotId::B) => "b",
-        Place::Factory => "factory",
     }
 }

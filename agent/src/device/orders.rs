@@ -5,7 +5,13 @@
 //! durable; only then the slot machines hear of it. Power lost between the two writes
 //! leaves a stored order above the recorded generation: the next boot raises the record
 //! first. An order that was refused changes nothing and is answered with the reason.
+//!
+//! A device that remembers no generation would take any order that has not expired. So it is
+//! told its floor, and the floor is durable, before it looks at the first order.
 
+use std::io;
+
+use fleetway_protocol::enroll::Floor;
 use fleetway_protocol::envelope::OpenError;
 use fleetway_protocol::ids::Digest;
 use fleetway_protocol::machine::Event;
@@ -18,9 +24,55 @@ use fleetway_protocol::trust::{OrderError, Verified};
 use super::refused::order_check;
 use super::{Device, Now};
 use crate::fs::Fs;
-use crate::store::disk_reason;
+use crate::store::{DeviceRecord, Store, disk_reason};
+
+/// The record of a boot, to be made durable. What a new device is told about old orders is in
+/// its directory; one that has forgotten asks, if there is somebody to ask.
+pub(super) fn begin<F: Fs>(store: &Store<F>, asks_floor: bool, now: Now) -> DeviceRecord {
+    let mut record = store.device();
+    if !store.has_device() {
+        // Above every boot of a life before this one, which was counted from its own beginning:
+        // what it reports now must not be taken for old. Without a clock the floor says more.
+        record.epoch = now.unix_s;
+    }
+    record.epoch = record.epoch.saturating_add(1);
+    if !record.floor_known {
+        let floor = store.floor();
+        record.generation = record.generation.max(floor.unwrap_or_default().generation);
+        record.floor_known = floor.is_some() || !asks_floor;
+    }
+    record
+}
 
 impl<F: Fs> Device<F> {
+    /// Whether the device has to ask which orders are old before it takes one.
+    pub fn needs_floor(&self) -> bool {
+        !self.store.device().floor_known
+    }
+
+    /// The answer. An order that came before it is looked at now.
+    ///
+    /// # Errors
+    /// The disk's: nothing has changed then, and the question stands.
+    pub fn handle_floor(&mut self, now: Now, floor: Floor) -> io::Result<()> {
+        let mut record = self.store.device();
+        record.generation = record.generation.max(floor.generation);
+        record.epoch = record.epoch.max(floor.epoch);
+        record.floor_known = true;
+        self.store.put_device(record)?;
+        self.order_problem = None;
+        if std::mem::replace(&mut self.epoch, record.epoch) != record.epoch {
+            self.models.iter_mut().for_each(|model| model.reported = None);
+        }
+        self.retry_order(now);
+        // Under the new number of this boot.
+        if self.up {
+            self.publish_presence(now);
+        }
+        self.drive(now);
+        Ok(())
+    }
+
     /// Generation of the order that was acted on last; 0 before the first.
     pub fn generation(&self) -> u64 {
         self.store.device().generation
@@ -33,6 +85,12 @@ impl<F: Fs> Device<F> {
         let record = self.store.device();
         let now_s = now.unix_s.max(record.time_floor_s);
         let (config, seen) = (&self.config, record.generation);
+        if !record.floor_known {
+            self.order_unknown = Some(bytes.to_vec());
+            let text = "an order waits until the controller says which orders are old";
+            self.order_problem = Some(text.to_owned());
+            return;
+        }
         let Some(keyring) = self.trust.keyring() else {
             // Kept as it is: the first keyset says whose orders count.
             self.order_unknown = Some(bytes.to_vec());
@@ -53,7 +111,7 @@ impl<F: Fs> Device<F> {
                     self.acknowledge(order.get().generation, order.digest(), Some(reason));
                 }
             },
-            Err(OrderError::Stale { got, seen }) if got == seen => {
+            Err(OrderError::Stale { got, seen }) if got == seen && self.holds(bytes) => {
                 // The order it already has, repeated by the broker: say so again.
                 self.acknowledge(got, digest_of(bytes), None);
             }
@@ -71,6 +129,12 @@ impl<F: Fs> Device<F> {
                 self.acknowledge(generation, digest_of(bytes), Some(reason));
             }
         }
+    }
+
+    /// Whether this very order is the one being carried out: a device that was told its floor
+    /// knows the generation and has no order.
+    fn holds(&self, bytes: &[u8]) -> bool {
+        self.store.order().is_some_and(|stored| digest_of(&stored) == digest_of(bytes))
     }
 
     /// A new keyset is in force: the order that nobody known had signed may be good now.

@@ -1,21 +1,32 @@
-//! What was refused, counted by check: how somebody at the box, or a test, sees an attack.
+//! What was refused, counted by check, and what did not come in time, counted by kind: how
+//! somebody at the box, or a test, sees an attack.
 
 use std::collections::BTreeMap;
 
 use fleetway_protocol::envelope::OpenError;
 use fleetway_protocol::trust::{OrderError, ReleaseError};
 
-/// How often each check refused something since the start of the process.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Refused(BTreeMap<&'static str, u64>);
+use super::Device;
+use crate::fs::Fs;
 
-impl Refused {
+/// How often something happened since the start of the process, by name.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Counts(BTreeMap<&'static str, u64>);
+
+impl Counts {
     /// Counts one more.
     pub(super) fn count(&mut self, check: &'static str) {
-        *self.0.entry(check).or_default() += 1;
+        self.add(check, 1);
     }
 
-    /// The checks that refused something.
+    /// Counts some more.
+    pub(super) fn add(&mut self, name: &'static str, more: u64) {
+        if more > 0 {
+            *self.0.entry(name).or_default() += more;
+        }
+    }
+
+    /// What happened at all.
     pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
         self.0.iter().map(|(check, count)| (*check, *count))
     }
@@ -45,5 +56,17 @@ pub(super) fn release_check(error: &ReleaseError) -> &'static str {
         ReleaseError::BelowFloor { .. } => "release floor",
         ReleaseError::NoVariant => "release variant",
         ReleaseError::Hardware => "release hardware",
+    }
+}
+
+impl<F: Fs> Device<F> {
+    /// What was refused since the start.
+    pub fn refused(&self) -> &Counts {
+        &self.refused
+    }
+
+    /// What was asked for and did not come in time, so that it was asked for again.
+    pub fn late(&self) -> &Counts {
+        &self.late
     }
 }

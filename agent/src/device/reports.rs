@@ -7,7 +7,8 @@ use fleetway_protocol::limits::REPORT_BYTES_MAX;
 use fleetway_protocol::machine::Phase;
 use fleetway_protocol::reason::Reason;
 use fleetway_protocol::report::{Presence, Progress, Stamp, State, Telemetry};
-use fleetway_protocol::slot::{Outcome, Place, SlotTable};
+use fleetway_protocol::sandbox::Sandbox;
+use fleetway_protocol::slot::{Outcome, Place, SlotId, SlotTable};
 use fleetway_protocol::topics::Topic;
 use serde::Serialize;
 
@@ -89,7 +90,18 @@ impl<F: Fs> Device<F> {
         let stamp = self.stamp();
         let generation = self.store.device().generation;
         let agent = self.config.agent.clone();
-        encode(&Presence { stamp, online, agent, generation })
+        let sandbox = self.sandbox.clone();
+        encode(&Presence { stamp, online, agent, generation, sandbox })
+    }
+
+    /// How well self-tests are fenced in, as the last one found it.
+    pub fn handle_sandbox(&mut self, now: Now, sandbox: Sandbox) {
+        if self.sandbox.as_ref() != Some(&sandbox) {
+            self.sandbox = Some(sandbox);
+            if self.up {
+                self.publish_presence(now);
+            }
+        }
     }
 
     /// Counters of a model, to be sent to the controller.
@@ -185,5 +197,14 @@ impl<F: Fs> Device<F> {
     /// Why the last order was not taken, if so.
     pub fn order_problem(&self) -> Option<&str> {
         self.order_problem.as_deref()
+    }
+}
+
+/// The slot's letter, or `factory`.
+pub fn place_name(place: Place) -> &'static str {
+    match place {
+        Place::Slot(SlotId::A) => "a",
+        Place::Slot(SlotId::B) => "b",
+        Place::Factory => "factory",
     }
 }

@@ -235,6 +235,8 @@ impl<F: Fs> Device<F> {
         else {
             return;
         };
+        // The first pause is not over before it was asked for once.
+        self.late.add("trust file", u64::from(wanted.pause_ms > ASK_MS));
         wanted.ask_at_ms = now.ms + wanted.pause_ms;
         wanted.pause_ms = (wanted.pause_ms * 2).min(ASK_MS_MAX);
         let file = wanted.file.clone();

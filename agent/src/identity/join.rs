@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use fleetway_link::{BrokerUrl, EnrollUrl, TlsFiles, TlsIdentity};
-use fleetway_protocol::enroll::{EnrollRequest, Enrolled};
+use fleetway_protocol::enroll::{EnrollRequest, Enrolled, Floor, Refusal};
 use fleetway_protocol::ids::{DeviceId, Digest};
 use fleetway_protocol::join::{Join, JoinError};
 use rcgen::{CertificateParams, KeyPair};
@@ -141,7 +141,7 @@ pub async fn join(text: &str, config: &Path, clock: &Clock) -> Result<Joined, Fa
         cert: dir.join("device.pem"),
         key: dir.join("device.key"),
     };
-    let key = own_key(&files.key)?;
+    let mut key = own_key(&files.key)?;
 
     let pinned = Pinned::new(join.ca);
     let tls = pinned
@@ -159,12 +159,21 @@ pub async fn join(text: &str, config: &Path, clock: &Clock) -> Result<Joined, Fa
         })?),
         None => None,
     };
-    let request = EnrollRequest {
-        device: join.device.clone(),
-        token: join.token.clone(),
-        csr: csr(&key, &files.key)?,
+    let request = |key: &KeyPair| {
+        let csr = csr(key, &files.key)?;
+        Ok::<_, Failed>(EnrollRequest {
+            device: join.device.clone(),
+            token: join.token.clone(),
+            csr,
+        })
     };
-    let enrolled: Enrolled = client.post("/enroll", &request).await.map_err(other_ca)?;
+    let mut asked = client.post::<_, Enrolled>("/enroll", &request(&key)?).await;
+    if matches!(asked, Err(AskError::Refused(Refusal::KeyUsed))) {
+        // Left by an enrolment before this one: each has its own, by which reports are told apart.
+        key = new_key(&files.key)?;
+        asked = client.post("/enroll", &request(&key)?).await;
+    }
+    let enrolled = asked.map_err(other_ca)?;
 
     let identity = TlsIdentity {
         ca_pem: enrolled.ca.as_bytes().to_vec(),
@@ -187,6 +196,12 @@ pub async fn join(text: &str, config: &Path, clock: &Clock) -> Result<Joined, Fa
         .map_err(|error| Failed::Config(Box::new(error)))?;
     check_config(&parsed, &join, (&broker, &url), &files, &dir)?;
     check_anchor(&parsed, root.as_deref())?;
+    std::fs::create_dir_all(&parsed.data_dir).map_err(|source| Failed::File {
+        doing: "make",
+        path: parsed.data_dir.clone(),
+        source,
+    })?;
+    write(&parsed.data_dir.join(Floor::FILE), enrolled.floor.text().as_bytes())?;
     write(&files.ca, &identity.ca_pem)?;
     write(&files.cert, &identity.cert_pem)?;
     // Last: a directory with this file is complete.
@@ -202,7 +217,11 @@ fn own_key(path: &Path) -> Result<KeyPair, Failed> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(source) => return Err(Failed::File { doing: "read", path: path.into(), source }),
     }
-    let key = KeyPair::generate().map_err(refused)?;
+    new_key(path)
+}
+
+fn new_key(path: &Path) -> Result<KeyPair, Failed> {
+    let key = KeyPair::generate().map_err(|source| Failed::Key { path: path.into(), source })?;
     files::write(path, SECRET, key.serialize_pem().as_bytes()).map_err(|source| Failed::File {
         doing: "write",
         path: path.into(),

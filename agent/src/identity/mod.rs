@@ -4,13 +4,15 @@
 //! pin. From then on [`renew`] keeps the certificate fresh while the agent runs: at two
 //! thirds of its life ([`schedule`], pure) by the certificate itself, and after it has ended
 //! by a signature of the enrolled key. [`shown`] is what TLS shows, so that a new
-//! certificate is used without a restart; the models never notice.
+//! certificate is used without a restart; the models never notice. [`floor`] asks the same
+//! listener which orders are old, where the device has forgotten it.
 //!
 //! The files are plain PEM beside the configuration: `ca.pem`, `device.pem`, `device.key`.
 //! A renewal replaces `device.pem` alone, in one rename.
 
 mod client;
 mod files;
+pub mod floor;
 pub mod join;
 mod pin;
 pub mod renew;

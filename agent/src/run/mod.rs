@@ -6,7 +6,9 @@
 //! and the stored order ([`crate::device`]).
 
 mod jobs;
+mod link;
 mod lock;
+mod signing;
 
 use std::io;
 use std::path::PathBuf;
@@ -14,9 +16,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fleetway_engine::tract::TractEngine;
-use fleetway_link::{
-    Link as _, LinkConfig, LinkEvent, LinkHandle, Outgoing, Qos, Session, Subscription, Will,
-};
+use fleetway_engine::{Require, Sandbox};
+use fleetway_link::{Link as _, LinkEvent, LinkHandle, Outgoing, Qos, Subscription};
+use fleetway_protocol::enroll::Floor;
 use fleetway_protocol::ids::{ModelName, Version};
 use fleetway_protocol::topics::Topic;
 use fleetway_protocol::transfer;
@@ -28,20 +30,17 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::device::{Device, DeviceConfig, Now, Output, Publish};
 use crate::fs::RealFs;
-use crate::identity::renew::Renewal;
-use crate::identity::shown::Shown;
+use crate::identity::floor::FloorQuestion;
 use crate::serving::http::Api;
 use crate::serving::listen::{ServeError, Server};
 use crate::serving::live::Models;
 use crate::status::{Board, Serving};
 use crate::store::Store;
 use jobs::{Answer, Jobs};
+use link::Started;
 pub use lock::LockError;
+use signing::ReportSigner;
 
-/// How long a broker remembers what it owes us.
-const SESSION: Duration = Duration::from_secs(24 * 3600);
-/// How long a broker waits for us before it says that we are gone: a flap is no news.
-const WILL_DELAY: Duration = Duration::from_secs(10);
 /// How long the end may take until what is under way is cut: a service manager waits longer.
 const STOP_MAX: Duration = Duration::from_secs(8);
 /// How long the last messages may take.
@@ -87,7 +86,11 @@ struct Agent {
     models: Arc<Models>,
     board: Arc<Board>,
     jobs: Jobs,
+    require: Require,
     link: LinkHandle,
+    signer: ReportSigner,
+    question: Option<FloorQuestion>,
+    floors: mpsc::Sender<Floor>,
     halted: bool,
     link_problem: Option<String>,
 }
@@ -115,11 +118,27 @@ pub async fn run(config: Config) -> Result<(), RunError> {
         config.serve.concurrent_max,
     );
     let (jobs, answers) = Jobs::new(config.sandbox);
-    let (link, events, shown) = start_link(&config, &mut device, &clock)?;
-    start_renewal(&config, shown, &link, &clock, &board);
-    let halted = false;
-    let link_problem = None;
-    let mut agent = Agent { device, clock, models, board, jobs, link, halted, link_problem };
+    let Started { handle: link, events, shown, signer, problem } =
+        link::start(&config, &mut device, &clock)?;
+    link::start_renewal(&config, shown, &link, &clock, &board);
+    let question = link::floor_question(&config, &clock, device.epoch());
+    // One answer, and one more if the disk refused the first.
+    let (floors, told) = mpsc::channel(2);
+    link::ask_floor(question.as_ref(), &device, &floors);
+    let mut agent = Agent {
+        device,
+        clock,
+        models,
+        board,
+        jobs,
+        require: config.sandbox,
+        link,
+        signer,
+        question,
+        floors,
+        halted: false,
+        link_problem: problem,
+    };
     for model in agent.device.status(now(&agent.clock)) {
         // Known and not loaded yet is "not ready", not "unknown".
         if let Err(error) = agent.models.add(&model.model) {
@@ -129,7 +148,10 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     let server = Server::start(&config.serve.endpoints, api).await?;
     agent.board.set_serving(say_serving(&config, &server));
     agent.jobs.probe();
-    agent.event_loop(events, answers, config.link.telemetry).await.map_err(RunError::Signals)?;
+    agent
+        .event_loop(events, answers, told, config.link.telemetry)
+        .await
+        .map_err(RunError::Signals)?;
     agent.say_goodbye(&config).await;
     server.shutdown().await;
     Ok(())
@@ -161,62 +183,8 @@ fn device_config(config: &Config) -> DeviceConfig {
             seed,
         },
         agent: Version::new(env!("CARGO_PKG_VERSION")).expect("the crate's version is a version"),
+        asks_floor: config.enroll.is_some() && config.broker.tls.is_some(),
     }
-}
-
-fn start_link(
-    config: &Config,
-    device: &mut Device<RealFs>,
-    clock: &Clock,
-) -> Result<(LinkHandle, mpsc::Receiver<LinkEvent>, Option<Shown>), RunError> {
-    let topic = |topic: Topic| topic.text(&config.broker.root).as_str().to_owned();
-    let mut link = LinkConfig::new(config.broker.url.clone(), config.device.as_str());
-    let mut shown = None;
-    if let Some(files) = &config.broker.tls {
-        let identity = files.read()?;
-        let first = Shown::new(identity.certified_key()?);
-        let tls = identity.client_config(Some(Arc::new(clock.clone())))?;
-        link.tls = Some(first.in_config(tls));
-        shown = Some(first);
-    }
-    link.session = Session::Persistent(SESSION);
-    link.keep_alive = config.link.keep_alive;
-    link.standing = vec![
-        Subscription::new(topic(Topic::Order(config.device.clone())), Qos::AtLeastOnce),
-        Subscription::new(topic(Topic::Block(config.device.clone())), Qos::AtMostOnce),
-    ];
-    link.will = Some(Will {
-        topic: topic(Topic::Presence(config.device.clone())),
-        payload: device.presence(false).into(),
-        qos: Qos::AtLeastOnce,
-        retain: true,
-        delay: WILL_DELAY,
-    });
-    let (handle, events) = fleetway_link::start(link)?;
-    Ok((handle, events, shown))
-}
-
-/// Renews the certificate from now on, if the configuration says where.
-fn start_renewal(
-    config: &Config,
-    shown: Option<Shown>,
-    link: &LinkHandle,
-    clock: &Clock,
-    board: &Arc<Board>,
-) {
-    let (Some(shown), Some(url), Some(files)) = (shown, &config.enroll, &config.broker.tls) else {
-        return;
-    };
-    let renewal = Renewal {
-        device: config.device.clone(),
-        url: url.clone(),
-        files: files.clone(),
-        shown,
-        link: link.clone(),
-        clock: clock.clone(),
-        board: Arc::clone(board),
-    };
-    tokio::spawn(renewal.run());
 }
 
 fn now(clock: &Clock) -> Now {
@@ -228,6 +196,7 @@ impl Agent {
         &mut self,
         mut events: mpsc::Receiver<LinkEvent>,
         mut answers: mpsc::Receiver<Answer>,
+        mut told: mpsc::Receiver<Floor>,
         telemetry: Duration,
     ) -> io::Result<()> {
         let mut terminate = signal(SignalKind::terminate())?;
@@ -246,6 +215,7 @@ impl Agent {
                     }
                 }
                 Some(answer) = answers.recv() => self.job_ended(answer),
+                Some(floor) = told.recv() => self.floor_told(floor),
                 _ = report.tick() => self.send_telemetry(),
                 _ = tokio::time::sleep(wake) => self.tick(),
                 _ = terminate.recv() => self.stop(&mut stop_by),
@@ -317,17 +287,29 @@ impl Agent {
         }
     }
 
+    fn floor_told(&mut self, floor: Floor) {
+        if let Err(error) = self.device.handle_floor(now(&self.clock), floor) {
+            tracing::error!("which orders are old cannot be stored ({error}); asking again");
+            link::ask_floor(self.question.as_ref(), &self.device, &self.floors);
+        }
+    }
+
+    fn sandbox_is(&mut self, sandbox: &Sandbox) {
+        self.board.set_sandbox(sandbox);
+        self.device.handle_sandbox(now(&self.clock), sandbox.report(self.require));
+    }
+
     fn job_ended(&mut self, answer: Answer) {
         let now = now(&self.clock);
         match answer {
             Answer::SelfTested { model, token, result } => {
-                let result = result.map(|sandbox| self.board.set_sandbox(&sandbox));
+                let result = result.map(|sandbox| self.sandbox_is(&sandbox));
                 self.device.handle_self_test(now, &model, token, result);
             }
             Answer::Probed(sandbox) => {
                 if let Some(sandbox) = sandbox {
                     tracing::info!(%sandbox, "self-tests are fenced in");
-                    self.board.set_sandbox(&sandbox);
+                    self.sandbox_is(&sandbox);
                 }
             }
             Answer::Loaded { model, token, result } => {
@@ -380,8 +362,8 @@ impl Agent {
         let problems = self.device.order_problem().map(str::to_owned);
         let problems = problems.into_iter().chain(self.link_problem.clone()).collect();
         self.board.set_models(self.device.status(now(&self.clock)), problems);
-        let (trust, refused) = (self.device.trust_status(), self.device.refused().clone());
-        self.board.set_trust(trust, refused, self.device.generation());
+        self.board.set_trust(self.device.trust_status(), self.device.generation());
+        self.board.set_counts(self.device.refused().clone(), self.device.late().clone());
     }
 
     fn unload(&self, model: &ModelName) {
@@ -392,7 +374,7 @@ impl Agent {
 
     fn publish(&self, publish: Publish) {
         let Publish { topic, payload, at_least_once, retain } = publish;
-        let mut message = Outgoing::new(topic, payload);
+        let mut message = Outgoing::new(topic.as_str(), self.signer.seal(&topic, &payload));
         if !at_least_once {
             message = message.at_most_once();
         }
@@ -421,7 +403,7 @@ impl Agent {
     /// Says that the device goes, so that nobody has to wait for the will.
     async fn say_goodbye(&mut self, config: &Config) {
         let topic = Topic::Presence(config.device.clone()).text(&config.broker.root);
-        let payload = self.device.presence(false);
+        let payload = self.signer.seal(&topic, &self.device.presence(false));
         let message = Outgoing::new(topic.as_str(), payload).retained();
         if let Err(error) = self.link.publish(message) {
             tracing::debug!("{error}");

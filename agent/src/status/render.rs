@@ -54,6 +54,10 @@ pub fn render(status: &Status) -> String {
         let counts: Vec<_> = status.refused.iter().map(|(c, n)| format!("{c} {n}")).collect();
         line(&mut text, "refused", &counts.join(", "));
     }
+    if !status.late.is_empty() {
+        let counts: Vec<_> = status.late.iter().map(|(kind, n)| format!("{kind} {n}")).collect();
+        line(&mut text, "late", &counts.join(", "));
+    }
     match status.problems.as_slice() {
         [] => line(&mut text, "problems", "none"),
         problems => problems.iter().for_each(|problem| line(&mut text, "PROBLEM", problem)),

@@ -57,6 +57,7 @@ fn healthy() -> Status {
         authority: None,
         generation: 0,
         refused: BTreeMap::new(),
+        late: BTreeMap::new(),
         problems: vec![],
     }
 }

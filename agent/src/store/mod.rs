@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! <data>/device.{0,1}               generation, boot epoch, time floor  (two-copy record)
+//! <data>/floor                      which orders are old, told before the first start (only removed)
 //! <data>/order                      the order being carried out         (replaced whole)
 //! <data>/models/<m>/table.{0,1}     the slot table                      (two-copy record)
 //! <data>/models/<m>/slot-{a,b}/     release, its keyset, model, golden, and their chunk lists
@@ -22,6 +23,7 @@ mod trust_files;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use fleetway_protocol::enroll::Floor;
 use fleetway_protocol::ids::{Generation, ModelName};
 use fleetway_protocol::limits::{ENVELOPE_BYTES_MAX, TABLE_BYTES_MAX};
 use fleetway_protocol::reason::Reason;
@@ -34,6 +36,9 @@ pub use slot_files::{Part, SlotFiles};
 use trust_files::TrustFiles;
 pub use trust_files::TrustShelf;
 
+/// Longest file that says which orders are old: a number.
+const FLOOR_FILE_BYTES_MAX: u64 = 64;
+
 /// What survives a reset for the whole device.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeviceRecord {
@@ -43,6 +48,8 @@ pub struct DeviceRecord {
     pub epoch: u64,
     /// No clock reading below this is believed, Unix seconds.
     pub time_floor_s: u64,
+    /// Whether the device was told which orders are old; before that it takes none.
+    pub floor_known: bool,
 }
 
 /// The reason for a disk error that the update machine understands.
@@ -87,6 +94,25 @@ impl<F: Fs> Store<F> {
     /// The device's record, zeros on a new device.
     pub fn device(&self) -> DeviceRecord {
         self.device.value().copied().unwrap_or_default()
+    }
+
+    /// Whether there is a record: without one the device is new, or has forgotten everything.
+    pub fn has_device(&self) -> bool {
+        self.device.value().is_some()
+    }
+
+    /// What a new device is told about old orders, if it is.
+    pub fn floor(&self) -> Option<Floor> {
+        Floor::parse(&self.fs.read(&self.data.join(Floor::FILE), FLOOR_FILE_BYTES_MAX).ok()?)
+    }
+
+    /// Removes what [`Store::floor`] read once it is in the record: should the record be lost
+    /// later, it would say too little.
+    pub fn clear_floor(&self) {
+        if self.device().floor_known {
+            // Left behind it is read again only by a device that forgot.
+            let _ = self.fs.remove(&self.data.join(Floor::FILE));
+        }
     }
 
     /// Makes the device's record durable.

@@ -5,7 +5,7 @@ use axum::extract::{Path, State};
 use bytes::Bytes;
 use fleetway_controller::fleet::{By, Fleet};
 use fleetway_controller::pki::DeviceKey;
-use fleetway_protocol::enroll::Token;
+use fleetway_protocol::enroll::{Floor, Token};
 use fleetway_protocol::ids::{DeviceId, Digest};
 use fleetway_protocol::join::Join;
 
@@ -94,14 +94,16 @@ pub(super) async fn revoke(
         .await?
 }
 
-/// Notes the key that `device add` made.
+/// Notes the key that `device add` made; says where the device's orders begin.
 pub(crate) fn register(
     fleet: &mut Fleet,
     by: By<'_>,
     id: &DeviceId,
     key: Option<&DeviceKeyAdd>,
-) -> Result<(), Failure> {
-    let Some(DeviceKeyAdd { point, certificate_ends_s }) = key else { return Ok(()) };
+) -> Result<Floor, Failure> {
+    let Some(DeviceKeyAdd { point, certificate_ends_s }) = key else {
+        return Ok(Floor::default());
+    };
     let key = DeviceKey::from_point(point)
         .ok_or_else(|| Failure::usage("the device's key is no point of P-256"))?;
     fleet

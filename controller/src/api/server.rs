@@ -20,7 +20,8 @@ use tokio::time::timeout;
 
 use super::failure::{Envelope, Failure};
 use super::types::{
-    DeviceAdd, DeviceCounts, DeviceView, Done, LabelEdits, ReleaseView, StatusView, TrustPublished,
+    DeviceAdd, DeviceAdded, DeviceCounts, DeviceView, LabelEdits, ReleaseView, StatusView,
+    TrustPublished,
 };
 use super::view::{self, failed};
 use super::{identities, releases, rollouts};
@@ -178,7 +179,7 @@ pub(super) fn selector(text: Option<&str>) -> Result<Selector, Failure> {
 }
 
 async fn status(State(running): State<Running>) -> Answer<StatusView> {
-    let (devices, rollouts) = running
+    let (devices, rollouts, ignored, orders_resent) = running
         .core
         .ask(|fleet, now_s| {
             let devices = fleet.devices();
@@ -186,7 +187,7 @@ async fn status(State(running): State<Running>) -> Answer<StatusView> {
             let counts = DeviceCounts { total: devices.len() as u64, online };
             let open = fleet.rollouts(now_s).into_iter().filter(|r| r.state.is_open());
             let open: Vec<_> = open.map(|r| view::rollout_summary(fleet, &r)).collect();
-            (counts, open)
+            (counts, open, fleet.ignored(), fleet.resent())
         })
         .await?;
     Ok(Json(StatusView {
@@ -200,6 +201,8 @@ async fn status(State(running): State<Running>) -> Answer<StatusView> {
         devices,
         rollouts,
         bad_messages: running.bad_messages(),
+        reports_refused: running.reports_refused(&ignored),
+        orders_resent,
     }))
 }
 
@@ -242,7 +245,7 @@ async fn add_device(
     State(running): State<Running>,
     operator: Operator,
     bytes: Bytes,
-) -> Answer<Done> {
+) -> Answer<DeviceAdded> {
     let add: DeviceAdd = body(&bytes)?;
     let id = device_id(&add.id)?;
     running
@@ -250,8 +253,8 @@ async fn add_device(
         .ask(move |fleet, now_s| {
             let by = By { who: operator.name(), now_s };
             fleet.add_device(by, &id, &add.labels).map_err(|e| failed(e.kind(), &e))?;
-            identities::register(fleet, by, &id, add.key.as_ref())?;
-            Ok(Json(Done { done: format!("device {id} added") }))
+            let floor = identities::register(fleet, by, &id, add.key.as_ref())?;
+            Ok(Json(DeviceAdded { id: id.to_string(), generation: floor.generation }))
         })
         .await?
 }

@@ -12,13 +12,14 @@ use fleetway_protocol::ids::{Digest, ModelName};
 use fleetway_protocol::machine::Phase;
 use fleetway_protocol::manifest::{Artifact, Manifest, VariantKind};
 use fleetway_protocol::reason::Reason;
+use fleetway_protocol::sandbox::Sandbox;
 use fleetway_protocol::slot::{Ending, Outcome};
 
 use super::failure::{Failure, Kind, chain};
 use super::types::{
     ArtifactView, DeviceModelView, DeviceView, EndingView, PhaseView, PlanView, PlannedDevice,
     ReasonView, ReleaseRef, ReleaseView, RolloutCounts, RolloutDevice, RolloutSummary, RolloutView,
-    TelemetryView, TopClass, VariantView,
+    SandboxView, TelemetryView, TopClass, VariantView,
 };
 
 /// A failure of the core. Its sentences end in `; what to do`.
@@ -75,6 +76,7 @@ pub(crate) fn device(fleet: &Fleet, device: Device) -> DeviceView {
         online: device.online,
         last_seen_s: device.heard_s,
         agent: device.agent.as_ref().map(ToString::to_string),
+        sandbox: device.sandbox.as_ref().map(sandbox),
         generation: device.generation,
         taken: device.taken,
         refused: device.refused.map(reason),
@@ -83,6 +85,11 @@ pub(crate) fn device(fleet: &Fleet, device: Device) -> DeviceView {
         certificate_ends_s: Some(device.identity.certificate_ends_s).filter(|ends_s| *ends_s > 0),
         labels: device.labels,
     }
+}
+
+fn sandbox(sandbox: &Sandbox) -> SandboxView {
+    let missing = sandbox.missing.iter().map(|fence| fence.name().to_owned()).collect();
+    SandboxView { state: sandbox.state().into(), missing, met: sandbox.met }
 }
 
 fn identity(view: &IdentityView) -> &'static str {

@@ -7,16 +7,17 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
-use fleetway_protocol::ids::{DeviceId, Digest};
+use fleetway_protocol::ids::DeviceId;
 
 use super::acceptor::Peer;
 use super::identity::Identity;
 use crate::fleet::IdentityView;
+use crate::pki::DeviceKey;
 
 /// What is known of one device.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Known {
-    key: Option<Digest>,
+    key: Option<DeviceKey>,
     revoked: bool,
 }
 
@@ -34,7 +35,7 @@ impl Gate {
 
     /// Takes over who a device is now.
     pub fn set(&self, view: &IdentityView) {
-        let known = Known { key: view.key, revoked: view.revoked_s.is_some() };
+        let known = Known { key: view.key.clone(), revoked: view.revoked_s.is_some() };
         self.lock().insert(view.device.clone(), known);
     }
 
@@ -43,9 +44,16 @@ impl Gate {
     pub fn admits(&self, peer: &Peer) -> bool {
         let Identity::Device(id) = &peer.identity else { return true };
         match self.lock().get(id) {
-            Some(known) => !known.revoked && known.key.is_none_or(|key| key == peer.key),
+            Some(known) => {
+                !known.revoked && known.key.as_ref().is_none_or(|key| key.digest() == peer.key)
+            }
             None => true,
         }
+    }
+
+    /// The key that a device enrolled, which its reports are signed with.
+    pub fn key(&self, id: &DeviceId) -> Option<DeviceKey> {
+        self.lock().get(id).and_then(|known| known.key.clone())
     }
 
     /// Whether a device was revoked: nothing that it says counts.
@@ -62,32 +70,39 @@ impl Gate {
 mod tests {
     use super::*;
 
-    fn view(id: &str, key: Option<&[u8]>, revoked: bool) -> IdentityView {
+    fn view(id: &str, key: Option<&DeviceKey>, revoked: bool) -> IdentityView {
         IdentityView {
             device: DeviceId::new(id).unwrap(),
-            key: key.map(Digest::of),
+            key: key.cloned(),
             token_until_s: None,
             certificate_ends_s: 0,
             revoked_s: revoked.then_some(1),
         }
     }
 
-    fn peer(identity: Identity, key: &[u8]) -> Peer {
+    fn key() -> DeviceKey {
+        use rcgen::PublicKeyData as _;
+        DeviceKey::from_point(rcgen::KeyPair::generate().unwrap().der_bytes()).unwrap()
+    }
+
+    fn peer(identity: Identity, key: &DeviceKey) -> Peer {
         let addr = "127.0.0.1:1".parse().unwrap();
-        Peer { identity, serial: String::new(), not_after_unix_s: 0, key: Digest::of(key), addr }
+        Peer { identity, serial: String::new(), not_after_unix_s: 0, key: key.digest(), addr }
     }
 
     #[test]
     fn the_key_and_the_revocation_decide() {
-        let gate = Gate::new(&[view("a", Some(b"1"), false), view("b", None, false)]);
-        let admits =
-            |id: &str, key| gate.admits(&peer(Identity::Device(DeviceId::new(id).unwrap()), key));
-        assert!(admits("a", b"1") && !admits("a", b"2"), "another key is somebody else");
-        assert!(admits("b", b"1") && admits("unknown", b"1"));
+        let (one, two) = (key(), key());
+        let gate = Gate::new(&[view("a", Some(&one), false), view("b", None, false)]);
+        let id = |id: &str| DeviceId::new(id).unwrap();
+        let admits = |device: &str, key| gate.admits(&peer(Identity::Device(id(device)), key));
+        assert!(admits("a", &one) && !admits("a", &two), "another key is somebody else");
+        assert!(admits("b", &one) && admits("unknown", &one));
+        assert_eq!((gate.key(&id("a")), gate.key(&id("b"))), (Some(one.clone()), None));
         gate.set(&view("b", None, true));
-        assert!(!admits("b", b"1") && gate.is_revoked(&DeviceId::new("b").unwrap()));
-        gate.set(&view("b", Some(b"9"), false));
-        assert!(admits("b", b"9") && !admits("b", b"1"), "the old certificate stays out");
-        assert!(gate.admits(&peer(Identity::Controller, b"any")));
+        assert!(!admits("b", &one) && gate.is_revoked(&id("b")));
+        gate.set(&view("b", Some(&two), false));
+        assert!(admits("b", &two) && !admits("b", &one), "the old certificate stays out");
+        assert!(gate.admits(&peer(Identity::Controller, &one)));
     }
 }

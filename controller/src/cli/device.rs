@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use fleetway_controller::clock;
 use fleetway_controller::fleet::By;
 use fleetway_link::{BrokerUrl, EnrollUrl};
+use fleetway_protocol::enroll::Floor;
 use fleetway_protocol::ids::DeviceId;
 use serde::Serialize;
 
@@ -17,7 +18,8 @@ use super::values::LabelEdit;
 use crate::api::client::{escape, operator};
 use crate::api::failure::{Failure, Kind};
 use crate::api::types::{
-    DeviceAdd, DeviceEnroll, DeviceKeyAdd, DeviceView, Done, JoinView, LabelEdits, RunFile,
+    DeviceAdd, DeviceAdded, DeviceEnroll, DeviceKeyAdd, DeviceView, Done, JoinView, LabelEdits,
+    RunFile,
 };
 use crate::api::view::failed;
 use crate::config::Config;
@@ -135,8 +137,11 @@ async fn add(args: AddArgs, context: &Context) -> Result<(), Failure> {
     };
 
     // First: whoever hears of a conflict shall find nothing written.
-    register(&id, args.labels.into_iter().collect(), key, &config, context).await?;
+    let floor = register(&id, args.labels.into_iter().collect(), key, &config, context).await?;
     files::make_dir(&dir)?;
+    let data = dir.join("data");
+    files::make_dir(&data)?;
+    files::write(&data.join(Floor::FILE), PUBLIC, floor.text().as_bytes())?;
     files::write(&dir.join("ca.pem"), PUBLIC, ca.cert_pem().as_bytes())?;
     files::write(&dir.join("device.pem"), PUBLIC, issued.cert_pem.as_bytes())?;
     files::write(&dir.join("device.key"), SECRET, issued.key_pem.as_bytes())?;
@@ -188,17 +193,18 @@ fn run_file(layout: &Layout) -> Option<RunFile> {
     std::fs::read(layout.run_file()).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok())
 }
 
-/// Adds the device to the fleet: through the API, or directly if no controller runs.
+/// Adds the device to the fleet, through the API, or directly if no controller runs; says where
+/// its orders begin.
 async fn register(
     id: &DeviceId,
     labels: BTreeMap<String, String>,
     key: DeviceKeyAdd,
     config: &Config,
     context: &Context,
-) -> Result<(), Failure> {
+) -> Result<Floor, Failure> {
     let body = DeviceAdd { id: id.to_string(), labels: labels.clone(), key: Some(key.clone()) };
-    match context.client().post::<_, Done>("/v1/devices", &body).await {
-        Ok(_) => return Ok(()),
+    match context.client().post::<_, DeviceAdded>("/v1/devices", &body).await {
+        Ok(added) => return Ok(Floor { generation: added.generation, ..Floor::default() }),
         Err(failure) if failure.code != Kind::Unreachable => return Err(failure),
         Err(_) => {}
     }

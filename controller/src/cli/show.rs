@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::output::{ago, bytes, count, facts, millis, or_dash, percent, table};
-use crate::api::types::{DeviceModelView, DeviceView, ReleaseRef, TelemetryView};
+use crate::api::types::{DeviceModelView, DeviceView, ReleaseRef, SandboxView, TelemetryView};
 
 /// `site=lab floor=2`.
 pub(super) fn labels_text(labels: &BTreeMap<String, String>) -> String {
@@ -40,7 +40,7 @@ pub(super) fn telemetry_cells(telemetry: Option<&TelemetryView>) -> [String; 5] 
 /// The list of devices.
 pub(super) fn devices_text(devices: &[DeviceView], now_s: u64) -> String {
     table(
-        ["id", "state", "seen", "runs", "labels"],
+        ["id", "state", "seen", "sandbox", "runs", "labels"],
         devices.iter().map(|device| {
             let runs: Vec<_> = device
                 .models
@@ -56,6 +56,7 @@ pub(super) fn devices_text(devices: &[DeviceView], now_s: u64) -> String {
                 }
                 .into(),
                 seen(device.last_seen_s, now_s),
+                or_dash(device.sandbox.as_ref().map(|sandbox| &sandbox.state)),
                 if runs.is_empty() { "-".into() } else { runs.join(" ") },
                 labels_text(&device.labels),
             ]
@@ -83,6 +84,7 @@ pub(super) fn device_text(device: &DeviceView, now_s: u64) -> String {
         ("state", if device.online { "online" } else { "offline" }.into()),
         ("seen", seen(device.last_seen_s, now_s)),
         ("agent", or_dash(device.agent.as_ref())),
+        ("sandbox", or_dash(device.sandbox.as_ref().map(sandbox_text))),
         ("labels", labels_text(&device.labels)),
         ("order", order),
         ("identity", identity_text(device, now_s)),
@@ -92,6 +94,16 @@ pub(super) fn device_text(device: &DeviceView, now_s: u64) -> String {
         text.push_str(&model_text(model));
     }
     text
+}
+
+/// `partial: no seccomp; new models are tried all the same`.
+fn sandbox_text(sandbox: &SandboxView) -> String {
+    if sandbox.missing.is_empty() {
+        return sandbox.state.clone();
+    }
+    let policy =
+        if sandbox.met { "new models are tried all the same" } else { "no new model is tried" };
+    format!("{}: no {}; {policy}", sandbox.state, sandbox.missing.join(", no "))
 }
 
 fn identity_text(device: &DeviceView, now_s: u64) -> String {

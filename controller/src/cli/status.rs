@@ -46,7 +46,12 @@ fn text(status: &StatusView) -> String {
     let bad: u64 = status.bad_messages.values().sum();
     if bad > 0 {
         let devices: Vec<_> = status.bad_messages.keys().take(5).cloned().collect();
-        lines.push(("unreadable", format!("{bad} messages, from {}", devices.join(", "))));
+        lines.push(("refused", format!("{bad} messages, as of {}", devices.join(", "))));
+    }
+    if !status.reports_refused.is_empty() {
+        let checks = status.reports_refused.iter();
+        let checks: Vec<_> = checks.map(|(check, count)| format!("{check} {count}")).collect();
+        lines.push(("  by check", checks.join(", ")));
     }
     let mut text = facts(&lines);
     if !status.rollouts.is_empty() {

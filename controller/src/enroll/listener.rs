@@ -209,17 +209,23 @@ async fn answer(
         (&Method::POST, "/enroll") => with(request, |body| desk.enroll(body)).await,
         (&Method::POST, "/challenge") => with(request, |body| desk.challenge(body)).await,
         (&Method::POST, "/return") => with(request, |body| desk.come_back(body)).await,
-        (&Method::POST, "/renew") => {
-            match peer.filter(|peer| matches!(peer.identity, Identity::Device(_))) {
-                Some(peer) => reply(desk.renew(peer).await),
-                None => refuse(Refusal::NoCertificate),
-            }
-        }
+        (&Method::POST, "/renew") => match peer.filter(is_device) {
+            Some(peer) => reply(desk.renew(peer).await),
+            None => refuse(Refusal::NoCertificate),
+        },
+        (&Method::POST, "/floor") => match peer.filter(is_device) {
+            Some(peer) => with(request, |body| desk.floor(peer, body)).await,
+            None => refuse(Refusal::NoCertificate),
+        },
         _ => {
             debug!(%addr, "there is no {} {path}", request.method());
             status(StatusCode::NOT_FOUND, Bytes::new())
         }
     }
+}
+
+fn is_device(peer: &Peer) -> bool {
+    matches!(peer.identity, Identity::Device(_))
 }
 
 /// Reads the body, and hands what it says on.

@@ -21,7 +21,8 @@ use std::future::Future;
 use std::pin::Pin;
 
 use fleetway_protocol::enroll::{
-    Answer, ChallengeRequest, EnrollRequest, Enrolled, Nonce, Renewed, ReturnRequest,
+    Answer, ChallengeRequest, EnrollRequest, Enrolled, Floor, FloorRequest, Nonce, Renewed,
+    ReturnRequest,
 };
 
 use crate::broker::Peer;
@@ -41,6 +42,8 @@ pub trait Desk: Send + Sync + 'static {
     fn challenge(&self, request: ChallengeRequest) -> Later<Nonce>;
     /// It signed the nonce.
     fn come_back(&self, request: ReturnRequest) -> Later<Renewed>;
+    /// A device with a certificate that holds has forgotten everything else.
+    fn floor(&self, peer: Peer, request: FloorRequest) -> Later<Floor>;
     /// The TUF root that devices pin, if there is one.
     fn root(&self) -> Option<Vec<u8>>;
 }

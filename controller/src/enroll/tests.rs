@@ -34,6 +34,10 @@ impl Desk for Yes {
         Box::pin(std::future::ready(Err(Refusal::Nonce)))
     }
 
+    fn floor(&self, _: Peer, request: FloorRequest) -> Later<Floor> {
+        Box::pin(std::future::ready(Ok(Floor { generation: 7, epoch: request.epoch })))
+    }
+
     fn root(&self) -> Option<Vec<u8>> {
         Some(b"{}".to_vec())
     }
@@ -135,6 +139,13 @@ async fn only_a_device_with_a_certificate_of_ours_renews() {
     let (status, body) = world.post(Some(&cam), "/renew", b"").await;
     let renewed: Answer<Renewed> = codec::decode(&body, ENROLL_BODY_BYTES_MAX).unwrap();
     assert_eq!((status, renewed.unwrap().certificate.as_str()), (200, "device/cam-1"));
+    let mut buf = [0; 32];
+    let question = codec::encode(&FloorRequest { epoch: 9 }, &mut buf).unwrap();
+    let (status, body) = world.post(Some(&cam), "/floor", question).await;
+    let floor: Answer<Floor> = codec::decode(&body, ENROLL_BODY_BYTES_MAX).unwrap();
+    assert_eq!((status, floor), (200, Ok(Floor { generation: 7, epoch: 9 })));
+    let none = world.post(None, "/floor", question).await;
+    assert_eq!((none.0, refusal(&none.1)), (403, Some(Refusal::NoCertificate)));
     // Of another CA, or over: no TLS.
     let rogue = FleetCa::create("fleet", now()).unwrap().issue_device("cam-1", 1, now()).unwrap();
     assert_eq!(world.post(Some(&rogue), "/renew", b"").await.0, 0);

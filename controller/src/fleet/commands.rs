@@ -7,7 +7,7 @@ use fleetway_protocol::keyset::ReleaseKeys;
 
 use super::records::{DeviceRecord, ReleaseRecord, RolloutRecord};
 use super::txn::{About, Txn};
-use super::{By, DeviceError, Fleet, FleetError, Live, PublishError, ReleaseView};
+use super::{By, DeviceError, Fleet, FleetError, PublishError, ReleaseView};
 use crate::audit::Head;
 use crate::planner::{Labels, PausedBy, RolloutState, check_label};
 
@@ -82,28 +82,6 @@ impl Fleet {
         self.leave_rollouts(by.now_s, id, &mut txn);
         txn.note(by.now_s, by.who, "device.remove", About::device(id), format!("removed {id}"));
         Ok(self.commit(txn)?)
-    }
-
-    /// A device was set up anew under its old id and counts its boots from the start: what
-    /// it said before is forgotten, so that its reports are not taken for old ones. The
-    /// generation of its orders goes on rising.
-    ///
-    /// # Errors
-    /// [`DeviceError`].
-    pub fn rejoin_device(&mut self, by: By<'_>, id: &DeviceId) -> Result<(), DeviceError> {
-        let device = self.devices.get(id).ok_or_else(|| DeviceError::NotFound(id.clone()))?;
-        let mut record = device.record.clone();
-        record.states.clear();
-        let mut txn = Txn::default();
-        txn.devices.insert(id.clone(), Some(record));
-        let text = format!("{id} joined anew; what it said before is forgotten");
-        txn.note(by.now_s, by.who, "device.rejoin", About::device(id), text);
-        self.commit(txn)?;
-        if let Some(device) = self.devices.get_mut(id) {
-            device.live = Live::default();
-        }
-        self.resend_to(id);
-        Ok(())
     }
 
     /// Publishes a signed release. Its signature is checked once more. Again: nothing to do.

@@ -53,6 +53,11 @@ pub enum DeviceError {
         /// Unix seconds.
         until: u64,
     },
+    /// The key enrolled before.
+    #[error(
+        "device {0} had this key once before; each enrolment has a key of its own, make a new one"
+    )]
+    KeyUsed(DeviceId),
     /// A label that cannot be.
     #[error(transparent)]
     Label(#[from] LabelError),
@@ -65,7 +70,7 @@ impl DeviceError {
     /// What kind of failure it is.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::Exists(_) | Self::StillValid { .. } => ErrorKind::Conflict,
+            Self::Exists(_) | Self::StillValid { .. } | Self::KeyUsed(_) => ErrorKind::Conflict,
             Self::NotFound(_) => ErrorKind::NotFound,
             Self::Label(_) => ErrorKind::Usage,
             Self::Fleet(error) => error.kind(),

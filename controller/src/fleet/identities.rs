@@ -7,12 +7,12 @@
 
 use std::hint::black_box;
 
-use fleetway_protocol::enroll::Refusal;
+use fleetway_protocol::enroll::{Floor, Refusal};
 use fleetway_protocol::ids::{DeviceId, Digest};
 
 use super::records::{DeviceRecord, IdentityRecord, TokenRecord};
 use super::txn::{About, Txn};
-use super::{By, Device, DeviceError, Effect, EnrollError, Fleet, IdentityView, Live};
+use super::{By, Device, DeviceError, Effect, EnrollError, Fleet, FleetError, IdentityView, Live};
 use crate::pki::DeviceKey;
 use crate::planner::{Labels, Verdict};
 
@@ -21,6 +21,8 @@ pub const TOKEN_LIFE_S: u64 = 24 * 3600;
 /// Wrong tokens that may be tried before the right one stops to work. With 128 bits nobody
 /// guesses one; somebody who tries should be noticed all the same.
 pub const TOKEN_TRIES: u8 = 10;
+/// Keys of the past that are remembered per device: one for every time it was set up anew.
+const KEYS_PAST_MAX: usize = 64;
 
 impl Fleet {
     /// Opens the door to a device once, and adds it to the fleet if it is new. Returns until
@@ -69,7 +71,8 @@ impl Fleet {
         Ok(expires_s)
     }
 
-    /// Notes the key of a device whose certificate was made here (`device add`).
+    /// Notes the key of a device whose certificate was made here (`device add`), and says
+    /// where its orders begin.
     ///
     /// # Errors
     /// [`DeviceError`].
@@ -79,16 +82,19 @@ impl Fleet {
         id: &DeviceId,
         key: &DeviceKey,
         certificate_ends_s: u64,
-    ) -> Result<(), DeviceError> {
+    ) -> Result<Floor, DeviceError> {
         let device = self.devices.get(id).ok_or_else(|| DeviceError::NotFound(id.clone()))?;
+        if device.identity.past.contains(&key.digest()) {
+            return Err(DeviceError::KeyUsed(id.clone()));
+        }
         let mut identity = device.identity.clone();
-        identity.take(key, by.now_s, certificate_ends_s);
+        let anew = identity.take(key, by.now_s, certificate_ends_s);
         let mut txn = Txn::default();
         txn.identities.insert(id.clone(), identity);
         let text = certified(id, key, "was given", certificate_ends_s);
         let issuer = self.issuer.clone();
         txn.note_signed(by.now_s, by.who, "device.key", About::device(id), issuer, text);
-        Ok(self.commit(txn)?)
+        Ok(self.begin(id, anew, txn)?)
     }
 
     /// Lets a device in by its token: from now on it is whoever has `key`. Again with the
@@ -103,7 +109,7 @@ impl Fleet {
         token: &Digest,
         key: &DeviceKey,
         certificate_ends_s: u64,
-    ) -> Result<(), EnrollError> {
+    ) -> Result<Floor, EnrollError> {
         // A stranger learns nothing about which ids there are.
         let device = self.devices.get(id).ok_or(Refusal::Token)?;
         let mut identity = device.identity.clone();
@@ -128,25 +134,100 @@ impl Fleet {
         if again && (identity.key != key.point() || identity.revoked_s.is_some()) {
             return Err(Refusal::TokenUsed.into());
         }
-        open.used_s.get_or_insert(now_s);
-        let anew = !again && (identity.enrolled_s != 0);
-        identity.take(key, now_s, certificate_ends_s);
-        if anew {
-            // It counts its boots from the start: what it said before is not newer.
-            let mut record = device.record.clone();
-            record.states.clear();
-            txn.devices.insert(id.clone(), Some(record));
+        let of_before = identity.key == key.point() || identity.past.contains(&key.digest());
+        if !again && of_before {
+            return Err(Refusal::KeyUsed.into());
         }
+        open.used_s.get_or_insert(now_s);
+        let anew = identity.take(key, now_s, certificate_ends_s);
         txn.identities.insert(id.clone(), identity);
         let text = certified(id, key, "joined with", certificate_ends_s);
         let issuer = self.issuer.clone();
         txn.note_signed(now_s, "enrolment", "device.join", About::device(id), issuer, text);
-        self.commit(txn)?;
-        if let Some(device) = self.devices.get_mut(id).filter(|_| anew) {
-            device.live = Live::default();
+        Ok(self.begin(id, anew, txn)?)
+    }
+
+    /// A device of an enrolled key has forgotten everything, and asks where its orders begin.
+    /// `epoch`: the boot that it believes to be in. What it said before counts no more.
+    ///
+    /// # Errors
+    /// [`EnrollError`].
+    pub fn floor_device(
+        &mut self,
+        now_s: u64,
+        id: &DeviceId,
+        epoch: u64,
+        key: &Digest,
+    ) -> Result<Floor, EnrollError> {
+        let device = self.devices.get(id).ok_or(Refusal::NotEnrolled)?;
+        if device.is_revoked() {
+            return Err(Refusal::Revoked.into());
         }
-        self.resend_to(id);
-        Ok(())
+        if !device.speaks_by(Some(key)) {
+            return Err(Refusal::OtherKey.into());
+        }
+        let mut txn = Txn::default();
+        let mut record = device.record.clone();
+        record.states.clear();
+        // A clock that is behind, or none: its reports would be taken for old.
+        record.epoch = if epoch < record.epoch { record.epoch.saturating_add(1) } else { epoch };
+        let begins_s = record.epoch;
+        txn.devices.insert(id.clone(), Some(record));
+        let text = format!("{id} has forgotten everything; its boots are counted from {begins_s}");
+        txn.note(now_s, "enrolment", "device.floor", About::device(id), text);
+        let live = device.live.clone();
+        let floor = self.raise_floor(id, txn)?;
+        if let Some(device) = self.devices.get_mut(id) {
+            let reissue_above = device.live.reissue_above;
+            let Live { online, heard_s, agent, presence, sandbox, .. } = live;
+            device.live = Live {
+                online,
+                heard_s,
+                agent,
+                presence,
+                sandbox,
+                reissue_above,
+                ..Live::default()
+            };
+        }
+        Ok(floor)
+    }
+
+    /// A key begins to speak for a device. A new one begins a new sequence: what was said
+    /// under the one before is forgotten, and its reports do not verify any more.
+    fn begin(&mut self, id: &DeviceId, anew: bool, mut txn: Txn) -> Result<Floor, FleetError> {
+        if let Some(device) = self.devices.get(id).filter(|_| anew)
+            && let Some(record) = txn.device_mut(id, device)
+        {
+            record.states.clear();
+            record.epoch = 0;
+        }
+        let floor = self.raise_floor(id, txn)?;
+        if let Some(device) = self.devices.get_mut(id).filter(|_| anew) {
+            let reissue_above = device.live.reissue_above;
+            device.live = Live { reissue_above, ..Live::default() };
+        }
+        Ok(floor)
+    }
+
+    /// Commits, with a generation above every order that was ever made for the device. The
+    /// order in force is below it then, and is made again above it at the next tick.
+    fn raise_floor(&mut self, id: &DeviceId, mut txn: Txn) -> Result<Floor, FleetError> {
+        let mut floor = Floor::default();
+        if let Some(device) = self.devices.get(id) {
+            let given = device.order.as_ref().map_or(0, |o| o.order.generation);
+            if let Some(record) = txn.device_mut(id, device) {
+                if given > 0 && given >= record.generation {
+                    record.generation = given.saturating_add(1);
+                }
+                floor = Floor { generation: record.generation, epoch: record.epoch };
+            }
+        }
+        self.commit(txn)?;
+        if let Some(device) = self.devices.get_mut(id).filter(|d| d.order.is_some()) {
+            device.live.reissue_above = Some(floor.generation);
+        }
+        Ok(floor)
     }
 
     /// A device that proved its key gets a new certificate. `proves` looks at the enrolled
@@ -233,6 +314,13 @@ impl Fleet {
 }
 
 impl Device {
+    /// Whether reports under this key's signature (`None`: unsigned) are the device's own. One
+    /// that enrolled no key cannot be held to one.
+    pub(super) fn speaks_by(&self, key: Option<&Digest>) -> bool {
+        let enrolled = (!self.identity.key.is_empty()).then(|| Digest::of(&self.identity.key));
+        enrolled.is_none() || enrolled.as_ref() == key
+    }
+
     /// Whether it was revoked.
     pub(super) fn is_revoked(&self) -> bool {
         self.identity.revoked_s.is_some()
@@ -243,7 +331,7 @@ impl Device {
         let unused = token.filter(|token| token.used_s.is_none() && token.tries_left > 0);
         IdentityView {
             device: id.clone(),
-            key: (!key.is_empty()).then(|| Digest::of(key)),
+            key: DeviceKey::from_point(key),
             token_until_s: unused.map(|token| token.expires_s),
             certificate_ends_s: *certificate_ends_s,
             revoked_s: *revoked_s,
@@ -252,11 +340,20 @@ impl Device {
 }
 
 impl IdentityRecord {
-    fn take(&mut self, key: &DeviceKey, now_s: u64, certificate_ends_s: u64) {
+    /// `true` if the key is another one than before.
+    fn take(&mut self, key: &DeviceKey, now_s: u64, certificate_ends_s: u64) -> bool {
+        let anew = self.key != key.point();
+        if anew && !self.key.is_empty() {
+            if self.past.len() == KEYS_PAST_MAX {
+                self.past.remove(0);
+            }
+            self.past.push(Digest::of(&self.key));
+        }
         self.key = key.point().to_vec();
         self.enrolled_s = now_s;
         self.certificate_ends_s = certificate_ends_s;
         self.revoked_s = None;
+        anew
     }
 }
 

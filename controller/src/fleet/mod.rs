@@ -44,6 +44,7 @@ use fleetway_protocol::ids::{DeviceId, Digest, Generation, ModelName, RolloutId,
 use fleetway_protocol::keyset::ReleaseKeys;
 use fleetway_protocol::reason::Reason;
 use fleetway_protocol::report::Stamp;
+use fleetway_protocol::sandbox::Sandbox;
 
 use crate::audit::Bounds;
 use crate::planner::Deployment;
@@ -92,6 +93,8 @@ pub struct Fleet {
     effects: VecDeque<Effect>,
     seeded: BTreeSet<Digest>,
     ignored: Ignored,
+    /// Orders given again because nobody answered them.
+    resent: u64,
     /// Where the audit log begins and ends.
     audit: Bounds,
     /// Id of the key that signs orders, for the audit log.
@@ -129,6 +132,10 @@ struct Live {
     reissue_above: Option<Generation>,
     telemetry: BTreeMap<ModelName, (Stamp, TelemetryView)>,
     ack: Option<Stamp>,
+    want: Option<Stamp>,
+    sandbox: Option<Sandbox>,
+    /// The record knows of a newer boot than the store.
+    booted: bool,
 }
 
 /// The newest rollout of each model that ever moved a device, and its release.

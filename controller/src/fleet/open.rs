@@ -43,6 +43,7 @@ impl Fleet {
             effects: VecDeque::new(),
             seeded: BTreeSet::new(),
             ignored: Ignored::default(),
+            resent: 0,
             audit: Bounds::default(),
             director: None,
             issuer: None,

@@ -131,6 +131,11 @@ impl Fleet {
         }))
     }
 
+    /// Orders sent again since the start because a device that is there did not answer.
+    pub fn resent(&self) -> u64 {
+        self.resent
+    }
+
     /// What was ignored since the start.
     pub fn ignored(&self) -> Ignored {
         self.ignored
@@ -184,6 +189,7 @@ fn device_view(id: &DeviceId, device: &Device) -> DeviceView {
         online: live.online,
         heard_s: live.heard_s,
         agent: live.agent.clone(),
+        sandbox: live.sandbox.clone(),
         generation,
         taken: order.is_some() && live.taken == Some(generation),
         refused: live.refused,

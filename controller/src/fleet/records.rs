@@ -35,6 +35,8 @@ pub(super) struct DeviceRecord {
     /// The highest generation given to it or reported by it. Here as well as in its order,
     /// so that one rotten record does not lower it.
     pub(super) generation: Generation,
+    /// The newest boot heard of. Reports of earlier ones are old, whoever repeats them.
+    pub(super) epoch: u64,
     pub(super) states: BTreeMap<ModelName, State>,
 }
 
@@ -51,6 +53,9 @@ pub(super) struct IdentityRecord {
     pub(super) certificate_ends_s: u64,
     /// When it was revoked, if it is.
     pub(super) revoked_s: Option<u64>,
+    /// Digests of the keys that it enrolled with before, oldest first. None enrols again: by
+    /// its key a report belongs to one enrolment.
+    pub(super) past: Vec<Digest>,
 }
 
 /// What is kept of a token.

@@ -1,12 +1,14 @@
 //! What devices say. Reports come late, twice and out of order: of two the one with the
-//! greater stamp is newer, and hearing one again changes nothing.
+//! greater stamp is newer, and hearing one again changes nothing. The newest boot of a device
+//! is durable, so that this holds over a restart as well. That a report is its device's own
+//! was found out before ([`Fleet::is_from`]).
 
 use std::collections::BTreeMap;
 
 use fleetway_protocol::ids::{DeviceId, Digest, Generation, ModelName, RolloutId};
 use fleetway_protocol::limits::MODELS_PER_DEVICE_MAX;
 use fleetway_protocol::reason::Reason;
-use fleetway_protocol::report::{Ack, Presence, State, Telemetry};
+use fleetway_protocol::report::{Ack, Presence, Stamp, State, Telemetry, Want};
 use fleetway_protocol::slot::Ending;
 
 use super::orders::{GENERATION_SANE_MAX, is_due};
@@ -35,19 +37,18 @@ impl Fleet {
         id: &DeviceId,
         presence: &Presence,
     ) -> Result<(), FleetError> {
-        let Some(device) = reporter(&mut self.devices, &mut self.ignored, id) else {
+        let Some(device) = reporter(&mut self.devices, &mut self.ignored, id, presence.stamp)
+        else {
             return Ok(());
         };
         let newest = device.live.presence.unwrap_or_default();
         if !presence.online {
-            // A last will carries the stamp of its connection's beginning.
-            if presence.stamp.epoch < newest.epoch {
-                self.ignored.old += 1;
-            } else {
-                device.live.online = false;
-                device.live.agent = Some(presence.agent.clone());
-                device.live.presence = Some(newest.max(presence.stamp));
-            }
+            // A last will carries the stamp of its connection's beginning, and was written
+            // before the sandbox was known.
+            device.live.online = false;
+            device.live.agent = Some(presence.agent.clone());
+            device.live.sandbox = presence.sandbox.clone().or(device.live.sandbox.take());
+            device.live.presence = Some(newest.max(presence.stamp));
             return self.handle_generation(now_s, id, presence.generation);
         }
         if device.live.presence.is_some() && presence.stamp <= newest && device.live.online
@@ -60,6 +61,7 @@ impl Fleet {
         device.live.online = true;
         device.live.heard_s = Some(now_s);
         device.live.agent = Some(presence.agent.clone());
+        device.live.sandbox = presence.sandbox.clone().or(device.live.sandbox.take());
         self.handle_generation(now_s, id, presence.generation)
     }
 
@@ -74,7 +76,7 @@ impl Fleet {
         model: &ModelName,
         state: &State,
     ) -> Result<(), FleetError> {
-        let Some(device) = reporter(&mut self.devices, &mut self.ignored, id) else {
+        let Some(device) = reporter(&mut self.devices, &mut self.ignored, id, state.stamp) else {
             return Ok(());
         };
         let old = device.record.states.get(model);
@@ -119,7 +121,8 @@ impl Fleet {
         model: &ModelName,
         telemetry: &Telemetry,
     ) {
-        let Some(device) = reporter(&mut self.devices, &mut self.ignored, id) else {
+        let Some(device) = reporter(&mut self.devices, &mut self.ignored, id, telemetry.stamp)
+        else {
             return;
         };
         let known = device.live.telemetry.get(model);
@@ -153,7 +156,7 @@ impl Fleet {
     /// # Errors
     /// [`FleetError`]; the report may be given again.
     pub fn handle_ack(&mut self, now_s: u64, id: &DeviceId, ack: &Ack) -> Result<(), FleetError> {
-        let Some(device) = reporter(&mut self.devices, &mut self.ignored, id) else {
+        let Some(device) = reporter(&mut self.devices, &mut self.ignored, id, ack.stamp) else {
             return Ok(());
         };
         if device.live.ack.is_some_and(|stamp| ack.stamp <= stamp) {
@@ -167,8 +170,7 @@ impl Fleet {
             ours.filter(|o| o.order.generation == ack.generation && o.digest() == ack.order)
         else {
             device.live.ack = Some(ack.stamp);
-            // Of an older order, or not of ours at all.
-            self.ignored.old += 1;
+            self.ignored.other_order += 1;
             return Ok(());
         };
         let generation = order.order.generation;
@@ -197,6 +199,29 @@ impl Fleet {
             device.live.ack = Some(ack.stamp);
         }
         Ok(())
+    }
+
+    /// A device asks for chunks: whether it may be given some.
+    pub fn handle_want(&mut self, id: &DeviceId, want: &Want) -> bool {
+        let Some(device) = reporter(&mut self.devices, &mut self.ignored, id, want.stamp) else {
+            return false;
+        };
+        if device.live.want.is_some_and(|stamp| want.stamp <= stamp) {
+            self.ignored.old += 1;
+            return false;
+        }
+        device.live.want = Some(want.stamp);
+        true
+    }
+
+    /// Whether a report is its device's own: `key` is the digest of the key that verified it,
+    /// `None` if it was not signed. Asked here, after all that was decided before it, because
+    /// the device may have enrolled anew since its signature was looked at.
+    pub fn is_from(&mut self, id: &DeviceId, key: Option<&Digest>) -> bool {
+        // What is not in the fleet is counted as that.
+        let own = self.devices.get(id).is_none_or(|device| device.speaks_by(key));
+        self.ignored.other_key += u64::from(!own);
+        own
     }
 
     /// A device that acted on a generation above ours (we were restored from a backup, or
@@ -306,9 +331,16 @@ fn reporter<'a>(
     devices: &'a mut BTreeMap<DeviceId, Device>,
     ignored: &mut Ignored,
     id: &DeviceId,
+    stamp: Stamp,
 ) -> Option<&'a mut Device> {
     match devices.get_mut(id) {
         Some(device) if device.is_revoked() => ignored.revoked += 1,
+        Some(device) if stamp.epoch < device.record.epoch => ignored.old += 1,
+        Some(device) if stamp.epoch > device.record.epoch => {
+            device.record.epoch = stamp.epoch;
+            device.live.booted = true;
+            return Some(device);
+        }
         Some(device) => return Some(device),
         None => ignored.unknown_device += 1,
     }

@@ -31,10 +31,13 @@ impl Fleet {
         self.write_changes(&plan, now_s, &mut txn);
         self.write_deployments(&plan, now_s, &mut txn);
         self.write_orders(&plan, now_s, &mut txn)?;
+        self.write_boots(&mut txn);
         let mut due: BTreeSet<DeviceId> = txn.orders.keys().cloned().collect();
         self.commit(txn)?;
         let unheard = self.devices.iter().filter(|(_, d)| !d.is_revoked() && d.is_unheard(now_s));
-        due.extend(unheard.map(|(id, _)| id.clone()));
+        let unheard: Vec<DeviceId> = unheard.map(|(id, _)| id.clone()).collect();
+        self.resent += unheard.len() as u64;
+        due.extend(unheard);
         for device in due {
             self.resend_to(&device);
             if let Some(device) = self.devices.get_mut(&device) {
@@ -42,6 +45,14 @@ impl Fleet {
             }
         }
         Ok(())
+    }
+
+    /// Boots that were heard of since the last tick, all in one commit: after a restart of ours
+    /// nobody gets a report of an earlier boot believed.
+    fn write_boots(&self, txn: &mut Txn) {
+        for (id, device) in self.devices.iter().filter(|(_, device)| device.live.booted) {
+            txn.device_mut(id, device);
+        }
     }
 
     fn write_changes(&self, plan: &Plan, now_s: u64, txn: &mut Txn) {

@@ -151,7 +151,9 @@ impl Fleet {
                         moved_by: BTreeMap::new(),
                         live: Live::default(),
                     };
-                    self.devices.entry(id).or_insert_with(new).record = record;
+                    let device = self.devices.entry(id).or_insert_with(new);
+                    device.record = record;
+                    device.live.booted = false;
                 }
                 None => {
                     self.devices.remove(&id);

@@ -9,8 +9,10 @@ use fleetway_protocol::machine::Phase;
 use fleetway_protocol::manifest::Manifest;
 use fleetway_protocol::reason::Reason;
 use fleetway_protocol::report::Progress;
+use fleetway_protocol::sandbox::Sandbox;
 use fleetway_protocol::slot::Outcome;
 
+use crate::pki::DeviceKey;
 use crate::planner::{DeviceReport, Labels, RolloutReport, RolloutSpec, RolloutState, Why};
 
 /// One device.
@@ -28,6 +30,8 @@ pub struct DeviceView {
     pub heard_s: Option<u64>,
     /// Version of its agent.
     pub agent: Option<Version>,
+    /// How well its self-tests are fenced in, if it said so since the controller started.
+    pub sandbox: Option<Sandbox>,
     /// Generation of the order in force, 0 if it has none.
     pub generation: Generation,
     /// Whether the device took that order.
@@ -45,8 +49,8 @@ pub struct DeviceView {
 pub struct IdentityView {
     /// Which.
     pub device: DeviceId,
-    /// Digest of the enrolled public key, if it enrolled.
-    pub key: Option<Digest>,
+    /// The enrolled public key, if it enrolled.
+    pub key: Option<DeviceKey>,
     /// Until when an unused token lets it in, Unix seconds.
     pub token_until_s: Option<u64>,
     /// When its newest certificate ends, Unix seconds; 0 if it has none of ours.
@@ -187,6 +191,10 @@ pub struct Ignored {
     pub unknown_device: u64,
     /// Reports that were not newer than one already heard.
     pub old: u64,
+    /// Reports that another key signed than the one that is enrolled by now.
+    pub other_key: u64,
+    /// Answers to another order than the one in force.
+    pub other_order: u64,
     /// Reports on more models than a device may have.
     pub too_many_models: u64,
     /// Reports of devices that were revoked.

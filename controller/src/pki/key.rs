@@ -4,9 +4,11 @@
 use std::fmt;
 
 use fleetway_protocol::ids::Digest;
+use fleetway_protocol::signed::Algorithm;
 use p256::ecdsa::signature::Verifier as _;
 use p256::ecdsa::{DerSignature, VerifyingKey};
 use rcgen::{CertificateSigningRequestParams, PublicKeyData, SignatureAlgorithm};
+use ring::signature::{ECDSA_P256_SHA256_FIXED, UnparsedPublicKey};
 
 /// A device's public key: an ECDSA P-256 point, and nothing else is one.
 #[derive(Clone, PartialEq, Eq)]
@@ -43,6 +45,17 @@ impl DeviceKey {
         let key = VerifyingKey::from_sec1_bytes(&self.0);
         let signature = DerSignature::from_bytes(signature);
         matches!((key, signature), (Ok(key), Ok(signature)) if key.verify(message, &signature).is_ok())
+    }
+}
+
+impl DeviceKey {
+    /// How reports are signed with it.
+    pub const ALGORITHM: Algorithm = Algorithm::EcdsaP256;
+
+    /// Whether this key signed the `message` of a report (signature as `r || s`). By ring, the
+    /// quickest in the graph: reports come by the thousand.
+    pub fn verifies_report(&self, message: &[u8; 64], signature: &[u8]) -> bool {
+        UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, &self.0).verify(message, signature).is_ok()
     }
 }
 

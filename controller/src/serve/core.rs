@@ -24,8 +24,8 @@ use tracing::{debug, error, info, warn};
 
 use super::audit::AuditLog;
 use super::cut::Cutter;
-use super::inbox::Report;
 use super::pump::{Order as PumpOrder, Pump};
+use super::reports::{Report, Said};
 use crate::api::failure::Failure;
 
 /// Commands and reports that may wait. When it is full the link stops reading, and the
@@ -208,12 +208,22 @@ impl Worker {
     fn take(&mut self, report: &Report) {
         let now_s = clock::now_s();
         let fleet = &mut self.fleet;
-        let taken = match report {
-            Report::Presence(id, presence) => fleet.handle_presence(now_s, id, presence),
-            Report::State(id, model, state) => fleet.handle_state(now_s, id, model, state),
-            Report::Ack(id, ack) => fleet.handle_ack(now_s, id, ack),
-            Report::Telemetry(id, model, telemetry) => {
+        let Report { device: id, key, said } = report;
+        if !fleet.is_from(id, key.as_ref()) {
+            return;
+        }
+        let taken = match said {
+            Said::Presence(presence) => fleet.handle_presence(now_s, id, presence),
+            Said::State(model, state) => fleet.handle_state(now_s, id, model, state),
+            Said::Ack(ack) => fleet.handle_ack(now_s, id, ack),
+            Said::Telemetry(model, telemetry) => {
                 fleet.handle_telemetry(now_s, id, model, telemetry);
+                return;
+            }
+            Said::Want(want) => {
+                if fleet.handle_want(id, want) {
+                    self.outward.pump.want(id.clone(), want.clone());
+                }
                 return;
             }
         };

@@ -15,8 +15,8 @@ use fleetway_controller::fleet::{By, EnrollError, Fleet};
 use fleetway_controller::pki::{DeviceKey, FleetCa};
 use fleetway_link::{BrokerUrl, EnrollUrl};
 use fleetway_protocol::enroll::{
-    Answer, ChallengeRequest, EnrollRequest, Enrolled, Nonce, Refusal, Renewed, ReturnRequest,
-    return_message,
+    Answer, ChallengeRequest, EnrollRequest, Enrolled, Floor, FloorRequest, Nonce, Refusal,
+    Renewed, ReturnRequest, return_message,
 };
 use fleetway_protocol::ids::{DeviceId, Digest};
 use fleetway_protocol::limits::ROOT_JSON_BYTES_MAX;
@@ -131,13 +131,14 @@ impl EnrollDesk {
         let digest = request.token.digest(&device);
         let ends_s = self.ends_s();
         let (id, point) = (device.clone(), key.clone());
-        self.ask(move |fleet, now_s| fleet.enroll_device(now_s, &id, &digest, &point, ends_s))
+        let floor = self
+            .ask(move |fleet, now_s| fleet.enroll_device(now_s, &id, &digest, &point, ends_s))
             .await?;
         let certificate = self.certify(&key, &device)?;
         let ca = fit("CA certificate", self.ca.cert_pem())?;
         let config = fit("configuration", &self.agent_file.text(&device, 0))?;
         info!(%device, "joined");
-        Ok(Enrolled { certificate, ca, config })
+        Ok(Enrolled { certificate, ca, config, floor })
     }
 
     async fn renew(
@@ -236,6 +237,17 @@ impl Desk for EnrollDesk {
                 info!(%device, "came back by its key");
             }
             desk.told(device, renewed).await
+        })
+    }
+
+    fn floor(&self, peer: Peer, request: FloorRequest) -> Later<Floor> {
+        let desk = self.clone();
+        Box::pin(async move {
+            let Identity::Device(device) = peer.identity else { return Err(Refusal::NotEnrolled) };
+            let (id, epoch) = (device.clone(), request.epoch);
+            let asked =
+                desk.ask(move |fleet, now_s| fleet.floor_device(now_s, &id, epoch, &peer.key));
+            told(&device, asked.await)
         })
     }
 

@@ -6,7 +6,8 @@
 //!                          └──────── inbox <── link <── devices
 //! ```
 //!
-//! Read in this order: this page; `connect` (broker and links); `inbox` (what devices say);
+//! Read in this order: this page; `connect` (broker and links); `inbox` and `reports` (what
+//! devices say, and whether it is they who say it);
 //! `open` and [`core`] (the fleet and its thread); `enroll` and `cut` (who comes in, and who
 //! is thrown out); `blobs`, `pieces`, `queue`, `pump` (model bytes).
 
@@ -22,8 +23,10 @@ pub(crate) mod open;
 pub(crate) mod pieces;
 mod pump;
 mod queue;
+mod reports;
 mod trust;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -31,7 +34,7 @@ use std::time::Duration;
 
 use fleetway_controller::broker::{Broker as _, Gate, LocalBroker};
 use fleetway_controller::enroll::Listener;
-use fleetway_controller::fleet::{By, Fleet};
+use fleetway_controller::fleet::{By, Fleet, Ignored};
 use fleetway_controller::trust::Repo;
 use fleetway_controller::trust::files::TrustDir;
 use fleetway_controller::trust::online::ServerKeys;
@@ -160,9 +163,15 @@ impl Running {
         self.dynamic_security
     }
 
-    /// Messages that could not be read, by device.
-    pub(crate) fn bad_messages(&self) -> std::collections::BTreeMap<String, u64> {
+    /// Messages that were refused, by device.
+    pub(crate) fn bad_messages(&self) -> BTreeMap<String, u64> {
         self.watch.bad()
+    }
+
+    /// Reports that were refused, by check; `ignored` is what the fleet itself counted.
+    pub(crate) fn reports_refused(&self, ignored: &Ignored) -> BTreeMap<String, u64> {
+        let all = self.watch.refused().into_iter().chain(reports::ignored(ignored));
+        all.map(|(check, count)| (check.to_owned(), count)).collect()
     }
 }
 

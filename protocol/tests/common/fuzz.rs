@@ -14,6 +14,7 @@ use fleetway_protocol::manifest::Manifest;
 use fleetway_protocol::order::Order;
 use fleetway_protocol::record;
 use fleetway_protocol::report::{Ack, BLOCK_BYTES_MAX, Block, Presence, State, Telemetry, Want};
+use fleetway_protocol::signed::{Algorithm, SignedReport};
 use fleetway_protocol::slot::SlotTable;
 use fleetway_protocol::topics::{ROOT_DEFAULT, TOPIC_BYTES_MAX, Topic};
 use fleetway_protocol::trust::{Keyring, Verified};
@@ -139,6 +140,22 @@ pub(crate) fn fuzz_telemetry(bytes: &[u8]) -> bool {
 pub(crate) fn fuzz_ack(bytes: &[u8]) -> bool {
     let read = codec::decode::<Ack>(bytes, REPORT_BYTES_MAX);
     read.inspect(|ack| stable(ack, REPORT_BYTES_MAX)).is_ok()
+}
+
+/// Any signed report; what is in it is another target's.
+pub(crate) fn fuzz_signed_report(bytes: &[u8]) -> bool {
+    let Ok(signed) = SignedReport::decode(bytes) else { return false };
+    let mut buf = vec![0; SIGNED_REPORT_BYTES_MAX];
+    let written = signed.encode(&mut buf).expect("what was read fits");
+    assert_eq!(SignedReport::decode(written).as_ref(), Ok(&signed));
+    let topic = Topic::Ack(samples::device());
+    let enrolled = Some(Algorithm::EcdsaP256);
+    let opened = signed.open(enrolled, &Digest([1; 32]), &topic, |_, signature| {
+        assert!(signature.len() <= REPORT_SIGNATURE_BYTES_MAX);
+        false
+    });
+    assert!(opened.is_err(), "nobody's signature");
+    true
 }
 
 pub(crate) fn fuzz_want(bytes: &[u8]) -> bool {

@@ -15,6 +15,8 @@ use fleetway_protocol::manifest::{
 use fleetway_protocol::order::{Action, ModelOrder, Order, Policy};
 use fleetway_protocol::reason::Reason;
 use fleetway_protocol::report::{Ack, Block, Presence, Progress, Stamp, State, Telemetry, Want};
+use fleetway_protocol::sandbox::{Fence, Sandbox};
+use fleetway_protocol::signed::{Algorithm, SignedReport};
 use fleetway_protocol::slot::{
     Ending, Outcome, Poison, ReleaseFacts, Slot, SlotId, SlotState, SlotTable,
 };
@@ -172,7 +174,9 @@ pub(crate) fn sealed_order() -> Vec<u8> {
 
 pub(crate) fn presence() -> Presence {
     let agent = Version::new("0.1.0").expect("label");
-    Presence { stamp: STAMP, online: true, agent, generation: 300 }
+    let missing = [Fence::Tcp, Fence::SystemCalls].into_iter().collect();
+    let sandbox = Some(Sandbox { missing, met: true });
+    Presence { stamp: STAMP, online: true, agent, generation: 300, sandbox }
 }
 
 pub(crate) fn outcome() -> Outcome {
@@ -215,7 +219,14 @@ pub(crate) fn ack() -> Ack {
 
 pub(crate) fn want() -> Want {
     let pieces = [Piece::Release, Piece::ChunkList, Piece::Chunk(300)].into_iter().collect();
-    Want { of: ShortDigest([0x99; 16]), pieces }
+    Want { stamp: STAMP, of: ShortDigest([0x99; 16]), pieces }
+}
+
+/// An ack under a signature of the right form, which is nobody's.
+pub(crate) fn signed_report() -> Vec<u8> {
+    let ack = encoded(&ack());
+    let signed = SignedReport::new(&ack, Algorithm::EcdsaP256, &[0xa5; 64]).expect("fits");
+    encoded(&signed)
 }
 
 pub(crate) fn block() -> Block<'static> {

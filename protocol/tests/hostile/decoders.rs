@@ -9,6 +9,7 @@ use fleetway_protocol::limits::*;
 use fleetway_protocol::manifest::Manifest;
 use fleetway_protocol::order::Order;
 use fleetway_protocol::report::{Ack, BLOCK_BYTES_MAX, Block, Presence, State, Telemetry, Want};
+use fleetway_protocol::signed::SignedReport;
 use fleetway_protocol::trust::{OrderError, ReleaseError, Verified};
 
 use crate::samples::encoded;
@@ -94,6 +95,14 @@ pub(crate) fn decoders() -> Vec<Decoder> {
         ),
         report("ack", encoded(&samples::ack()), plain::<Ack>, fuzz::fuzz_ack),
         report("want", encoded(&samples::want()), plain::<Want>, fuzz::fuzz_want),
+        Decoder {
+            name: "signed report",
+            sample: samples::signed_report(),
+            max: SIGNED_REPORT_BYTES_MAX,
+            decode: |b| SignedReport::decode(b).map(drop),
+            fuzz: fuzz::fuzz_signed_report,
+            signed: false,
+        },
         Decoder {
             name: "block",
             sample: encoded(&samples::block()),

@@ -48,6 +48,8 @@ pub struct AgentStatus {
     pub generation: u64,
     /// Messages that did not pass a check, by check.
     pub refused: BTreeMap<String, u64>,
+    /// What did not come in time and was asked for again, by kind.
+    pub late: BTreeMap<String, u64>,
 }
 
 /// The link to the broker.

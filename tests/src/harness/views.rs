@@ -36,6 +36,10 @@ pub struct Status {
     pub blobs: Blobs,
     /// Devices.
     pub devices: DeviceCounts,
+    /// Reports that were refused, by check.
+    pub reports_refused: BTreeMap<String, u64>,
+    /// Orders sent again because the device, which is there, did not answer.
+    pub orders_resent: u64,
 }
 
 /// The broker.
@@ -59,6 +63,8 @@ pub struct Link {
 pub struct Blobs {
     /// Pieces that the broker still has to be given.
     pub pieces_waiting: u64,
+    /// Pieces sent to single devices that asked.
+    pub wants_answered: u64,
 }
 
 /// Numbers of devices.
@@ -81,12 +87,25 @@ pub struct Device {
     pub online: bool,
     /// When it was last heard, Unix seconds.
     pub last_seen_s: Option<u64>,
+    /// How its self-tests are fenced in.
+    pub sandbox: Option<Sandbox>,
     /// Its labels.
     pub labels: BTreeMap<String, String>,
     /// Why it refused its last order.
     pub refused: Option<Reason>,
     /// Its models.
     pub models: Vec<DeviceModel>,
+}
+
+/// How a device's self-tests are fenced in.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct Sandbox {
+    /// `full`, `partial` or `none`.
+    pub state: String,
+    /// Fences that do not stand.
+    pub missing: Vec<String>,
+    /// Whether new models are tried all the same.
+    pub met: bool,
 }
 
 impl Device {

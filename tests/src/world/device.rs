@@ -161,6 +161,7 @@ impl World {
             hardware: None,
             transfer: transfer::Config { window_chunks: 4, bytes_per_s: 0, seed: device as u32 },
             agent: Version::new("0.1.0").expect("a version"),
+            asks_floor: false,
         };
         let store = Store::open(d.fs.clone(), "data".as_ref(), None);
         match store.and_then(|store| Device::open(config, store, now)) {

@@ -26,6 +26,8 @@ use fleetway_tests::world::releases::{Keys, Nature, Release};
 /// The bound of the issue.
 pub(crate) const QUIET_REFRESH_BYTES_MAX: usize = 3_000;
 
+mod floor;
+
 struct Box {
     dir: tempfile::TempDir,
     pinned: Vec<u8>,
@@ -41,7 +43,7 @@ struct Box {
     wire_bytes: usize,
 }
 
-fn device(dir: &Path, pinned: &[u8], now: Now) -> Device<RealFs> {
+fn device(dir: &Path, pinned: &[u8], now: Now, asks_floor: bool) -> Device<RealFs> {
     let config = DeviceConfig {
         id: DeviceId::new("cam-01").unwrap(),
         root: ROOT_DEFAULT.to_owned(),
@@ -49,6 +51,7 @@ fn device(dir: &Path, pinned: &[u8], now: Now) -> Device<RealFs> {
         hardware: None,
         transfer: transfer::Config { window_chunks: 4, bytes_per_s: 0, seed: 1 },
         agent: Version::new("0.1.0").unwrap(),
+        asks_floor,
     };
     let store = Store::open(RealFs, dir, None).unwrap();
     Device::open(config, store, now).unwrap()
@@ -66,7 +69,7 @@ impl Box {
         let pinned = authority.publish_root(&[]);
         authority.publish_keyset(1, &[&key(1)], &director);
         let now = Now { ms: 0, unix_s: NOW_S };
-        let device = device(dir.path(), &pinned, now);
+        let device = device(dir.path(), &pinned, now, false);
         Self {
             dir,
             pinned,
@@ -84,7 +87,7 @@ impl Box {
 
     fn boot(&mut self) {
         self.subscribed.clear();
-        self.device = device(self.dir.path(), &self.pinned, self.now);
+        self.device = device(self.dir.path(), &self.pinned, self.now, false);
         self.settle();
     }
 

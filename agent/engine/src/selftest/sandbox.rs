@@ -7,37 +7,11 @@
 //! an operator decides about.
 
 use crate::limits::bounded;
+use fleetway_protocol::sandbox as wire;
+pub use fleetway_protocol::sandbox::Fence;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
-
-/// One fence.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub enum Fence {
-    /// Memory, CPU time, file sizes, open files; no core file; no new rights; death with the parent.
-    Limits,
-    /// landlock: no file or directory is opened, made, changed or run. Linux 6.2; 5.13 lacks one rule.
-    Files,
-    /// landlock: no TCP port is bound or connected to. Linux 6.7.
-    Tcp,
-    /// seccomp: only the system calls that computing takes. Any Linux of today, not every emulator.
-    SystemCalls,
-}
-
-impl Fence {
-    /// All, in the order in which they are named.
-    pub const ALL: [Self; 4] = [Self::Limits, Self::Files, Self::Tcp, Self::SystemCalls];
-
-    /// Its name in reports.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Limits => "limits",
-            Self::Files => "landlock-files",
-            Self::Tcp => "landlock-tcp",
-            Self::SystemCalls => "seccomp",
-        }
-    }
-}
 
 /// A fence that does not stand, and why.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -72,11 +46,13 @@ impl Sandbox {
 
     /// `full`, `partial` or `none`.
     pub fn state(&self) -> &'static str {
-        match Fence::ALL.into_iter().filter(|fence| self.has(*fence)).count() {
-            0 => "none",
-            count if count == Fence::ALL.len() => "full",
-            _ => "partial",
-        }
+        wire::state(|fence| self.has(fence))
+    }
+
+    /// What the device reports of it.
+    pub fn report(&self, require: Require) -> wire::Sandbox {
+        let missing = Fence::ALL.into_iter().filter(|fence| !self.has(*fence)).collect();
+        wire::Sandbox { missing, met: require.is_met_by(self) }
     }
 }
 
@@ -167,6 +143,9 @@ mod tests {
         for (fences, state, met) in table {
             let sandbox = lacking(fences);
             assert_eq!(sandbox.state(), state, "{fences:?}");
+            let report = sandbox.report(Require::Confined);
+            assert_eq!((report.state(), report.met), (state, met[1]), "{fences:?}");
+            assert_eq!(&report.missing[..], fences);
             let policies = [Require::Full, Require::Confined, Require::Limits];
             assert_eq!(policies.map(|require| require.is_met_by(&sandbox)), met, "{fences:?}");
             assert!(policies.iter().all(|require| require.name().parse() == Ok(*require)));

@@ -20,6 +20,15 @@ pub(crate) struct DeviceAdd {
     pub(crate) key: Option<DeviceKeyAdd>,
 }
 
+/// Its answer.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct DeviceAdded {
+    /// Its id.
+    pub(crate) id: String,
+    /// Orders of this generation and below are old for it.
+    pub(crate) generation: u64,
+}
+
 /// The key of a device whose certificate was made by `device add`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -79,6 +88,9 @@ pub(crate) struct DeviceView {
     pub(crate) last_seen_s: Option<u64>,
     /// Version of its agent.
     pub(crate) agent: Option<String>,
+    /// How well its self-tests are fenced in, if it said so since the controller started.
+    #[serde(default)]
+    pub(crate) sandbox: Option<SandboxView>,
     /// Its labels.
     pub(crate) labels: BTreeMap<String, String>,
     /// Generation of its last order.
@@ -93,6 +105,17 @@ pub(crate) struct DeviceView {
     pub(crate) identity: String,
     /// When its newest certificate ends, Unix seconds.
     pub(crate) certificate_ends_s: Option<u64>,
+}
+
+/// How well a device's self-tests are fenced in.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct SandboxView {
+    /// `full`, `partial` or `none`.
+    pub(crate) state: String,
+    /// Fences that do not stand.
+    pub(crate) missing: Vec<String>,
+    /// Whether the device tries new models all the same.
+    pub(crate) met: bool,
 }
 
 /// One model on a device.

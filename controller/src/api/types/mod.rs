@@ -44,8 +44,14 @@ pub(crate) struct StatusView {
     pub(crate) devices: DeviceCounts,
     /// Rollouts that are not over.
     pub(crate) rollouts: Vec<RolloutSummary>,
-    /// Messages that could not be read, by device.
+    /// Messages that were refused, by device.
     pub(crate) bad_messages: BTreeMap<String, u64>,
+    /// Reports that were refused since the start, by the check that refused them.
+    #[serde(default)]
+    pub(crate) reports_refused: BTreeMap<String, u64>,
+    /// Orders sent again since the start because a device that is there did not answer.
+    #[serde(default)]
+    pub(crate) orders_resent: u64,
 }
 
 /// The broker.

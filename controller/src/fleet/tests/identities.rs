@@ -23,7 +23,7 @@ impl World {
     pub(super) fn enroll(&mut self, n: u8, key: &DeviceKey) -> Result<(), Refusal> {
         let ends_s = self.now_s + 100;
         match self.fleet.enroll_device(self.now_s, &id(0), &token(n), key, ends_s) {
-            Ok(()) => Ok(()),
+            Ok(_) => Ok(()),
             Err(EnrollError::Refused(refusal)) => Err(refusal),
             Err(EnrollError::Fleet(failed)) => panic!("{failed}"),
         }
@@ -63,6 +63,107 @@ fn a_token_is_good_once_and_again_for_the_key_that_used_it() {
     assert_eq!(world.enroll(1, &key), Err(Refusal::Token), "void since there is a newer one");
     assert_eq!(world.enroll(2, &other), Ok(()));
     assert_eq!(world.renew(&key), Err(Refusal::OtherKey));
+    // A key enrols once: by it a report is of one enrolment.
+    world.invite(3);
+    for used in [&key, &other] {
+        assert_eq!(world.enroll(3, used), Err(Refusal::KeyUsed));
+    }
+    assert_eq!(world.enroll(3, &device_key()), Ok(()), "the token was not spent");
+}
+
+/// A device with a key that carries an order out, and its order's generation.
+fn ordered(key: &DeviceKey) -> (World, RolloutId, Generation) {
+    let mut world = World::new(1);
+    let by = world.by();
+    let floor = world.fleet.register_key(by, &id(0), key, world.now_s + 1000).unwrap();
+    assert_eq!((floor.generation, floor.epoch), (0, 0), "nothing was ever ordered");
+    world.online(0);
+    let rollout = world.start("v2", 2, &[]);
+    assert_eq!(world.tick(), [id(0)]);
+    let generation = world.newest(&id(0)).generation;
+    (world, rollout, generation)
+}
+
+#[test]
+fn a_new_key_begins_a_new_sequence() {
+    let key = device_key();
+    let (mut world, rollout, generation) = ordered(&key);
+    let dev = world.devices.get_mut(&id(0)).unwrap();
+    dev.stamp = Stamp { epoch: 0, seq: 0 };
+    world.carry_out(&id(0), None);
+    assert_eq!(world.why(rollout, &id(0)), "IN_PROGRESS", "its stamps are old");
+    let new = device_key();
+    let floor = world.fleet.register_key(world.by(), &id(0), &new, world.now_s + 1000).unwrap();
+    assert!(floor.generation > generation, "every order so far is old");
+    assert!(world.fleet.is_from(&id(0), Some(&new.digest())));
+    for other in [Some(key.digest()), None] {
+        assert!(!world.fleet.is_from(&id(0), other.as_ref()), "the key before, or none");
+    }
+    assert_eq!(world.fleet.ignored().other_key, 2);
+    // Whatever is forgotten in between, the order comes again above the floor.
+    world.reopen();
+    world.devices.get_mut(&id(0)).unwrap().generation = floor.generation;
+    world.online(0);
+    assert_eq!(world.tick(), [id(0)]);
+    assert!(world.newest(&id(0)).generation > floor.generation);
+    world.carry_out(&id(0), None);
+    assert_eq!(world.why(rollout, &id(0)), "CONFIRMED");
+    // The old key does not come back, neither by a token nor by `device add`.
+    world.invite(1);
+    assert_eq!(world.enroll(1, &key), Err(Refusal::KeyUsed));
+    let back = world.fleet.register_key(world.by(), &id(0), &key, world.now_s + 1000);
+    assert!(matches!(back, Err(DeviceError::KeyUsed(_))));
+}
+
+#[test]
+fn a_device_that_forgot_is_told_where_orders_begin() {
+    let key = device_key();
+    let (mut world, rollout, generation) = ordered(&key);
+    let ask = |world: &mut World, epoch, key: &DeviceKey| {
+        world.fleet.floor_device(world.now_s, &id(0), epoch, &key.digest())
+    };
+    let stranger = ask(&mut world, 0, &device_key());
+    assert!(matches!(stranger, Err(EnrollError::Refused(Refusal::OtherKey))));
+    // Without a clock it counts from the beginning, and is told not to.
+    world.devices.get_mut(&id(0)).unwrap().stamp = Stamp { epoch: 57, seq: 0 };
+    world.online(0);
+    let first = ask(&mut world, 1, &key).unwrap();
+    assert!(first.generation > generation && first.epoch == 58);
+    // The answer was lost, and we died.
+    world.reopen();
+    let floor = ask(&mut world, 1, &key).unwrap();
+    assert_eq!(floor.generation, first.generation, "nothing was ordered in between");
+    let dev = world.devices.get_mut(&id(0)).unwrap();
+    let forgotten = (dev.presence(true), dev.state());
+    let old = world.fleet.ignored().old;
+    world.fleet.handle_presence(world.now_s, &id(0), &forgotten.0).unwrap();
+    world.fleet.handle_state(world.now_s, &id(0), &model(), &forgotten.1).unwrap();
+    assert_eq!(world.fleet.ignored().old, old + 2, "of the life before");
+    assert!(!world.fleet.device(&id(0)).unwrap().online);
+    let dev = world.devices.get_mut(&id(0)).unwrap();
+    (dev.stamp, dev.generation) = (Stamp { epoch: floor.epoch, seq: 0 }, floor.generation);
+    world.online(0);
+    assert_eq!(world.tick(), [id(0)]);
+    assert!(world.newest(&id(0)).generation > floor.generation);
+    world.carry_out(&id(0), None);
+    assert_eq!(world.why(rollout, &id(0)), "CONFIRMED");
+    // With a clock its boots are above all before, and stay as they are.
+    assert_eq!(ask(&mut world, 1_800_000_000, &key).unwrap().epoch, 1_800_000_000);
+}
+
+#[test]
+fn the_newest_boot_outlasts_a_restart() {
+    let mut world = World::new(1);
+    let mut before = world.devices[&id(0)].clone();
+    world.devices.get_mut(&id(0)).unwrap().stamp = Stamp { epoch: 9, seq: 0 };
+    world.online(0);
+    world.tick();
+    world.reopen();
+    before.stamp = Stamp { epoch: 8, seq: 1_000 };
+    world.fleet.handle_presence(world.now_s, &id(0), &before.presence(true)).unwrap();
+    assert!(!world.fleet.device(&id(0)).unwrap().online, "a boot that is over");
+    world.online(0);
+    assert!(world.fleet.device(&id(0)).unwrap().online);
 }
 
 #[test]

@@ -104,7 +104,8 @@ impl Dev {
 
     pub(super) fn presence(&mut self, online: bool) -> Presence {
         let agent = Version::new("0.1").unwrap();
-        Presence { stamp: self.next(), online, agent, generation: self.generation }
+        let (stamp, generation) = (self.next(), self.generation);
+        Presence { stamp, online, agent, generation, sandbox: None }
     }
 
     pub(super) fn ack(&mut self, payload: &[u8], refused: Option<Reason>) -> Ack {

@@ -147,20 +147,6 @@ fn a_removed_device_counts_no_more_and_may_come_back() {
 }
 
 #[test]
-fn a_device_that_was_set_up_anew_is_heard_again() {
-    let (mut world, rollout, device) = worldwide();
-    let dev = world.devices.get_mut(&device).unwrap();
-    dev.stamp = Stamp { epoch: 0, seq: 0 };
-    world.carry_out(&device, None);
-    assert_eq!(world.why(rollout, &device), "IN_PROGRESS", "its stamps are old");
-    world.fleet.rejoin_device(world.by(), &device).unwrap();
-    world.online(0);
-    world.carry_out(&device, None);
-    assert_eq!(world.why(rollout, &device), "CONFIRMED");
-    assert_eq!(world.deliver(), []);
-}
-
-#[test]
 fn a_rewound_store_pauses_rollouts_and_numbers_go_on_above_what_was_lost() {
     let mut world = World::new(2);
     let rollout = world.start("v2", 2, &[Size::Count(1)]);
