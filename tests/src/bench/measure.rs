@@ -124,7 +124,7 @@ pub(super) async fn wire(figures: &mut Figures) -> Result<()> {
     let fleet = one_on_v2_with_default_reports().await?;
     let mut runs = Vec::new();
     for number in 0..UPDATES {
-        let path = padded::write("digits-v1", fleet.dir(), number)?;
+        let path = padded::write("digits-v1", fleet.dir(), number, padded::BYTES)?;
         let version = format!("big{number}");
         fleet.controller.release_file(&path, &golden_of("digits-v1"), &version, "").await?;
         let bytes = std::fs::metadata(&path).context("padded model")?.len() as f64;

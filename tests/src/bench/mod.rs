@@ -7,7 +7,7 @@
 //! is a failure.
 //!
 //! Read in this order: [`figures`] (what is printed), [`measure`] (memory, start, size of
-//! the fleet), [`orders`] (what a director's key can sign), [`serving`] (overhead, load, idleness),
+//! the fleet), [`orders`] (what signatures cost), [`serving`] (overhead, load, idleness),
 //! [`swap`] (gaps and rollbacks), with [`asker`] (an application that keeps
 //! time) [`line`] (one that sends bytes, and an echo), and [`padded`] (a model of 5 MiB).
 
@@ -16,7 +16,7 @@ mod figures;
 mod line;
 mod measure;
 mod orders;
-mod padded;
+pub mod padded;
 mod serving;
 mod swap;
 
@@ -28,8 +28,9 @@ use anyhow::{Context as _, Result, bail};
 use figures::Figures;
 
 /// What can be measured by itself.
-const PARTS: [&str; 11] = [
+const PARTS: [&str; 12] = [
     "orders",
+    "reports",
     "memory",
     "cold-start",
     "overhead",
@@ -116,6 +117,7 @@ async fn bench(arguments: Arguments) -> Result<()> {
         eprintln!("measuring {part} ...");
         let measured = match part {
             "orders" => orders::sign(&mut figures),
+            "reports" => orders::reports(&mut figures),
             "memory" => measure::memory(&mut figures).await,
             "cold-start" => measure::cold_start(&mut figures).await,
             "overhead" => serving::overhead(&mut figures).await,

@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result};
 
 use crate::harness::digits::model_dir;
 
-/// The size of the artifacts.
+/// The size of the artifacts in the bench.
 pub(super) const BYTES: usize = 5 * 1024 * 1024;
 
 /// `ModelProto.graph`, `GraphProto.initializer`, and the fields of `TensorProto`.
@@ -24,11 +24,14 @@ const RAW_DATA: u64 = 9;
 /// `TensorProto.DataType.UINT8`.
 const UINT8: u64 = 2;
 
-/// Writes `model` padded to [`BYTES`] into `dir`.
-pub(super) fn write(model: &str, dir: &Path, seed: u64) -> Result<PathBuf> {
+/// Writes `model` padded to `wanted` bytes into `dir`.
+///
+/// # Errors
+/// The disk's.
+pub fn write(model: &str, dir: &Path, seed: u64, wanted: usize) -> Result<PathBuf> {
     let source = model_dir().join(format!("{model}.onnx"));
     let mut bytes = std::fs::read(&source).with_context(|| source.display().to_string())?;
-    pad(&mut bytes, BYTES, seed);
+    pad(&mut bytes, wanted, seed);
     let path = dir.join(format!("{model}-{seed}.onnx"));
     std::fs::write(&path, bytes).with_context(|| path.display().to_string())?;
     Ok(path)
@@ -76,7 +79,7 @@ mod tests {
     #[test]
     fn a_padded_model_is_still_the_model() {
         let dir = tempfile::tempdir().unwrap();
-        let path = write("digits-v2", dir.path(), 1).unwrap();
+        let path = write("digits-v2", dir.path(), 1, BYTES).unwrap();
         let bytes = std::fs::read(path).unwrap();
         assert!((BYTES - 16..=BYTES).contains(&bytes.len()), "{}", bytes.len());
         let model = fleetway_engine::validate::validate(&bytes).unwrap();

@@ -71,7 +71,7 @@ pub(super) async fn gaps(figures: &mut Figures) -> Result<()> {
 
 async fn publish(fleet: &Fleet, number: u64) -> Result<()> {
     let model = if number.is_multiple_of(2) { "digits-v1" } else { "digits-v2" };
-    let path = padded::write(model, fleet.dir(), number)?;
+    let path = padded::write(model, fleet.dir(), number, padded::BYTES)?;
     let version = format!("v{number}");
     fleet.controller.release_file(&path, &golden_of(model), &version, "").await?;
     std::fs::remove_file(&path).context("padded model")

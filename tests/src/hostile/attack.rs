@@ -9,111 +9,26 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context as _, Result};
 use fleetway_protocol::ids::Digest;
-use fleetway_protocol::topics::{Piece, ROOT_DEFAULT, Topic};
 use tokio::sync::mpsc;
 
 use super::forge::Forger;
+use super::kinds::Way;
+pub use super::kinds::{Class, Kind};
 use super::mqtt::Publish;
 
 /// Messages that are remembered per class: then the oldest goes.
 const RECORDS_MAX: usize = 512;
 /// Of these, the ones that count as recent: a piece that is wanted now is among them.
 const RECENT: usize = 32;
+/// Stands for the receiver of what is for everybody.
+const ANYBODY: &str = "";
+/// How the controller's connections begin.
+const CONTROLLER: &str = "controller";
 /// Messages that are held back for reordering.
 const HELD_MAX: usize = 8;
 /// How often a passing message is tampered with, in percent: some must come through, or
 /// nothing would ever be far enough along to be attacked.
 const LIVE_PERCENT: u32 = 40;
-
-/// A kind of mischief.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Kind {
-    /// Taken away, and acknowledged.
-    Drop,
-    /// Sent again and again.
-    Repeat,
-    /// Sent in another order.
-    Reorder,
-    /// Bits, bytes and ranges changed.
-    Mutate,
-    /// Cut short, or grown.
-    Truncate,
-    /// All of one class taken away, for as long as the attack lasts.
-    Withhold,
-    /// Something older sent again.
-    Replay,
-    /// Sent to another device, or to another topic.
-    CrossWire,
-    /// Well-formed, and signed with the attacker's own keys.
-    Forge,
-}
-
-impl Kind {
-    /// All of them.
-    pub const ALL: [Self; 9] = [
-        Self::Drop,
-        Self::Repeat,
-        Self::Reorder,
-        Self::Mutate,
-        Self::Truncate,
-        Self::Withhold,
-        Self::Replay,
-        Self::CrossWire,
-        Self::Forge,
-    ];
-
-    /// Whether it takes messages away: there is nothing that a check could refuse.
-    pub fn takes_away(self) -> bool {
-        matches!(self, Self::Drop | Self::Withhold)
-    }
-}
-
-/// Which way a message goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Way {
-    /// To the broker.
-    Up,
-    /// From the broker.
-    Down,
-}
-
-/// What a message is, as far as mischief goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Class {
-    /// An order for a device.
-    Order,
-    /// A signed manifest.
-    Release,
-    /// A chunk list.
-    List,
-    /// A retained chunk.
-    Chunk,
-    /// A chunk in reply.
-    Block,
-    /// A file of the release authority.
-    Trust,
-    /// What a device says.
-    Report,
-    /// Anything else.
-    Other,
-}
-
-impl Class {
-    pub(super) fn of(topic: &str) -> Self {
-        if topic.strip_prefix(ROOT_DEFAULT).is_some_and(|rest| rest.starts_with("t/")) {
-            return Self::Trust;
-        }
-        match Topic::parse(ROOT_DEFAULT, topic) {
-            Some(Topic::Order(_)) => Self::Order,
-            Some(Topic::Blob(_, Piece::Release)) => Self::Release,
-            Some(Topic::Blob(_, Piece::ChunkList)) => Self::List,
-            Some(Topic::Blob(_, Piece::Chunk(_))) => Self::Chunk,
-            Some(Topic::Block(_)) => Self::Block,
-            Some(_) => Self::Report,
-            None => Self::Other,
-        }
-    }
-}
 
 #[derive(Clone, Debug)]
 struct Record {
@@ -130,7 +45,7 @@ pub struct Attack(Mutex<Inner>);
 struct Inner {
     rng: fastrand::Rng,
     kind: Option<Kind>,
-    withheld: Class,
+    withheld: Vec<Class>,
     counts: BTreeMap<Kind, u64>,
     /// What was done to each class.
     touched: BTreeMap<(Kind, Class), u64>,
@@ -143,13 +58,13 @@ struct Inner {
 }
 
 impl Attack {
-    pub(super) fn new(seed: u64) -> Self {
+    pub(super) fn new(seed: u64, ca: Digest) -> Self {
         let mut rng = fastrand::Rng::with_seed(seed);
-        let forger = Forger::new(&mut rng);
+        let forger = Forger::new(&mut rng, ca);
         Self(Mutex::new(Inner {
             rng,
             kind: None,
-            withheld: Class::Order,
+            withheld: Vec::new(),
             counts: BTreeMap::new(),
             touched: BTreeMap::new(),
             connections: 0,
@@ -170,23 +85,21 @@ impl Attack {
         self.lock().kind = kind;
     }
 
-    /// What is kept back while the kind is [`Kind::Withhold`], next.
-    pub fn withhold_next(&self) {
-        let inner = &mut *self.lock();
-        let all =
-            [Class::Order, Class::Release, Class::List, Class::Chunk, Class::Trust, Class::Report];
-        let at = all.iter().position(|class| *class == inner.withheld).unwrap_or(0);
-        inner.withheld = all[(at + 1) % all.len()];
-    }
-
     /// What is kept back while the kind is [`Kind::Withhold`].
-    pub fn withhold(&self, class: Class) {
-        self.lock().withheld = class;
+    pub fn withhold(&self, classes: &[Class]) {
+        self.lock().withheld = classes.to_vec();
     }
 
     /// The oldest message of a class that is remembered.
     pub fn oldest(&self, class: Class) -> Option<Vec<u8>> {
         Some(self.lock().records.get(&class)?.front()?.payload.clone())
+    }
+
+    /// What was said on a topic so far, as far as it is remembered, oldest first.
+    pub fn said(&self, topic: &str) -> Vec<Vec<u8>> {
+        let inner = self.lock();
+        let all = inner.records.values().flatten().filter(|record| record.topic == topic);
+        all.map(|record| record.payload.clone()).collect()
     }
 
     /// Gives `client` a message in the broker's name.
@@ -241,6 +154,12 @@ impl Attack {
     }
 }
 
+/// Every second device gets what is meant for it, and mischief only on top: so there is always
+/// somebody far enough along to be attacked at the last step.
+fn is_spared(client: &str) -> bool {
+    client.bytes().last().is_some_and(|last| last.is_ascii_digit() && last % 2 == 0)
+}
+
 impl Inner {
     fn done(&mut self, kind: Kind, class: Class) {
         *self.counts.entry(kind).or_default() += 1;
@@ -261,9 +180,8 @@ impl Inner {
     }
 
     fn touch(&mut self, client: &str, way: Way, mut publish: Publish) -> Vec<Publish> {
-        // What goes up to be kept passes: a broker gives out what it likes, each time anew.
         if way == Way::Up {
-            return vec![publish];
+            return self.touch_up(publish);
         }
         self.remember(client, &publish);
         let class = Class::of(&publish.topic);
@@ -272,8 +190,10 @@ impl Inner {
             all.push(publish);
             return all;
         };
-        let withholds = kind == Kind::Withhold && class == self.withheld;
-        if !withholds && (kind == Kind::Withhold || self.rng.u32(0..100) >= LIVE_PERCENT) {
+        let withholds = kind == Kind::Withhold && self.withheld.contains(&class);
+        let spared = !kind.takes_away() && is_spared(client);
+        let lucky = self.rng.u32(0..100) >= LIVE_PERCENT;
+        if !withholds && (kind == Kind::Withhold || spared || lucky) {
             return vec![publish];
         }
         self.done(kind, class);
@@ -308,9 +228,44 @@ impl Inner {
         }
     }
 
+    /// What goes up to be kept passes, because a broker gives out what it likes, each time anew;
+    /// but what it does not keep nobody gets.
+    fn touch_up(&mut self, publish: Publish) -> Vec<Publish> {
+        let class = Class::of(&publish.topic);
+        if !class.is_seed() || publish.payload.is_empty() {
+            return vec![publish];
+        }
+        self.remember(ANYBODY, &publish);
+        let loses = match self.kind {
+            Some(Kind::Drop) => self.rng.u32(0..100) < LIVE_PERCENT,
+            Some(Kind::Withhold) => self.withheld.contains(&class),
+            _ => false,
+        };
+        match self.kind.filter(|_| loses) {
+            Some(kind) => {
+                self.done(kind, class);
+                Vec::new()
+            }
+            None => vec![publish],
+        }
+    }
+
+    /// A device that is connected, other than `not`.
+    fn any_device(&mut self, not: &str) -> Option<String> {
+        let is_device = |id: &&String| !id.starts_with(CONTROLLER) && id.as_str() != not;
+        let devices: Vec<&String> = self.lines.keys().filter(is_device).collect();
+        self.rng.choice(devices).cloned()
+    }
+
     /// A remembered message of a class, rather a recent one.
     fn record(&mut self, class: Class) -> Option<Record> {
         let records = self.records.get(&class).filter(|records| !records.is_empty())?;
+        if class == Class::Trust && self.rng.bool() {
+            // The one file that is looked at whenever it comes.
+            let timestamps = records.iter().filter(|r| r.topic.ends_with("/timestamp.json"));
+            let timestamps: Vec<&Record> = timestamps.collect();
+            return self.rng.choice(timestamps).cloned();
+        }
         let recent = self.rng.u8(0..4) > 0;
         let from = if recent { records.len().saturating_sub(RECENT) } else { 0 };
         let at = self.rng.usize(from..records.len());
@@ -323,13 +278,16 @@ impl Inner {
         let class = *self.rng.choice(&classes)?;
         let record = self.record(class)?;
         let mut client = record.client.clone();
+        if client == ANYBODY {
+            client = self.any_device("")?;
+        }
         let (topic, payload) = match kind {
             Kind::CrossWire if class != Class::Report => {
-                let devices: Vec<String> =
-                    self.lines.keys().filter(|id| **id != client).cloned().collect();
                 let (topic, payload) = self.spoil(kind, &record);
-                client = self.rng.choice(devices)?;
-                (topic.replace(&record.client, &client), payload)
+                let other = self.any_device(&client)?;
+                let to_other = topic.replace(&format!("/{client}/"), &format!("/{other}/"));
+                client = other;
+                (to_other, payload)
             }
             Kind::Mutate | Kind::Truncate | Kind::Forge | Kind::CrossWire => {
                 self.spoil(kind, &record)
@@ -347,10 +305,10 @@ impl Inner {
         match kind {
             Kind::Mutate => (topic, self.mutated(payload)),
             Kind::Truncate => (topic, self.cut(payload)),
-            Kind::Forge => {
-                let class = Class::of(&topic);
-                (topic, self.forger.forge(class, &payload, &mut self.rng))
-            }
+            Kind::Forge => match Class::of(&topic) {
+                Class::Report => self.forger.report(&topic, &payload, &mut self.rng),
+                class => (topic, self.forger.forge(class, &payload, &mut self.rng)),
+            },
             _ => {
                 // Its bytes where other bytes belong: those of another of its class, or of
                 // any class.

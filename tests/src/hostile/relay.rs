@@ -12,6 +12,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
+use fleetway_protocol::ids::Digest;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
@@ -20,7 +21,8 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 
-use super::attack::{Attack, Way};
+use super::attack::Attack;
+use super::kinds::Way;
 use super::mqtt::{Packet, Publish};
 
 /// Packets on their way in one direction: then the attacker waits for the reader, so that
@@ -72,7 +74,8 @@ impl Middle {
             .with_no_client_auth()
             .with_single_cert(chain, key)?;
         let acceptor = TlsAcceptor::from(Arc::new(config));
-        let attack = Arc::new(Attack::new(seed));
+        let ca = CertificateDer::from_pem_file(pki.join("ca.pem")).context("the fleet's CA")?;
+        let attack = Arc::new(Attack::new(seed, Digest::of(&ca)));
         let task = tokio::spawn(accept(self.listener, acceptor, broker, attack.clone()));
         Ok(Relay { attack, task })
     }

@@ -30,7 +30,7 @@ async fn a_frozen_fleet_installs_nothing_new_and_serves_on() {
 
 async fn freeze() -> Result<()> {
     let mut fleet = fleet_on(&[("digits-v1", "v1")], 1).await?;
-    attacker(&fleet)?.withhold(Class::Trust);
+    attacker(&fleet)?.withhold(&[Class::Trust]);
     attacker(&fleet)?.set(Some(Kind::Withhold));
     restart_at(&mut fleet, Some("+2d")).await?;
     fleet.controller.release("digits-v2", "v2", "").await?;

@@ -28,7 +28,7 @@ async fn stolen_director() -> Result<()> {
     let key = stolen(&fleet, "director")?;
     let above = status(&fleet, 0).await?.generation;
     // The thief has the broker too: what the controller says against it does not arrive.
-    attacker(&fleet)?.withhold(Class::Order);
+    attacker(&fleet)?.withhold(&[Class::Order]);
     attacker(&fleet)?.set(Some(Kind::Withhold));
     // A release of the thief's own, signed with the only key that it has.
     let (name, bytes) = own_release(&fleet, "v3", &key)?;

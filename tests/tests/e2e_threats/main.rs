@@ -6,7 +6,8 @@
 //! | has a release key that is replaced while three devices are off | nothing | [`keys`] |
 //! | withholds fresh metadata (freeze) | nothing new installed, what runs goes on | [`clock`] |
 //! | turns a device's clock ten years forward or back | a pause, no brick | [`clock`] |
-//! | sends old orders to a device that forgot everything | nothing once they expired | [`replay`] |
+//! | sends old orders to a device that forgot everything | nothing: it asks which are old, or they expired | [`replay`] |
+//! | lies in a device's name (`e2e_reports.rs`) | nothing: reports are signed | |
 //! | sends a release of other hardware | a refusal with that name | [`replay`] |
 //!
 //! Elsewhere: a root key lost below the threshold (`controller/src/trust/tests.rs`), reports
