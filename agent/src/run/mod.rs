@@ -45,6 +45,8 @@ use signing::ReportSigner;
 const STOP_MAX: Duration = Duration::from_secs(8);
 /// How long the last messages may take.
 const DRAIN_MAX: Duration = Duration::from_secs(2);
+/// Messages taken between two looks at everything else: as many as the link holds for us.
+const EVENTS_PER_TURN_MAX: usize = 64;
 /// Answers taken from the recorder at once.
 const ANSWERS_MAX: usize = 1024;
 /// Longest sleep of the loop: the status shows a download's progress by the second.
@@ -209,8 +211,10 @@ impl Agent {
             tokio::select! {
                 Some(event) = events.recv() => {
                     self.link_event(event);
-                    // What else has come is taken in one go, before the disk is synced again.
-                    while let Ok(event) = events.try_recv() {
+                    // What else has come is taken in one go, before the disk is synced again. Not
+                    // without end: under a flood everything below must have its turn too.
+                    for _ in 0..EVENTS_PER_TURN_MAX {
+                        let Ok(event) = events.try_recv() else { break };
                         self.link_event(event);
                     }
                 }
