@@ -224,12 +224,20 @@ impl Story {
             // What is taken away is missing from the moment of its release.
             self.broker()?.set(Some(kind).filter(|kind| kind.takes_away()));
             self.release_large(&version).await?;
-            self.broker()?.set(Some(kind));
+            let early = rollouts.is_multiple_of(2);
+            if kind.takes_away() || early {
+                self.broker()?.set(Some(kind));
+            }
             let id = self.fleet.controller.rollout(&version, &format!("{ALL} {JUDGE}")).await?.id;
             if kind.takes_away() {
                 unnoticed = !self.noticed(kind, &before, rollouts).await?;
-            } else {
+            } else if early {
                 self.mischief(kind, aim).await?;
+            } else {
+                // Half of it when there are downloads to be spoilt, half at the first steps.
+                self.downloading().await?;
+                self.broker()?.set(Some(kind));
+                self.mischief(kind, aim / 2).await?;
             }
             self.broker()?.set(None);
             // Whatever became of it: the next one takes its place.
@@ -237,6 +245,17 @@ impl Story {
             self.check().await?;
         }
         Ok(())
+    }
+
+    /// Waits until a device fetches the large model.
+    async fn downloading(&self) -> Result<()> {
+        wait::until("a download", WAIT, async || {
+            let all = self.statuses().await?;
+            let mut models = all.iter().flat_map(|(_, status)| &status.models);
+            ensure!(models.any(|model| model.progress.is_some()), "{all:?}");
+            Ok(())
+        })
+        .await
     }
 
     /// What is kept back, if anything is: all that an order needs, or the orders, in turn.

@@ -97,8 +97,17 @@ pub struct AgentModel {
     pub running: Option<Running>,
     /// Where an update is.
     pub phase: String,
+    /// Chunks of the model, while it is downloaded.
+    pub progress: Option<AgentProgress>,
     /// How the last order ended.
     pub last: Option<AgentLast>,
+}
+
+/// Chunks of a download.
+#[derive(Clone, Copy, Debug, Deserialize)]
+pub struct AgentProgress {
+    /// On disk.
+    pub have: u32,
 }
 
 /// How an order ended.
