@@ -89,6 +89,7 @@ async fn stolen_release() -> Result<()> {
     fleet.controller.cli.run(&line).await?.expect_code(7)?;
     for at in 1..4 {
         fleet.agents[at].start().await?;
+        wait::until("the model", WAIT, async || runs(&fleet, at).await.map(drop)).await?;
         fleet.feeders[at].expect_down(false);
     }
     fleet.all_online(WAIT).await?;
