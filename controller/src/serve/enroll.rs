@@ -247,7 +247,8 @@ impl Desk for EnrollDesk {
             let (id, epoch) = (device.clone(), request.epoch);
             let asked =
                 desk.ask(move |fleet, now_s| fleet.floor_device(now_s, &id, epoch, &peer.key));
-            told(&device, asked.await)
+            let asked = asked.await;
+            desk.told(device, asked).await
         })
     }
 

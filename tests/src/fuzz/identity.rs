@@ -9,7 +9,8 @@ use fleetway_controller::pki::DeviceKey;
 use fleetway_link::{BrokerUrl, EnrollUrl, Validity};
 use fleetway_protocol::codec;
 use fleetway_protocol::enroll::{
-    Answer, ChallengeRequest, EnrollRequest, Enrolled, Nonce, Renewed, ReturnRequest, Token,
+    Answer, ChallengeRequest, EnrollRequest, Enrolled, Floor, FloorRequest, Nonce, Renewed,
+    ReturnRequest, Token,
 };
 use fleetway_protocol::ids::{DeviceId, Digest};
 use fleetway_protocol::join::Join;
@@ -103,6 +104,9 @@ pub(super) fn enroll(bytes: &[u8]) -> bool {
         body::<Answer<Enrolled>>(bytes).is_some(),
         body::<Answer<Renewed>>(bytes).is_some(),
         body::<Answer<Nonce>>(bytes).is_some(),
+        body::<FloorRequest>(bytes).is_some(),
+        body::<Answer<Floor>>(bytes).is_some(),
+        Floor::parse(bytes).is_some(),
     ];
     request.is_some() || proof.is_some() || answers.contains(&true)
 }
@@ -113,17 +117,22 @@ pub(super) fn enroll_samples() -> Vec<Vec<u8>> {
     let request = EnrollRequest { device: device.clone(), token: Token([7; 16]), csr: text(CSR) };
     let signature = (0..71).collect();
     let proof = ReturnRequest { device: device.clone(), nonce: Nonce([3; 32]), signature };
+    let floor = Floor { generation: 300, epoch: 3 };
     let enrolled: Answer<Enrolled> = Ok(Enrolled {
         certificate: CERTIFICATE.try_into().expect("short"),
         ca: CERTIFICATE.try_into().expect("short"),
         config: "device = \"cam-01\"\n".try_into().expect("short"),
+        floor,
     });
+    let told: Answer<Floor> = Ok(floor);
     let refused: Answer<Nonce> = Err(fleetway_protocol::enroll::Refusal::Token);
     vec![
         samples::encoded(&request),
         samples::encoded(&proof),
         samples::encoded(&ChallengeRequest { device }),
         samples::encoded(&enrolled),
+        samples::encoded(&FloorRequest { epoch: 3 }),
+        samples::encoded(&told),
         samples::encoded(&refused),
     ]
 }
