@@ -52,6 +52,12 @@ async fn story() -> Result<()> {
     fleet.agents[0].stop().await?;
     tokio::time::sleep(Duration::from_secs(LIFE_S + 2)).await;
     fleet.agents[0].start().await?;
+    wait::until("the model", WAIT, async || {
+        let models = fleet.agents[0].status().await?.models;
+        ensure!(models.iter().any(|model| model.running.is_some()), "{models:?}");
+        Ok(())
+    })
+    .await?;
     fleet.feeders[0].expect_down(false);
     let came_back = wait::until("the device to come back", WAIT, async || {
         let status = fleet.agents[0].status().await?;
