@@ -21,9 +21,6 @@ http_addr, grpc_addr, grpc_socket, heldout, release = sys.argv[1:]
 data = np.load(heldout)
 images, labels = data["images"].astype(np.float32), data["labels"]
 done = []
-# gRPC's core names the host of a unix socket by its path, percent-encoded, which is no authority
-# of HTTP; our HTTP/2 refuses it. This is the client's own option for that.
-HOST = [("grpc.default_authority", "localhost")]
 
 
 def inputs(module, image, model="digits", **how):
@@ -122,7 +119,7 @@ done.append("http refusals and statistics")
 
 # gRPC, sync, over TCP and over the unix socket.
 def grpc_sync(where):
-    grpc = grpcclient.InferenceServerClient(where, channel_args=HOST)
+    grpc = grpcclient.InferenceServerClient(where)
     assert grpc.is_server_live() and grpc.is_server_ready()
     assert grpc.is_model_ready("digits", "v2") and not grpc.is_model_ready("digits", "v9")
     assert grpc.get_server_metadata().name == "fleetway-agent"
@@ -169,7 +166,7 @@ done.append("grpc over the unix socket")
 # Typed contents, which the client has no call for: its own message, by its own stub.
 from tritonclient.grpc import service_pb2  # noqa: E402
 
-grpc = grpcclient.InferenceServerClient(f"unix://{grpc_socket}", channel_args=HOST)
+grpc = grpcclient.InferenceServerClient(f"unix://{grpc_socket}")
 message = service_pb2.ModelInferRequest(model_name="digits")
 tensor = message.inputs.add(name="image", datatype="FP32", shape=[1, 1, 8, 8])
 tensor.contents.fp32_contents.extend(first.flatten().tolist())
@@ -197,7 +194,7 @@ async def asynchronous():
             raise AssertionError("loaded")
         except InferenceServerException as error:
             assert error.status() == "403", error.status()
-    async with grpcaio.InferenceServerClient(f"unix://{grpc_socket}", channel_args=HOST) as grpc:
+    async with grpcaio.InferenceServerClient(f"unix://{grpc_socket}") as grpc:
         assert await grpc.is_server_ready()
         same(await grpc.infer("digits", inputs(grpcaio, first)))
         alone = [

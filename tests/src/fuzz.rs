@@ -18,6 +18,7 @@ use std::path::Path;
 
 use data_encoding::BASE64;
 use fleetway_agent::config::Config;
+use fleetway_agent::serving::grpc::authority::Mender;
 use fleetway_agent::serving::grpc::wire;
 use fleetway_agent::serving::oip::request::{Header, RequestError};
 use fleetway_controller::attest::bundle;
@@ -69,6 +70,7 @@ pub const TARGETS: &[Target] = &[
     target("oip", oip, || vec![OIP_SAMPLE.to_vec()]),
     target("oip-binary", oip_binary, || vec![oip_binary_sample()]),
     target("oip-grpc", oip_grpc, oip_grpc_samples),
+    target("authority", authority, || vec![authority_sample()]),
     slow("onnx", onnx, || vec![model_file("digits-v1.onnx"), model_file("softmax-tail.onnx")]),
     slow("npz", npz, || vec![model_file("digits-v1.golden.npz")]),
     target("golden", golden, || vec![golden_sample()]),
@@ -187,6 +189,26 @@ fn oip_grpc(bytes: &[u8]) -> bool {
     let request = wire::read(bytes);
     assert!(target || request.is_err(), "what is read has a target");
     fits(request.map(|request| request.header))
+}
+
+/// A client's side of an HTTP/2 connection: only `%` may change, and cut anywhere the same comes out.
+fn authority(bytes: &[u8]) -> bool {
+    let mended = |piece: usize| {
+        let (mut bytes, mut mender) = (bytes.to_vec(), Mender::default());
+        bytes.chunks_mut(piece.max(1)).for_each(|piece| mender.mend(piece));
+        bytes
+    };
+    let whole = mended(bytes.len());
+    assert!(whole == mended(1) && whole == mended(7));
+    let same = |(old, new): (&u8, &u8)| old == new || (*old == b'%' && *new == b'-');
+    assert!(bytes.iter().zip(&whole).all(same));
+    whole != bytes
+}
+
+fn authority_sample() -> Vec<u8> {
+    let block = b"\x83\x86\x41\x09%2Frun%2F";
+    let head = [0, 0, block.len() as u8, 1, 4, 0, 0, 0, 1];
+    [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", &head[..], block].concat()
 }
 
 /// With raw contents, and with typed ones.

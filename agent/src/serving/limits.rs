@@ -24,9 +24,10 @@ pub const READ_BUFFER_BYTES_MAX: usize = 32 << 10;
 /// Header lines of one request.
 pub const HEADERS_MAX: usize = 64;
 
-/// Requests that may wait for their turn to run, for each one that may run. A queue that is
-/// longer than what is served in [`Limits::queue_wait`] only makes answers old.
-pub const QUEUE_PER_RUNNER: usize = 8;
+/// Requests that may wait for their turn to run, for each one that may run. With two runners that is
+/// what a thousand requests a second pile up in 60 ms, the hiccup of a small box that is busy; a
+/// queue that is longer than what is served in [`Limits::queue_wait`] only makes answers old.
+pub const QUEUE_PER_RUNNER: usize = 32;
 
 /// Rows of different requests that share a run: what engines lay out at most.
 pub const BATCH_ROWS_MAX: usize = 8;
@@ -56,8 +57,8 @@ pub const UNPACK_STEP_BYTES: usize = 64 << 10;
 /// Bytes of a gRPC request that names a model and nothing more.
 pub const NAME_MESSAGE_BYTES_MAX: usize = 4 << 10;
 
-/// Requests at once on one gRPC connection: as many as may wait for a device of four processors.
-pub const STREAMS_MAX: u32 = 36;
+/// Requests at once on one gRPC connection: as many as may wait for two runners.
+pub const STREAMS_MAX: u32 = 64;
 
 /// Bytes of answers that a gRPC connection holds for its client, for each request.
 pub const SEND_BUFFER_BYTES_MAX: usize = 64 << 10;

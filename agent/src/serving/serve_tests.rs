@@ -9,7 +9,7 @@ use serde_json::json;
 use tokio::net::{TcpStream, UnixStream};
 
 use super::http::Api;
-use super::limits::Limits;
+use super::limits::{Limits, QUEUE_PER_RUNNER};
 use super::listen::{Endpoints, ServeError, Server, UnixEndpoint};
 use super::testing::*;
 
@@ -129,9 +129,9 @@ async fn more_than_the_bound_is_429_and_the_queue_moves_on() {
     assert_eq!(answer.status, 429);
     assert!(answer.head.contains("retry-after: 1"), "{}", answer.head);
     assert!(answer.error().contains("no turn in time"));
-    // The queue takes eight for the one that runs; the ninth is refused at once.
+    // The queue takes so many for the one that runs; one more is refused at once.
     let mut waiting = tokio::task::JoinSet::new();
-    for _ in 0..9 {
+    for _ in 0..=QUEUE_PER_RUNNER {
         let mut client = site.client().await;
         waiting.spawn(async move { client.infer(&x([0.0; 3])).await });
     }

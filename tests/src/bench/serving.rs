@@ -37,13 +37,18 @@ pub(super) async fn overhead(figures: &mut Figures) -> Result<()> {
     let socket = fleet.dir().join("echo.sock");
     let mut command = Command::new(std::env::current_exe()?);
     command.arg("echo").arg(&socket);
-    let _echo = Process::start("echo", &mut command, &fleet.dir().join("echo.log"))?;
+    let echo = Process::start("echo", &mut command, &fleet.dir().join("echo.log"))?;
     wait::until("the echo", WAIT, async || Line::open(&socket).await.map(drop)).await?;
     let agent = fleet.agents[0].data().join("serve.sock");
     let mut lines = [Line::open(&socket).await?, Line::open(&agent).await?];
     let ask = Ask::image(Digits::heldout().pixels(0));
     let mut times = [Vec::new(), Vec::new()];
     let mut before = (0, 0);
+    let cpu = || {
+        let agent = fleet.agents[0].process().context("the agent does not run")?;
+        anyhow::Ok([echo.cpu()?, agent.cpu()?])
+    };
+    let mut spent = cpu()?;
     for round in 0..=ROUNDS {
         for side in if round % 2 == 0 { [0, 1] } else { [1, 0] } {
             for _ in 0..ROUND {
@@ -57,11 +62,20 @@ pub(super) async fn overhead(figures: &mut Figures) -> Result<()> {
         }
         if round == 0 {
             before = computed(&fleet).await?;
+            spent = cpu()?;
         }
     }
+    let cpu = cpu()?;
+    let [echo_cpu, ours_cpu] =
+        [0, 1].map(|at| (cpu[at] - spent[at]).as_secs_f64() * 1e6 / (ROUNDS * ROUND) as f64);
     let after = computed(&fleet).await?;
     ensure!(after.0 - before.0 == (ROUNDS * ROUND) as u64, "other requests came between");
     let compute_us = (after.1 - before.1) as f64 / (ROUNDS * ROUND) as f64 / 1e3;
+    let how = format!(
+        "processor time of an inference ({ours_cpu:.1} us) less the engine's, by that of an echo \
+         ({echo_cpu:.1} us): what is left of the ratio on a busy machine"
+    );
+    figures.add("overhead_cpu_ratio", (ours_cpu - compute_us) / echo_cpu, None, how);
     let [mut echo, mut ours] = times;
     let (echo_p50, ours_p50) = (quantile(&mut echo, 500), quantile(&mut ours, 500));
     let (echo_p99, ours_p99) = (quantile(&mut echo, 990), quantile(&mut ours, 990));

@@ -24,6 +24,7 @@ use super::super::limits::{
 };
 use super::super::listen::stopped;
 use super::super::stall::Unstalled;
+use super::authority::Mended;
 use super::frame::Calls;
 use super::service::handle;
 
@@ -33,7 +34,8 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let limits = api.limits;
-    let stream = TokioIo::new(Unstalled::new(stream, limits.write_stall));
+    let stream = Mended::new(Unstalled::new(stream, limits.write_stall));
+    let stream = TokioIo::new(stream);
     let calls = Arc::new(Calls::default());
     let service = {
         let calls = calls.clone();

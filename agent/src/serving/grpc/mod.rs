@@ -6,11 +6,12 @@
 //! (`docs/decisions/0016-serving-protocols.md`).
 //!
 //! Read in this order: [`wire`] (an inference request, read in place), [`messages`] (the rest of
-//! the protocol's messages), [`frame`], [`service`], [`connection`].
+//! the protocol's messages), [`frame`], [`service`], [`connection`], [`authority`].
 //!
 //! Not here on purpose: streams (`ModelStreamInfer`: a model here answers once), shared memory,
 //! logging and tracing of Triton's.
 
+pub mod authority;
 pub(super) mod connection;
 mod frame;
 mod messages;
