@@ -11,6 +11,7 @@ pub mod fetch;
 mod problems;
 pub mod render;
 mod sandbox;
+mod serving;
 #[cfg(test)]
 mod tests;
 
@@ -27,6 +28,7 @@ use serde::{Deserialize, Serialize};
 pub use authority::{Authority, Role};
 pub use render::phase_name;
 pub use sandbox::SandboxState;
+pub use serving::Serving;
 
 use crate::clock::Clock;
 use crate::device::{self, place_name};
@@ -93,21 +95,6 @@ pub struct Link {
     pub for_s: u64,
     /// The last error, which may be over.
     pub last_error: Option<String>,
-}
-
-/// Where applications ask.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Serving {
-    /// TCP address.
-    pub tcp: Option<String>,
-    /// Path of the unix socket.
-    pub unix: Option<String>,
-    /// gRPC's TCP address.
-    #[serde(default)]
-    pub grpc_tcp: Option<String>,
-    /// Path of gRPC's unix socket.
-    #[serde(default)]
-    pub grpc_unix: Option<String>,
 }
 
 /// One model.

@@ -148,7 +148,9 @@ pub async fn run(config: Config) -> Result<(), RunError> {
         }
     }
     let server = Server::start(&config.serve.endpoints, api).await?;
-    agent.board.set_serving(say_serving(&config, &server));
+    let serving = Serving::of(&server);
+    tracing::info!(device = %config.device, ?serving, "fleetway-agent runs");
+    agent.board.set_serving(serving);
     agent.jobs.probe();
     agent
         .event_loop(events, answers, told, config.link.telemetry)
@@ -157,18 +159,6 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     agent.say_goodbye(&config).await;
     server.shutdown().await;
     Ok(())
-}
-
-/// Says where applications ask, in the log and in the status.
-fn say_serving(config: &Config, server: &Server) -> Serving {
-    let serving = Serving {
-        tcp: server.tcp().map(|addr| addr.to_string()),
-        unix: server.unix().map(|path| path.display().to_string()),
-        grpc_tcp: server.grpc_tcp().map(|addr| addr.to_string()),
-        grpc_unix: server.grpc_unix().map(|path| path.display().to_string()),
-    };
-    tracing::info!(device = %config.device, ?serving, "fleetway-agent runs");
-    serving
 }
 
 fn device_config(config: &Config) -> DeviceConfig {

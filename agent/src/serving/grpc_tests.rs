@@ -16,7 +16,7 @@ use super::coding::Coding;
 use super::limits::{BODY_BYTES_MAX, Limits};
 use super::testing::*;
 
-const SOON: Duration = Duration::from_secs(5);
+const SOON: Duration = Duration::from_secs(20);
 
 struct Caller(SendRequest<Full<Bytes>>);
 
@@ -188,9 +188,10 @@ async fn wrong_calls_are_told_what_is_wrong_in_grpcs_numbers() {
         "ModelInfer",
         &[&field(1, b"m")[..], &b"\x2a\0".repeat(1 << 20)].concat(),
         3,
-        "more inputs",
+        "more fields",
     )
     .await;
+    check("ModelInfer", &request(&[&b"\x2a\0".repeat(99)]), 3, "more inputs").await;
     check("ModelInfer", &request(&[&field(5, &field(3, &[1; 99]))]), 3, "more axes").await;
     let called = caller.send("ModelInfer", b"\0\0\0\0\x09short".to_vec(), "").await;
     assert_eq!(called.status, 3, "{}", called.text);

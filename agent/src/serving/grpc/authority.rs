@@ -23,6 +23,8 @@ const PRIORITY: u8 = 0x20;
 const PRIORITY_BYTES: u32 = 5;
 /// `:authority` in HPACK's static table.
 const AUTHORITY: u64 = 1;
+/// The same, written out: gRPC's core does not use the table for it.
+const NAME: &[u8] = b":authority";
 
 /// Where in a connection the next byte is.
 #[derive(Debug)]
@@ -50,10 +52,15 @@ enum Block {
     Number(What, u64, u32),
     /// The first byte of a text's length.
     Length(What),
-    /// Bytes of a text.
+    /// Bytes of a name that is written out, and whether it has been [`NAME`] so far.
+    Name {
+        left: u64,
+        at: usize,
+        is_same: bool,
+    },
+    /// Bytes of a value.
     Text {
         left: u64,
-        then: What,
         is_authority: bool,
     },
 }
@@ -181,13 +188,23 @@ impl Block {
                 };
                 Self::number(*byte, 7, what)
             }
-            Self::Text { left, then, is_authority } => {
+            Self::Name { left, at, is_same } => {
+                let is_same = is_same && NAME.get(at) == Some(byte);
+                match left {
+                    0 | 1 => {
+                        let is_authority = is_same && at + 1 == NAME.len();
+                        Self::Length(What::Value { is_authority, is_plain: false })
+                    }
+                    _ => Self::Name { left: left - 1, at: at.saturating_add(1), is_same },
+                }
+            }
+            Self::Text { left, is_authority } => {
                 if is_authority && *byte == b'%' {
                     *byte = b'-';
                 }
                 match left {
-                    0 | 1 => then.after_text(),
-                    _ => Self::Text { left: left - 1, then, is_authority },
+                    0 | 1 => Self::Start,
+                    _ => Self::Text { left: left - 1, is_authority },
                 }
             }
         }
@@ -213,19 +230,12 @@ impl What {
                 let is_authority = index == AUTHORITY;
                 Block::Length(Self::Value { is_authority, is_plain: false })
             }
-            (text, 0) => text.after_text(),
-            (text, left) => {
-                let is_authority =
-                    matches!(text, Self::Value { is_authority: true, is_plain: true });
-                Block::Text { left, then: text, is_authority }
+            (Self::Name, 0) => Block::Length(Self::Value { is_authority: false, is_plain: false }),
+            (Self::Name, left) => Block::Name { left, at: 0, is_same: true },
+            (Self::Value { .. }, 0) => Block::Start,
+            (Self::Value { is_authority, is_plain }, left) => {
+                Block::Text { left, is_authority: is_authority && is_plain }
             }
-        }
-    }
-
-    fn after_text(self) -> Block {
-        match self {
-            Self::Name => Block::Length(Self::Value { is_authority: false, is_plain: false }),
-            _ => Block::Start,
         }
     }
 }
@@ -315,10 +325,13 @@ mod tests {
         let head = |authority: &[u8]| {
             [&[0x83, 0x86][..], &path, authority, &[0x3f, 0x81, 0x01], &named].concat()
         };
-        for first in [0x41, 0x01, 0x11] {
-            let (sent, mended) =
-                (head(&literal(first, b"%2Frun%2Fs")), head(&literal(first, b"-2Frun-2Fs")));
-            check(&frame(1, 4, &sent), &frame(1, 4, &mended));
+        let known = |first: u8| move |text: &[u8]| literal(first, text);
+        // As gRPC's core writes it.
+        let spelt = |text: &[u8]| [literal(0x40, NAME), literal(0, text)[1..].to_vec()].concat();
+        let ways: [Box<dyn Fn(&[u8]) -> Vec<u8>>; 4] =
+            [Box::new(known(0x41)), Box::new(known(0x01)), Box::new(known(0x11)), Box::new(spelt)];
+        for way in ways {
+            let (sent, mended) = (head(&way(b"%2Frun%2Fs")), head(&way(b"-2Frun-2Fs")));
             // Settings before, data behind, padding and a priority around.
             let around = |block: &[u8]| {
                 let padded = [&[3][..], b"%%%%%", block, b"%%%"].concat();
@@ -332,6 +345,10 @@ mod tests {
                 };
                 check(&two(&sent), &two(&mended));
             }
+        }
+        for name in [&b":authorit"[..], b":authoritys", b":authorita"] {
+            let other = [literal(0x40, name), literal(0, b"%2F")[1..].to_vec()].concat();
+            check(&frame(1, 4, &other), &frame(1, 4, &other));
         }
         let huffman = [&[0x41, 0x83][..], b"%%%"].concat();
         check(&frame(1, 4, &huffman), &frame(1, 4, &huffman));

@@ -7,6 +7,8 @@
 
 use std::borrow::Cow;
 
+use fleetway_engine::limits::GRAPH_IO_MAX;
+
 use crate::serving::oip::request::{Header, Input, RequestError, Source, Wanted};
 
 /// A field's value, not yet looked into.
@@ -83,6 +85,17 @@ pub(crate) fn varint(bytes: &[u8]) -> Option<(u64, &[u8])> {
     None
 }
 
+/// Fields of one request: its inputs, outputs and tensors, and as many parameters.
+const FIELDS_MAX: usize = 4 * GRAPH_IO_MAX + 8;
+
+/// The fields of a request, as many as one can have.
+fn fields(message: &[u8]) -> impl Iterator<Item = Result<(u32, Value<'_>), RequestError>> {
+    Fields::of(message).enumerate().map(|(at, field)| match field {
+        _ if at >= FIELDS_MAX => Err(fail("more fields than a request can have")),
+        field => field.map_err(fail),
+    })
+}
+
 fn fail(text: &'static str) -> RequestError {
     RequestError::Message(text)
 }
@@ -116,8 +129,8 @@ pub struct Request<'a> {
 /// [`RequestError::Message`].
 pub fn target(message: &[u8]) -> Result<(Cow<'_, str>, Cow<'_, str>), RequestError> {
     let (mut model, mut version) = Default::default();
-    for field in Fields::of(message) {
-        match field.map_err(fail)? {
+    for field in fields(message) {
+        match field? {
             (1, value) => model = text(value)?,
             (2, value) => version = text(value)?,
             _ => {}
@@ -133,9 +146,9 @@ pub fn target(message: &[u8]) -> Result<(Cow<'_, str>, Cow<'_, str>), RequestErr
 pub fn read(message: &[u8]) -> Result<Request<'_>, RequestError> {
     let mut request = Request::default();
     let mut raw = Vec::new();
-    for field in Fields::of(message) {
+    for field in fields(message) {
         let header = &mut request.header;
-        match field.map_err(fail)? {
+        match field? {
             (1, value) => request.model = text(value)?,
             (2, value) => request.version = text(value)?,
             (3, value) => header.id = Some(text(value)?).filter(|id| !id.is_empty()),
@@ -148,7 +161,7 @@ pub fn read(message: &[u8]) -> Result<Request<'_>, RequestError> {
                 fits.then_some(()).ok_or(fail("more outputs than a model can have"))?;
             }
             (7, value) => {
-                if raw.len() == fleetway_engine::limits::GRAPH_IO_MAX {
+                if raw.len() == GRAPH_IO_MAX {
                     return Err(fail("more raw_input_contents than a model can have inputs"));
                 }
                 raw.push(bytes(value)?);
