@@ -9,6 +9,7 @@ use fleetway_engine::{DType, RunError, Tensor};
 use serde_json::{Value, json};
 
 use super::limits::{BODY_BYTES_MAX, Limits};
+use super::stats::ModelStats;
 use super::testing::*;
 
 const SOON: Duration = Duration::from_secs(5);
@@ -202,7 +203,11 @@ async fn slow_clients_are_cut() {
     let head =
         format!("POST /v2/models/m/infer HTTP/1.1\r\ncontent-length: {}\r\n\r\n", body.len());
     client.send(&head, body.as_bytes()).await;
-    tokio::time::sleep(Duration::from_secs(2)).await;
+    let release = site.live.current().unwrap();
+    while ModelStats::of(&release).inference_stats.success.count == 0 {
+        tokio::time::sleep(short).await;
+    }
+    tokio::time::sleep(6 * short).await;
     assert!(client.answer().await.is_none(), "the answer was cut off");
     // One that reads gets all of it.
     let answer = site.client().await.infer(&x([0.0; 3])).await;
