@@ -130,11 +130,20 @@ pub(crate) async fn run(tasks: Tasks) {
         tracing::debug!(reason, ?retry_in, "link down");
         tasks.tell(LinkEvent::Down { reason, retry_in }).await;
         tokio::select! {
-            () = tokio::time::sleep(retry_in) => {}
+            () = wait(shared, retry_in) => {}
             // The reason for which the last attempt failed may be gone.
             () = shared.again.notified() => {}
             _ = tasks.unwanted() => return,
         }
+    }
+}
+
+/// Waits, and shows meanwhile that it does not hang.
+async fn wait(shared: &Shared, time: Duration) {
+    let until = clock::now() + time;
+    while clock::now() < until {
+        shared.desk().stats.turns += 1;
+        tokio::time::sleep_until(until.min(clock::now() + LOOK_EVERY)).await;
     }
 }
 
@@ -188,6 +197,7 @@ async fn connection<W: Wire>(tasks: &Tasks) -> Ended {
                 return Ended { reason: "asked to connect anew".into(), accepted };
             }
             _ = look.tick() => {
+                tasks.shared.desk().stats.turns += 1;
                 let stalled = tasks.shared.desk().stalled(clock::now());
                 if let Some(reason) = stalled {
                     tasks.shared.desk().stats.stalls += 1;

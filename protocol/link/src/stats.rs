@@ -23,6 +23,8 @@ pub struct LinkStats {
     pub connects: u64,
     /// Connections that were thrown away because nothing moved.
     pub stalls: u64,
+    /// Rises twice a second, connected or not, while the link's tasks turn: what hangs is found by it.
+    pub turns: u64,
     /// Messages received.
     pub messages_in: u64,
     /// Bytes of received payloads.
