@@ -65,9 +65,9 @@ impl AskError {
 
 /// The listener, and how we speak to it.
 #[derive(Clone)]
-pub(super) struct Client {
-    pub(super) url: EnrollUrl,
-    pub(super) tls: Arc<ClientConfig>,
+pub(crate) struct Client {
+    pub(crate) url: EnrollUrl,
+    pub(crate) tls: Arc<ClientConfig>,
 }
 
 impl Client {
@@ -87,7 +87,7 @@ impl Client {
     }
 
     /// The TUF root's bytes; the caller checks their digest.
-    pub(super) async fn root(&self) -> Result<Bytes, AskError> {
+    pub(crate) async fn root(&self) -> Result<Bytes, AskError> {
         match self.exchange(Method::GET, "/root", Bytes::new(), ROOT_JSON_BYTES_MAX).await? {
             (true, root) => Ok(root),
             (false, _) => Err(self.answer(&"it has no root.json")),

@@ -1,9 +1,12 @@
 //! Small files that are there whole or not at all, with their permissions from the first
 //! moment: a key that was readable for a millisecond has been read.
+//!
+//! What root makes in somebody's directory is given to the directory's owner: a device that was
+//! joined with `sudo` must be able to read its own key.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
 /// Readable by its owner alone.
@@ -30,14 +33,53 @@ fn write_partial(path: &Path, mode: u32, bytes: &[u8]) -> io::Result<()> {
         _ => {}
     }
     let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
+    give_to_owner(&file, path)?;
     file.write_all(bytes)?;
     file.sync_all()
+}
+
+/// Makes a directory, and those above it, if they are not there.
+pub(super) fn make_dir(path: &Path) -> io::Result<()> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    if let Some(parent) = path.parent() {
+        make_dir(parent)?;
+    }
+    fs::DirBuilder::new().mode(0o755).create(path)?;
+    give_to_owner(&File::open(path)?, path)
+}
+
+/// Gives what root has just made to the owner of the directory that it is in.
+fn give_to_owner(file: &File, path: &Path) -> io::Result<()> {
+    let Some(dir) = path.parent() else { return Ok(()) };
+    let (dir, own) = (fs::metadata(dir)?, file.metadata()?);
+    if own.uid() != 0 || dir.uid() == 0 {
+        return Ok(());
+    }
+    std::os::unix::fs::fchown(file, Some(dir.uid()), Some(dir.gid()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::PermissionsExt as _;
+    use std::os::unix::fs::{PermissionsExt as _, chown};
+
+    #[test]
+    fn what_root_makes_in_a_users_directory_is_the_users() {
+        const USER: u32 = 4_242;
+        let dir = tempfile::tempdir().unwrap();
+        if chown(dir.path(), Some(USER), Some(USER)).is_err() {
+            return; // only root can give anything away, and only root has to
+        }
+        let inner = dir.path().join("identity");
+        make_dir(&inner).unwrap();
+        write(&inner.join("device.key"), SECRET, b"key").unwrap();
+        for path in [&inner, &inner.join("device.key")] {
+            let meta = fs::metadata(path).unwrap();
+            assert_eq!((meta.uid(), meta.gid()), (USER, USER), "{}", path.display());
+        }
+    }
 
     #[test]
     fn a_file_is_whole_and_has_its_mode() {

@@ -10,7 +10,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use fleetway_link::{BrokerUrl, EnrollUrl, TlsFiles, TlsIdentity};
+use fleetway_link::{BrokerUrl, EnrollUrl, TlsIdentity};
 use fleetway_protocol::enroll::{EnrollRequest, Enrolled, Floor, Refusal};
 use fleetway_protocol::ids::{DeviceId, Digest};
 use fleetway_protocol::join::{Join, JoinError};
@@ -21,6 +21,7 @@ use rustls::pki_types::pem::PemObject as _;
 use super::client::{AskError, Client};
 use super::files::{self, PUBLIC, SECRET};
 use super::pin::Pinned;
+use super::places::Places;
 use crate::clock::Clock;
 use crate::config::{Config, ConfigError};
 
@@ -52,7 +53,7 @@ pub enum Failed {
     #[error("{} exists: this device has joined already; to join anew, move that directory away first", .0.display())]
     Exists(PathBuf),
     /// A file.
-    #[error("cannot {doing} {}; check the disk, and run this as the user that the agent runs as", path.display())]
+    #[error("cannot {doing} {}; check the disk, and run this as root, or as the user that the agent runs as", path.display())]
     File {
         /// What was being done.
         doing: &'static str,
@@ -130,17 +131,15 @@ pub async fn join(text: &str, config: &Path, clock: &Clock) -> Result<Joined, Fa
     if config.exists() {
         return Err(Failed::Exists(config));
     }
-    let dir = config.parent().unwrap_or(Path::new("/")).to_owned();
-    std::fs::create_dir_all(&dir).map_err(|source| Failed::File {
-        doing: "make",
-        path: dir.clone(),
-        source,
-    })?;
-    let files = TlsFiles {
-        ca: dir.join("ca.pem"),
-        cert: dir.join("device.pem"),
-        key: dir.join("device.key"),
-    };
+    let places = Places::of(&config);
+    let files = &places.tls;
+    for dir in [config.parent(), files.key.parent()].into_iter().flatten() {
+        files::make_dir(dir).map_err(|source| Failed::File {
+            doing: "make",
+            path: dir.into(),
+            source,
+        })?;
+    }
     let mut key = own_key(&files.key)?;
 
     let pinned = Pinned::new(join.ca);
@@ -190,13 +189,14 @@ pub async fn join(text: &str, config: &Path, clock: &Clock) -> Result<Joined, Fa
     };
     // Before the configuration is read, which looks at it; its digest is the pinned one.
     if let Some(root) = &root {
-        write(&dir.join("root.json"), root)?;
+        write(&places.root, root)?;
     }
-    let parsed = Config::check(&enrolled.config, &config)
-        .map_err(|error| Failed::Config(Box::new(error)))?;
-    check_config(&parsed, &join, (&broker, &url), &files, &dir)?;
+    let text = places.put_into(&enrolled.config);
+    let text = text.ok_or(Failed::Answer { what: "configuration has another shape than ours" })?;
+    let parsed = Config::check(&text, &config).map_err(|error| Failed::Config(Box::new(error)))?;
+    check_config(&parsed, &join, (&broker, &url), &places)?;
     check_anchor(&parsed, root.as_deref())?;
-    std::fs::create_dir_all(&parsed.data_dir).map_err(|source| Failed::File {
+    files::make_dir(&parsed.data_dir).map_err(|source| Failed::File {
         doing: "make",
         path: parsed.data_dir.clone(),
         source,
@@ -205,7 +205,7 @@ pub async fn join(text: &str, config: &Path, clock: &Clock) -> Result<Joined, Fa
     write(&files.ca, &identity.ca_pem)?;
     write(&files.cert, &identity.cert_pem)?;
     // Last: a directory with this file is complete.
-    write(&config, enrolled.config.as_bytes())?;
+    write(&config, text.as_bytes())?;
     Ok(Joined { device: join.device, config, broker, root: root.is_some() })
 }
 
@@ -274,15 +274,14 @@ fn check_config(
     config: &Config,
     join: &Join,
     (broker, enroll): (&BrokerUrl, &EnrollUrl),
-    files: &TlsFiles,
-    dir: &Path,
+    places: &Places,
 ) -> Result<(), Failed> {
     let good = [
         (config.device == join.device, "configuration is of another device"),
         (config.broker.url == *broker, "configuration names another broker"),
         (config.enroll.as_ref() == Some(enroll), "configuration names another enrolment URL"),
-        (config.broker.tls.as_ref() == Some(files), "configuration names other certificates"),
-        (config.data_dir == dir.join("data"), "configuration has another data directory"),
+        (config.broker.tls.as_ref() == Some(&places.tls), "configuration names other certificates"),
+        (config.data_dir == places.data, "configuration has another data directory"),
         (config.factory_dir.is_none(), "configuration names factory models"),
         (!config.serve.endpoints.allow_remote, "configuration opens the device to its network"),
     ];

@@ -7,14 +7,15 @@
 //! certificate is used without a restart; the models never notice. [`floor`] asks the same
 //! listener which orders are old, where the device has forgotten it.
 //!
-//! The files are plain PEM beside the configuration: `ca.pem`, `device.pem`, `device.key`.
+//! The files are plain PEM, where [`places`] says: `ca.pem`, `device.pem`, `device.key`.
 //! A renewal replaces `device.pem` alone, in one rename.
 
-mod client;
+pub(crate) mod client;
 mod files;
 pub mod floor;
 pub mod join;
 mod pin;
+pub mod places;
 pub mod renew;
 pub mod schedule;
 pub mod shown;
