@@ -6,15 +6,18 @@
 //! 2. [`fs`], [`store`]: what is durable, and how;
 //! 3. [`identity`]: how it joins the fleet, and keeps its certificate;
 //!    [`serving`]: how an application gets its answers;
-//! 4. [`config`], [`clock`], [`run`], [`status`]: the thin shell around them.
+//! 4. [`config`], [`clock`], [`run`], [`status`], [`service`]: the thin shell around them;
+//!    [`doctor`]: what is wrong where nobody sees it.
 #![warn(missing_docs)]
 
 pub mod clock;
 pub mod config;
 pub mod device;
+pub mod doctor;
 pub mod fs;
 pub mod identity;
 pub mod run;
+pub mod service;
 pub mod serving;
 pub mod status;
 pub mod store;

@@ -1,24 +1,27 @@
 //! `fleetway-agent`: the daemon on a device, and what a person at the device asks it.
 
-use std::io::IsTerminal as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{CommandFactory as _, Parser, Subcommand, ValueEnum};
 use fleetway_agent::clock::Clock;
 use fleetway_agent::config::Config;
 use fleetway_agent::identity::join::join;
-use fleetway_agent::{run, status};
+use fleetway_agent::identity::places::SYSTEM_CONFIG;
+use fleetway_agent::{doctor, run, service, status};
 use fleetway_engine::selftest;
+
+/// What it is called.
+const NAME: &str = "fleetway-agent";
 
 /// Runs signed models on this device and keeps them healthy.
 ///
 /// The agent takes signed orders over MQTT, fetches and proves models, serves them to
 /// applications over the Open Inference Protocol, and goes back by itself when one fails.
 #[derive(Parser)]
-#[command(name = "fleetway-agent", version, max_term_width = 100)]
+#[command(name = NAME, version, max_term_width = 100)]
 struct Cli {
     #[command(subcommand)]
     verb: Verb,
@@ -47,14 +50,30 @@ enum Verb {
         #[arg(short, long, value_enum, default_value = "text")]
         output: Format,
     },
-    /// Check the configuration and say what it means; changes nothing.
-    Check(At),
+    /// Look at everything that can be wrong here, and say how it is mended; changes nothing.
+    ///
+    /// Can be run beside a running agent. Exit codes: 0 all well, 1 warnings, 2 problems.
+    Doctor {
+        #[command(flatten)]
+        at: At,
+        /// How to print it.
+        #[arg(short, long, value_enum, default_value = "text")]
+        output: Format,
+    },
+    /// Print the completions for a shell.
+    Completions {
+        /// Which shell.
+        shell: clap_complete::Shell,
+    },
+    /// Print the man page; packages are made with it.
+    #[command(hide = true)]
+    Man,
 }
 
 #[derive(clap::Args)]
 struct At {
     /// The configuration that `join` (or `fleetway device add`) writes.
-    #[arg(long, env = "FLEETWAY_AGENT_CONFIG", default_value = "/etc/fleetway/agent.toml")]
+    #[arg(long, env = "FLEETWAY_AGENT_CONFIG", default_value = SYSTEM_CONFIG)]
     config: PathBuf,
 }
 
@@ -72,7 +91,7 @@ fn main() -> ExitCode {
         return selftest::child_main();
     }
     match act(Cli::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             eprintln!("error: {error:#}");
             ExitCode::FAILURE
@@ -80,11 +99,11 @@ fn main() -> ExitCode {
     }
 }
 
-fn act(cli: Cli) -> anyhow::Result<()> {
+fn act(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.verb {
         Verb::Run(at) => {
             let config = Config::load(&at.config)?;
-            log_to_stderr();
+            service::log::init();
             let runtime = runtime()?;
             let ended = runtime.block_on(run::run(config));
             // A hung engine must not keep the process: its thread is left behind.
@@ -103,7 +122,10 @@ fn act(cli: Cli) -> anyhow::Result<()> {
             if !joined.root {
                 println!("no TUF root was pinned: the fleet has none yet");
             }
-            println!("next: fleetway-agent run --config {config}");
+            match joined.config == Path::new(SYSTEM_CONFIG) {
+                true => println!("next: systemctl start fleetway-agent"),
+                false => println!("next: fleetway-agent run --config {config}"),
+            }
         }
         Verb::Status { at, output } => {
             let config = Config::load(&at.config)?;
@@ -114,15 +136,34 @@ fn act(cli: Cli) -> anyhow::Result<()> {
                 Format::Json => println!("{}", serde_json::to_string_pretty(&status)?),
             }
         }
-        Verb::Check(at) => {
-            let config = Config::load(&at.config)?;
-            println!(
-                "{} is a good configuration: device {}, broker {}",
-                at.config.display(),
-                config.device,
-                config.broker.url
-            );
+        Verb::Doctor { at, output } => {
+            let report = runtime()?.block_on(doctor::examine(&at.config));
+            match output {
+                Format::Text => print!("{}", doctor::render(&report)),
+                Format::Json => println!("{}", serde_json::to_string_pretty(&report)?),
+            }
+            return Ok(ExitCode::from(report.worst.exit_code()));
         }
+        Verb::Completions { shell } => {
+            let mut command = Cli::command();
+            clap_complete::generate(shell, &mut command, NAME, &mut std::io::stdout());
+        }
+        Verb::Man => print_man()?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// One page: the program, then each verb with its options.
+fn print_man() -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    let command = Cli::command();
+    clap_mangen::Man::new(command.clone()).render(&mut out)?;
+    for verb in command.get_subcommands().filter(|verb| !verb.is_hide_set()) {
+        let page =
+            clap_mangen::Man::new(verb.clone().display_name(format!("{NAME} {}", verb.get_name())));
+        page.render_synopsis_section(&mut out)?;
+        page.render_description_section(&mut out)?;
+        page.render_options_section(&mut out)?;
     }
     Ok(())
 }
@@ -144,14 +185,4 @@ fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
         .enable_all()
         .build()
         .context("cannot start threads")
-}
-
-fn log_to_stderr() {
-    let filter = tracing_subscriber::EnvFilter::try_from_env("FLEETWAY_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none())
-        .init();
 }

@@ -5,6 +5,7 @@
 
 use std::io;
 
+use fleetway_protocol::ids::ModelName;
 use fleetway_protocol::machine::{Command, Event, Token};
 use fleetway_protocol::manifest::{Manifest, VariantKind};
 use fleetway_protocol::reason::Reason;
@@ -27,8 +28,8 @@ pub(super) fn facts(manifest: &Verified<Manifest>, variant: VariantKind) -> Rele
 }
 
 /// A release of which every byte was checked against its signature.
-struct Checked {
-    manifest: Verified<Manifest>,
+pub(super) struct Checked {
+    pub(super) manifest: Verified<Manifest>,
     variant: VariantKind,
     model_bytes: Vec<u8>,
     golden_bytes: Vec<u8>,
@@ -71,12 +72,22 @@ impl<F: Fs> Device<F> {
     fn checked(&self, at: usize, place: Place) -> Result<Checked, Reason> {
         let model = &self.models[at];
         let release = model.machine.table().release_at(place).ok_or(Reason::Verification)?;
-        let files = self.store.files(&model.name, place).ok_or(Reason::Verification)?;
+        self.checked_release(&model.name, place, release)
+    }
+
+    /// The same for the release that a table, of whatever time, names.
+    pub(super) fn checked_release(
+        &self,
+        model: &ModelName,
+        place: Place,
+        release: ReleaseFacts,
+    ) -> Result<Checked, Reason> {
+        let files = self.store.files(model, place).ok_or(Reason::Verification)?;
         let envelope = files.release().ok_or(Reason::Verification)?;
         let keyring = self.keyring_of(&files).ok_or(Reason::Verification)?;
         let manifest = Verified::<Manifest>::recheck(&envelope, &keyring, &release.digest)
             .map_err(|_| Reason::Verification)?;
-        if manifest.get().model != model.name {
+        if manifest.get().model != *model {
             return Err(Reason::Verification);
         }
         let [golden_bytes, model_bytes] = all_parts_checked(&files, &manifest, release.variant)?;

@@ -17,6 +17,7 @@ mod fetch;
 mod orders;
 mod refused;
 mod reports;
+mod stored;
 mod trust;
 
 use std::collections::VecDeque;
@@ -41,6 +42,7 @@ use admission::{Admitted, Pending};
 use fetch::Fetch;
 pub use refused::Counts;
 pub use reports::{ModelStatus, ProbationStatus, place_name};
+pub use stored::{StoredModel, StoredPlace};
 use trust::Trust;
 pub use trust::TrustStatus;
 

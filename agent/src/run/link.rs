@@ -24,7 +24,7 @@ use crate::identity::shown::Shown;
 use crate::status::Board;
 
 /// How long a broker remembers what it owes us.
-const SESSION: Duration = Duration::from_secs(24 * 3600);
+pub(crate) const SESSION: Duration = Duration::from_secs(24 * 3600);
 /// How long a broker waits for us before it says that we are gone: a flap is no news.
 const WILL_DELAY: Duration = Duration::from_secs(10);
 

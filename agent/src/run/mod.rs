@@ -9,6 +9,8 @@ mod jobs;
 mod link;
 mod lock;
 mod signing;
+mod start;
+mod story;
 
 use std::io;
 use std::path::PathBuf;
@@ -19,18 +21,18 @@ use fleetway_engine::tract::TractEngine;
 use fleetway_engine::{Require, Sandbox};
 use fleetway_link::{Link as _, LinkEvent, LinkHandle, Outgoing, Qos, Subscription};
 use fleetway_protocol::enroll::Floor;
-use fleetway_protocol::ids::{ModelName, Version};
+use fleetway_protocol::ids::ModelName;
 use fleetway_protocol::topics::Topic;
-use fleetway_protocol::transfer;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::device::{Device, DeviceConfig, Now, Output, Publish};
+use crate::device::{Device, Now, Output, Publish};
 use crate::fs::RealFs;
 use crate::identity::floor::FloorQuestion;
+use crate::service::Service;
 use crate::serving::http::Api;
 use crate::serving::listen::{ServeError, Server};
 use crate::serving::live::Models;
@@ -40,6 +42,10 @@ use jobs::{Answer, Jobs};
 use link::Started;
 pub use lock::LockError;
 use signing::ReportSigner;
+pub(crate) use link::SESSION;
+pub(crate) use start::device_config;
+use start::make_socket_dir;
+use story::Story;
 
 /// How long the end may take until what is under way is cut: a service manager waits longer.
 const STOP_MAX: Duration = Duration::from_secs(8);
@@ -93,6 +99,8 @@ struct Agent {
     signer: ReportSigner,
     question: Option<FloorQuestion>,
     floors: mpsc::Sender<Floor>,
+    service: Service,
+    story: Story,
     halted: bool,
     link_problem: Option<String>,
 }
@@ -138,6 +146,8 @@ pub async fn run(config: Config) -> Result<(), RunError> {
         signer,
         question,
         floors,
+        service: Service::from_env(),
+        story: Story::default(),
         halted: false,
         link_problem: problem,
     };
@@ -147,6 +157,7 @@ pub async fn run(config: Config) -> Result<(), RunError> {
             tracing::error!("{error}");
         }
     }
+    make_socket_dir(&config);
     let server = Server::start(&config.serve.endpoints, api).await?;
     let serving = Serving::of(&server);
     tracing::info!(device = %config.device, ?serving, "fleetway-agent runs");
@@ -159,24 +170,6 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     agent.say_goodbye(&config).await;
     server.shutdown().await;
     Ok(())
-}
-
-fn device_config(config: &Config) -> DeviceConfig {
-    // Two devices with one id would also share this; they have a worse problem.
-    let seed = fleetway_protocol::record::crc32c(config.device.as_str().as_bytes());
-    DeviceConfig {
-        id: config.device.clone(),
-        root: config.broker.root.clone(),
-        trust_root: config.trust_root.clone(),
-        hardware: config.hardware.clone(),
-        transfer: transfer::Config {
-            window_chunks: u8::try_from(config.link.window_chunks).unwrap_or(1),
-            bytes_per_s: config.link.bytes_per_s.map_or(0, u32::from),
-            seed,
-        },
-        agent: Version::new(env!("CARGO_PKG_VERSION")).expect("the crate's version is a version"),
-        asks_floor: config.enroll.is_some() && config.broker.tls.is_some(),
-    }
 }
 
 fn now(clock: &Clock) -> Now {
@@ -232,6 +225,7 @@ impl Agent {
         }
         tracing::info!("stopping: ends what is under way, at most {} s", STOP_MAX.as_secs());
         *stop_by = Some(Instant::now() + STOP_MAX);
+        self.service.stopping(STOP_MAX + DRAIN_MAX);
         self.device.handle_stop(now(&self.clock));
     }
 
@@ -355,9 +349,13 @@ impl Agent {
         }
         let problems = self.device.order_problem().map(str::to_owned);
         let problems = problems.into_iter().chain(self.link_problem.clone()).collect();
-        self.board.set_models(self.device.status(now(&self.clock)), problems);
+        let models = self.device.status(now(&self.clock));
+        self.story.tell(&models);
+        self.board.set_models(models, problems);
         self.board.set_trust(self.device.trust_status(), self.device.generation());
         self.board.set_counts(self.device.refused().clone(), self.device.late().clone());
+        let link_turns = self.link.stats().turns;
+        self.service.turned(self.clock.monotonic_ms(), link_turns, &self.board);
     }
 
     fn unload(&self, model: &ModelName) {

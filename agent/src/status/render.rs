@@ -158,7 +158,7 @@ pub(super) fn short(digest: &str) -> &str {
 }
 
 /// Seconds in at most two units.
-pub(super) fn age(seconds: u64) -> String {
+pub(crate) fn age(seconds: u64) -> String {
     let (minutes, hours, days) = (seconds / 60, seconds / 3_600, seconds / 86_400);
     match (days, hours, minutes) {
         (0, 0, 0) => format!("{seconds} s"),
