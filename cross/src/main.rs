@@ -6,12 +6,13 @@
 //!
 //! Read in this order: [`needs`] (what a machine must have), [`cargo`] (how cargo is
 //! called), [`mod@test`], [`lint`], [`run`] (demo, bench, sim,
-//! soak), and [`fuzz`] (libFuzzer and Miri).
+//! soak), [`mod@package`] (Debian packages), and [`fuzz`] (libFuzzer and Miri).
 
 mod cargo;
 mod fuzz;
 mod lint;
 mod needs;
+mod package;
 mod run;
 mod test;
 
@@ -75,6 +76,11 @@ enum Verb {
         #[arg(long, value_name = "S", default_value_t = 60)]
         time: u64,
     },
+    /// Make Debian packages of what is shipped
+    #[command(
+        after_help = "Examples:\n  cargo xtask package\n  cargo xtask package --profile dev --out /tmp/debs"
+    )]
+    Package(PackageArgs),
     /// Run the protocol's tests under Miri (needs a nightly toolchain with miri)
     Miri,
     /// Check format, clippy, documentation, licences, and that the protocol builds without std
@@ -92,6 +98,22 @@ struct BenchArgs {
     /// Measure these only: memory, cold-start, swap, rollback, wire, confirm-8, confirm-100
     #[arg(value_name = "WHAT")]
     only: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+struct PackageArgs {
+    /// The cargo profile of the programs
+    #[arg(long, value_name = "NAME", default_value = "dist")]
+    profile: String,
+    /// Take the programs from this directory instead of building them
+    #[arg(long, value_name = "DIR", conflicts_with = "profile")]
+    binaries: Option<PathBuf>,
+    /// Where the packages go
+    #[arg(long, value_name = "DIR", default_value = "target/packages")]
+    out: PathBuf,
+    /// Their version
+    #[arg(long, value_name = "V", default_value = env!("CARGO_PKG_VERSION"))]
+    version: String,
 }
 
 #[derive(Debug, Args)]
@@ -113,6 +135,12 @@ fn main() -> ExitCode {
         Verb::Soak { minutes } => run::soak(Duration::from_secs(minutes * 60)),
         Verb::Fuzz { target, time } => fuzz::fuzz(target.as_deref(), time),
         Verb::Miri => fuzz::miri(),
+        Verb::Package(args) => package::package(&package::Options {
+            profile: &args.profile,
+            binaries: args.binaries.as_deref(),
+            out: &args.out,
+            version: &args.version,
+        }),
         Verb::Lint => lint::lint(),
     };
     match done {

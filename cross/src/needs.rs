@@ -19,7 +19,7 @@ const DAEMON_DIRS: [&str; 3] = ["/usr/sbin", "/usr/local/sbin", "/sbin"];
 /// Everything that `cargo xtask test` needs.
 pub(crate) fn for_tests() -> Result<()> {
     let mut missing = Vec::new();
-    for need in [mosquitto(), python(), signers(), bare_target()] {
+    for need in [mosquitto(), python(), signers(), packages(), bare_target()] {
         if let Err(error) = need {
             missing.push(format!("- {error:#}"));
         }
@@ -70,16 +70,28 @@ fn install(what: &str, packages: &[&str], why: &str) -> Result<()> {
 fn signers() -> Result<()> {
     let programs =
         [("softhsm2-util", "softhsm2"), ("ssh-agent", "openssh-client"), ("openssl", "openssl")];
+    missing_programs(&programs, "the tests of the signers")
+}
+
+/// Installs the packages of those programs that are not there.
+fn missing_programs(programs: &[(&str, &str)], why: &str) -> Result<()> {
     let missing = |(program, _): &&(&str, &str)| find(program).is_none();
     let packages: Vec<_> = programs.iter().filter(missing).map(|(_, package)| *package).collect();
     if packages.is_empty() {
         return Ok(());
     }
-    install(&packages.join(", "), &packages, "the tests of the signers")?;
+    install(&packages.join(", "), &packages, why)?;
     match programs.iter().find(missing) {
         Some((program, package)) => bail!("{package} was installed, but there is no {program}"),
         None => Ok(()),
     }
+}
+
+/// What packages are made, judged and tried with: the test boots a systemd of its own.
+fn packages() -> Result<()> {
+    let programs =
+        [("dpkg-deb", "dpkg"), ("systemd-analyze", "systemd"), ("nsenter", "util-linux")];
+    missing_programs(&programs, "the test of the Debian packages")
 }
 
 /// Python with venv: an implementation of TUF by others judges ours. What it needs beyond that
