@@ -1,7 +1,7 @@
 //! `cargo xtask package`: Debian packages of what is shipped.
 //!
 //! A package is a folder and `dpkg-deb --build`; the folder is a table here, and the texts are in
-//! `cross/packaging/`. Why not cargo-deb: `docs/decisions/0016-packages.md`.
+//! `cross/packaging/`. Why not cargo-deb: `docs/decisions/0018-packages.md`.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;

@@ -104,7 +104,7 @@ impl Findings {
 enum Agent {
     Runs(Box<Status>),
     /// It has the data directory, and does not answer.
-    Mute(FetchError),
+    Mute(String),
     Stopped,
 }
 
@@ -152,16 +152,16 @@ pub async fn examine(path: &Path) -> Report {
 }
 
 async fn agent(config: &Config) -> Agent {
-    let answer = match &config.serve.endpoints.unix {
-        Some(socket) => fetch(socket).await,
-        None => return Agent::Stopped,
+    let is_locked = disk::is_locked(&config.data_dir);
+    let Some(unix) = &config.serve.endpoints.unix else {
+        let text = "its unix socket is off in agent.toml";
+        return if is_locked { Agent::Mute(text.to_owned()) } else { Agent::Stopped };
     };
-    match answer {
+    match fetch(&unix.path).await {
         Ok(status) => Agent::Runs(Box::new(status)),
-        Err(error) if disk::is_locked(&config.data_dir) => Agent::Mute(error),
-        Err(FetchError::NotRunning(_)) => Agent::Stopped,
-        // Somebody is there, whoever it is.
-        Err(error) => Agent::Mute(error),
+        Err(FetchError::NotRunning(_)) if !is_locked => Agent::Stopped,
+        // It has the directory, or somebody is there, whoever it is.
+        Err(error) => Agent::Mute(error.to_string()),
     }
 }
 
@@ -185,23 +185,25 @@ fn look_at_agent(config: &Config, agent: &Agent, found: &mut Findings) {
             for problem in &status.problems {
                 found.warn("agent", problem.clone(), mend);
             }
-            look_at_socket(config, found);
+            look_at_sockets(config, found);
         }
     }
 }
 
 /// Who may ask the models.
-fn look_at_socket(config: &Config, found: &mut Findings) {
+fn look_at_sockets(config: &Config, found: &mut Findings) {
     use std::os::unix::fs::MetadataExt as _;
-    let Some(path) = &config.serve.endpoints.unix else { return };
-    let shown = path.display();
-    match std::fs::symlink_metadata(path) {
-        Ok(meta) => {
-            let (mode, gid) = (meta.mode() & 0o777, meta.gid());
-            let group = machine::group_name(gid).unwrap_or_else(|| gid.to_string());
-            found.ok("socket", format!("{shown}: mode {mode:o}, group {group}"));
+    let endpoints = &config.serve.endpoints;
+    for unix in [&endpoints.unix, &endpoints.grpc_unix].into_iter().flatten() {
+        let shown = unix.path.display();
+        match std::fs::symlink_metadata(&unix.path) {
+            Ok(meta) => {
+                let (mode, gid) = (meta.mode() & 0o777, meta.gid());
+                let group = machine::group_name(gid).unwrap_or_else(|| gid.to_string());
+                found.ok("socket", format!("{shown}: mode {mode:o}, group {group}"));
+            }
+            Err(error) => found.problem("socket", format!("{shown}: {error}"), "restart the agent"),
         }
-        Err(error) => found.problem("socket", format!("{shown}: {error}"), "restart the agent"),
     }
 }
 

@@ -7,7 +7,7 @@
 //! /etc/fleetway/          agent.toml, ca.pem, root.json: whom we believe, which is not ours to change
 //! /var/lib/fleetway-agent/identity/   device.key, device.pem: the agent's own, renewed by it
 //! /var/lib/fleetway-agent/            what it keeps
-//! /run/fleetway/serve.sock            where applications ask
+//! /run/fleetway/{serve,grpc}.sock     where applications ask
 //! ```
 
 use std::path::{Path, PathBuf};
@@ -19,7 +19,7 @@ pub const SYSTEM_CONFIG: &str = "/etc/fleetway/agent.toml";
 /// What the system's agent keeps.
 const SYSTEM_DATA: &str = "/var/lib/fleetway-agent";
 /// Where the system's agent is asked.
-const SYSTEM_SOCKET: &str = "/run/fleetway/serve.sock";
+const SYSTEM_SOCKETS: &str = "/run/fleetway";
 
 /// Where the files of one device are.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,8 +27,8 @@ pub(super) struct Places {
     pub(super) tls: TlsFiles,
     pub(super) root: PathBuf,
     pub(super) data: PathBuf,
-    /// Named in the configuration only where it is not in `data`.
-    pub(super) socket: Option<PathBuf>,
+    /// Directory of the sockets; named in the configuration only where it is not `data`.
+    pub(super) sockets: Option<PathBuf>,
 }
 
 impl Places {
@@ -46,7 +46,7 @@ impl Places {
             },
             root: dir.join("root.json"),
             data,
-            socket: is_system.then(|| SYSTEM_SOCKET.into()),
+            sockets: is_system.then(|| SYSTEM_SOCKETS.into()),
         }
     }
 
@@ -55,7 +55,7 @@ impl Places {
     /// # Errors
     /// If it is no TOML, or has another shape than ours.
     pub(super) fn put_into(&self, text: &str) -> Option<String> {
-        let Some(socket) = &self.socket else { return Some(text.to_owned()) };
+        let Some(sockets) = &self.sockets else { return Some(text.to_owned()) };
         let mut table: toml::Table = text.parse().ok()?;
         let put = |table: &mut toml::Table, key: &str, path: &Path| {
             table.insert(key.to_owned(), path.to_str()?.into());
@@ -65,7 +65,10 @@ impl Places {
         let broker = table.get_mut("broker")?.as_table_mut()?;
         put(broker, "cert", &self.tls.cert)?;
         put(broker, "key", &self.tls.key)?;
-        put(table.get_mut("serve")?.as_table_mut()?, "unix", socket)?;
+        let serve = table.get_mut("serve")?.as_table_mut()?;
+        put(serve, "unix", &sockets.join("serve.sock"))?;
+        let grpc = serve.entry("grpc").or_insert_with(|| toml::Table::new().into());
+        put(grpc.as_table_mut()?, "unix", &sockets.join("grpc.sock"))?;
         let text = toml::to_string(&table).ok()?;
         Some(format!(
             "# Written by `fleetway-agent join`. Paths are relative to this file.\n{text}"
@@ -84,7 +87,7 @@ mod tests {
     fn a_device_is_one_directory_unless_it_is_the_systems() {
         let places = Places::of(Path::new("/srv/cam/agent.toml"));
         assert_eq!(places.tls.key, Path::new("/srv/cam/device.key"));
-        assert_eq!((places.data.as_path(), &places.socket), (Path::new("/srv/cam/data"), &None));
+        assert_eq!((places.data.as_path(), &places.sockets), (Path::new("/srv/cam/data"), &None));
         assert_eq!(places.put_into(TEXT).as_deref(), Some(TEXT));
 
         let places = Places::of(Path::new(SYSTEM_CONFIG));
@@ -96,6 +99,7 @@ mod tests {
         let key = "/var/lib/fleetway-agent/identity/device.key";
         assert_eq!(table["broker"]["key"].as_str(), Some(key));
         assert_eq!(table["serve"]["unix"].as_str(), Some("/run/fleetway/serve.sock"));
+        assert_eq!(table["serve"]["grpc"]["unix"].as_str(), Some("/run/fleetway/grpc.sock"));
         assert_eq!(table["serve"]["tcp"].as_str(), Some("off"));
         assert_eq!(places.put_into("device = 1"), None);
     }

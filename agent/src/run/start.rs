@@ -27,7 +27,7 @@ pub(crate) fn device_config(config: &Config) -> DeviceConfig {
 
 /// Makes the directory of the unix socket where nobody did: under a unit systemd does, by hand root.
 pub(super) fn make_socket_dir(config: &Config) {
-    let dir = config.serve.endpoints.unix.as_ref().and_then(|path| path.parent());
+    let dir = config.serve.endpoints.unix.as_ref().and_then(|unix| unix.path.parent());
     if let Some(dir) = dir.filter(|dir| !dir.exists())
         && let Err(error) = std::fs::create_dir(dir)
     {

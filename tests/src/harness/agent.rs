@@ -26,6 +26,7 @@ pub struct Agent {
     dir: PathBuf,
     program: PathBuf,
     clock: Option<(PathBuf, String)>,
+    env: Vec<(String, String)>,
     process: Option<Process>,
 }
 
@@ -147,12 +148,28 @@ impl Agent {
     /// The device whose directory is `dir`.
     pub fn new(id: &str, dir: &Path) -> Self {
         let program = programs::programs().agent.clone();
-        Self { id: id.to_owned(), dir: dir.to_path_buf(), program, clock: None, process: None }
+        let (id, dir) = (id.to_owned(), dir.to_path_buf());
+        Self { id, dir, program, clock: None, env: Vec::new(), process: None }
     }
 
     /// From its next start on it runs another build of the agent.
     pub fn set_program(&mut self, program: PathBuf) {
         self.program = program;
+    }
+
+    /// From its next start on it finds this in its environment.
+    pub fn set_env(&mut self, name: &str, value: impl Into<String>) {
+        self.env.push((name.to_owned(), value.into()));
+    }
+
+    /// Runs one of its other verbs, with its configuration.
+    ///
+    /// # Errors
+    /// Only if it cannot be run at all.
+    pub async fn ask(&self, verb: &str) -> Result<cli::Done> {
+        let mut command = tokio::process::Command::new(&self.program);
+        command.args(verb.split(' ')).arg("--config").arg(self.config());
+        cli::run(command, format!("fleetway-agent {verb}")).await
     }
 
     /// From its next start on its wall clock is off by so much, in libfaketime's words
@@ -196,6 +213,7 @@ impl Agent {
     pub fn run_command(&self) -> Command {
         let mut command = Command::new(&self.program);
         command.arg("run").arg("--config").arg(self.config());
+        command.envs(self.env.iter().map(|(name, value)| (name, value)));
         if let Some((library, offset)) = &self.clock {
             command.env("LD_PRELOAD", library).env("FAKETIME", offset);
             command.env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
@@ -232,9 +250,7 @@ impl Agent {
     /// # Errors
     /// If it does not run, or its answer cannot be read.
     pub async fn status(&self) -> Result<AgentStatus> {
-        let mut command = tokio::process::Command::new(&self.program);
-        command.args(["status", "-o", "json", "--config"]).arg(self.config());
-        cli::run(command, "fleetway-agent status".into()).await?.expect_code(0)?.read()
+        self.ask("status -o json").await?.expect_code(0)?.read()
     }
 
     /// Its process, while it runs.

@@ -12,11 +12,12 @@
 //!
 //! Read in this order: [`fleet`]; its parts [`controller`], [`mosquitto`], [`agent`];
 //! [`feeder`] with [`infer`] and [`digits`]; then the tools [`process`], [`wait`],
-//! [`together`], [`programs`], [`ports`], [`words`].
+//! [`together`], [`programs`], [`ports`], [`words`]; and [`debian`], a box to install packages in.
 
 pub mod agent;
 pub mod cli;
 pub mod controller;
+pub mod debian;
 pub mod digits;
 pub mod feeder;
 pub mod fleet;
@@ -33,6 +34,7 @@ pub mod words;
 pub use agent::Agent;
 pub use cli::Cli;
 pub use controller::Controller;
+pub use debian::Debian;
 pub use digits::Digits;
 pub use feeder::Feeder;
 pub use fleet::{BrokerKind, Fleet, FleetSpec};
