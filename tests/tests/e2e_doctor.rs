@@ -54,8 +54,10 @@ impl Report {
     }
 }
 
-/// Every file below `dir`: its bytes, and when it was last changed.
-fn tree(dir: &Path) -> Result<BTreeMap<PathBuf, (i64, i64, Vec<u8>)>> {
+/// Every file below a directory: when it was last changed, and its bytes.
+type Tree = BTreeMap<PathBuf, (i64, i64, Vec<u8>)>;
+
+fn tree(dir: &Path) -> Result<Tree> {
     let mut found = BTreeMap::new();
     let mut dirs = vec![dir.to_path_buf()];
     while let Some(dir) = dirs.pop() {

@@ -54,6 +54,12 @@ async fn the_package_installs_joins_runs_upgrades_and_goes() {
     story().await.unwrap();
 }
 
+/// Says how far it is, and when.
+#[expect(clippy::disallowed_methods, reason = "for the person who waits")]
+fn say(since: Instant, what: &str) {
+    println!("{:>6.1} s  {what}", Instant::now().duration_since(since).as_secs_f32());
+}
+
 /// Makes the package of this version from the programs under test.
 fn package(version: &str, out: &Path) -> Result<PathBuf> {
     let binaries = programs::programs().agent.parent().context("programs")?;
@@ -68,14 +74,18 @@ fn package(version: &str, out: &Path) -> Result<PathBuf> {
     Ok(PathBuf::from(line.split(' ').next().unwrap_or_default()))
 }
 
+#[expect(clippy::disallowed_methods, reason = "for the person who waits")]
 async fn story() -> Result<()> {
+    let since = Instant::now();
     let mut fleet = Fleet::prepare(FleetSpec::new(BrokerKind::Embedded, 0)).await?;
     let share = fleet.dir().join("share");
     std::fs::create_dir(&share)?;
     let [old, new] = ["1.0.0", "1.0.1"].map(|version| package(version, &share));
     let [old, new] = [old?, new?]
         .map(|deb| format!("/mnt/{}", deb.file_name().unwrap_or_default().to_string_lossy()));
+    say(since, "two packages are made");
     let debian = Debian::boot(fleet.dir()).await?;
+    say(since, "the box is up");
 
     // Installed, enabled, and not running: there is nothing to run yet.
     debian.ok(&format!("dpkg -i {old}")).await?;
@@ -93,6 +103,8 @@ async fn story() -> Result<()> {
         "the man page"
     );
     debian.ok("dpkg --verify fleetway-agent").await?;
+
+    say(since, "installed");
 
     // Joined by root; what is the agent's belongs to the agent.
     let join = fleet.controller.enroll("cam-1").await?;
@@ -114,7 +126,9 @@ async fn story() -> Result<()> {
     let show = async |what: &str| debian.text(&format!("systemctl show -P {what} {UNIT}")).await;
     ensure!(show("ActiveState").await? == "active", "{}", journal(&debian).await);
     ensure!(!show("StatusText").await?.is_empty(), "no status");
+    say(since, "joined, and ready");
     runs(&fleet, &debian).await?;
+    say(since, "a rollout is confirmed");
 
     // Upgraded: what the owner wrote is kept, and the model serves on.
     let before = std::fs::read(&config)?;
@@ -124,7 +138,9 @@ async fn story() -> Result<()> {
     let answer = application(&debian).ask(Digits::heldout().body(0)).await?;
     ensure!(answer.version == "v1", "{answer:?}");
 
+    say(since, "upgraded");
     ends(&debian).await?;
+    say(since, "gone");
     fleet.controller.stop().await
 }
 
