@@ -183,9 +183,11 @@ async fn runs(fleet: &Fleet, debian: &Debian) -> Result<()> {
     ensure!(inside.met && same, "under the unit {inside:?}, without it {line}");
 
     // Members of the group may ask, nobody else.
-    let meta = std::fs::metadata(socket(debian))?;
     let gid = debian.text("getent group fleetway | cut -d: -f3").await?;
-    ensure!(meta.mode() & 0o777 == 0o660 && meta.gid().to_string() == gid, "{meta:?}");
+    for name in ["serve.sock", "grpc.sock"] {
+        let meta = std::fs::metadata(socket(debian).with_file_name(name))?;
+        ensure!(meta.mode() & 0o777 == 0o660 && meta.gid().to_string() == gid, "{name}: {meta:?}");
+    }
     let dir = std::fs::metadata(debian.root().join("run/fleetway"))?;
     ensure!(dir.mode() & 0o777 == 0o750 && dir.gid().to_string() == gid, "{dir:?}");
 
