@@ -95,6 +95,10 @@ pub(crate) struct Device {
     trial: Option<Digest>,
     trial_boots: u8,
     activated_in_boot: bool,
+    /// The newest command: only its answer counts.
+    newest: Option<Command>,
+    /// The factory model was answered in this boot not to load, and asking again will not help.
+    factory_refused: bool,
     boot_was_graceful: bool,
 }
 
@@ -125,6 +129,8 @@ impl Device {
             trial: None,
             trial_boots: 0,
             activated_in_boot: false,
+            newest: None,
+            factory_refused: false,
             boot_was_graceful: false,
         };
         device.drain();
@@ -171,6 +177,12 @@ impl Device {
 
     pub(crate) fn send(&mut self, event: Event) {
         self.note(|| format!("  <- {event:?}"));
+        if let (Some(Command::Activate(asked, Place::Factory)), Event::Activated(token, result)) =
+            (self.newest, &event)
+            && asked == *token
+        {
+            self.factory_refused = result.is_err_and(|reason| !reason.is_transient());
+        }
         self.machine.handle(self.now_ms, event);
         self.drain();
     }
@@ -181,6 +193,7 @@ impl Device {
             let Some(command) = self.machine.poll() else { return self.check() };
             self.note(|| format!("  -> {command:?}"));
             self.issued.push(command);
+            self.newest = Some(command);
             match command {
                 Command::CancelFetch => {
                     if let Some(fetch @ Command::Fetch(..)) = self.pending {
@@ -224,6 +237,7 @@ impl Device {
         self.answered.clear();
         self.boots += 1;
         self.activated_in_boot = false;
+        self.factory_refused = false;
         self.boot_was_graceful = self.durable.graceful;
         self.machine = Machine::recover(self.durable.clone());
         self.drain();

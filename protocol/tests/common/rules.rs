@@ -108,7 +108,10 @@ impl Device {
         }
         let order = self.order.as_ref().filter(|_| self.told);
         let newer = order.is_some_and(|o| o.release != release);
-        if newer && (self.engine.is_some() || self.durable.fallback().is_some()) {
+        // With nothing else that can serve, the older one does until the newer takes over.
+        let usable = |place: &Place| *place != Place::Factory || !self.factory_refused;
+        let goes_back = self.durable.fallback().as_ref().is_some_and(usable);
+        if newer && (self.engine.is_some() || goes_back) {
             self.fail("P7: activates for an order that is not the newest");
         }
         let again_in_boot = core::mem::replace(&mut self.activated_in_boot, true);

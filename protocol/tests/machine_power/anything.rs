@@ -155,7 +155,8 @@ fn disturbed(mut device: Device, things: &[(u8, u8)]) -> Result<(), String> {
 #[test]
 fn any_events_by_seed_keep_the_promises_and_end_well() {
     let worlds: Vec<_> = (0..6).map(world).collect();
-    for seed in 0..60_000 {
+    // The last two asked for more than can be: a way back to a factory model that does not load.
+    for seed in (0..60_000).chain([63_474, 393_108]) {
         let mut rng = Rng::new(seed);
         let things: Vec<_> = (0..20 + rng.below(100))
             .map(|_| (rng.next() as u8, (rng.next() >> 40) as u8))
