@@ -110,7 +110,7 @@ fn make(package: &Package, programs: &Path, options: &Options<'_>) -> Result<Pat
     let deb = options.out.join(format!("{name}_{}_{}.deb", options.version, architecture()?));
     // What is shipped is made small; what is made for a test is made soon.
     let is_shipped = options.binaries.is_none() && options.profile == SHIPPED;
-    tree.close(&deb, if is_shipped { "-Zxz" } else { "-Zgzip" })
+    tree.close(&deb, if is_shipped { "-Zxz" } else { "-Znone" })
 }
 
 /// The man page and the completions, which the program itself knows best.
@@ -167,16 +167,16 @@ fn architecture() -> Result<&'static str> {
 /// The newest glibc whose symbols a program names: it starts with no older one. `None` if it names
 /// none, being linked statically.
 fn newest_glibc(program: &[u8]) -> Option<(u32, u32)> {
-    const MARK: &[u8] = b"GLIBC_";
+    const MARK: &str = "GLIBC_";
+    // As text, because std looks for text quickly, and we are not optimized.
+    let text = String::from_utf8_lossy(program);
     let version = |at: usize| {
-        let rest = &program[at + MARK.len()..];
-        let end = rest.iter().position(|byte| !byte.is_ascii_digit() && *byte != b'.')?;
-        let text = std::str::from_utf8(&rest[..end]).ok()?;
-        let mut parts = text.split('.').map(str::parse);
+        let rest = &text[at + MARK.len()..];
+        let end = rest.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(rest.len());
+        let mut parts = rest[..end].split('.').map(str::parse);
         Some((parts.next()?.ok()?, parts.next()?.ok()?))
     };
-    let marks = program.windows(MARK.len()).enumerate().filter(|(_, window)| *window == MARK);
-    marks.filter_map(|(at, _)| version(at)).max()
+    text.match_indices(MARK).filter_map(|(at, _)| version(at)).max()
 }
 
 /// The folder that becomes a package.

@@ -37,7 +37,7 @@ rm -f usr/sbin/policy-rc.d
 # What only takes time in a box that is thrown away: the index of man pages, and syncing each file.
 rm -f var/lib/man-db/auto-update
 mkdir -p etc/dpkg/dpkg.cfg.d etc/systemd/system
-echo force-unsafe-io >etc/dpkg/dpkg.cfg.d/fleetway-test
+echo force-unsafe-io >etc/dpkg/dpkg.cfg.d/throwaway-box
 for unit in timers.target systemd-udevd.service systemd-udev-trigger.service; do
     ln -sf /dev/null etc/systemd/system/$unit
 done
