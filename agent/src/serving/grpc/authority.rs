@@ -328,7 +328,8 @@ mod tests {
         let known = |first: u8| move |text: &[u8]| literal(first, text);
         // As gRPC's core writes it.
         let spelt = |text: &[u8]| [literal(0x40, NAME), literal(0, text)[1..].to_vec()].concat();
-        let ways: [Box<dyn Fn(&[u8]) -> Vec<u8>>; 4] =
+        type Way = Box<dyn Fn(&[u8]) -> Vec<u8>>;
+        let ways: [Way; 4] =
             [Box::new(known(0x41)), Box::new(known(0x01)), Box::new(known(0x11)), Box::new(spelt)];
         for way in ways {
             let (sent, mended) = (head(&way(b"%2Frun%2Fs")), head(&way(b"-2Frun-2Fs")));
