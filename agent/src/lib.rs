@@ -15,7 +15,6 @@ pub mod config;
 pub mod device;
 pub mod doctor;
 pub mod fs;
-pub mod host;
 pub mod identity;
 pub mod run;
 pub mod service;

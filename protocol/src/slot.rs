@@ -7,11 +7,10 @@
 use heapless::Vec;
 use serde::{Deserialize, Serialize};
 
-use crate::health::Evidence;
 use crate::ids::{Counter, Digest, RolloutId};
 use crate::limits::POISON_MAX;
 use crate::manifest::VariantKind;
-use crate::order::Terms;
+use crate::order::Policy;
 use crate::reason::Reason;
 
 /// One of the two places for a model.
@@ -84,8 +83,6 @@ pub struct ReleaseFacts {
     pub min_release: Counter,
     /// The form.
     pub variant: VariantKind,
-    /// Ungraceful ends in its trial that its health policy tolerates.
-    pub crashes_max: u8,
 }
 
 /// One slot.
@@ -97,13 +94,13 @@ pub struct Slot {
     pub release: Option<ReleaseFacts>,
     /// On whose behalf it came here.
     pub rollout: RolloutId,
-    /// What that rollout asks of it, so that a reboot in trial judges the same way.
-    pub terms: Terms,
+    /// How its trial is judged, so that a reboot in trial judges the same way.
+    pub policy: Policy,
 }
 
 impl Slot {
     fn empty() -> Self {
-        Self { state: SlotState::Empty, release: None, rollout: 0, terms: Terms::default() }
+        Self { state: SlotState::Empty, release: None, rollout: 0, policy: Policy::default() }
     }
 
     /// Whether it holds `release` in one of the states that can be run again.
@@ -131,8 +128,6 @@ pub struct Outcome {
     pub rollout: RolloutId,
     /// How.
     pub result: Ending,
-    /// What was measured, where the verdict rests on a measurement.
-    pub evidence: Option<Evidence>,
 }
 
 /// How an order ended.

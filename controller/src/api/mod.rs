@@ -8,13 +8,11 @@
 //!
 //! Read in this order: [`types`] (what travels), [`failure`] (how it fails), [`client`]
 //! (all that the command line uses), [`server`] (the routes; the larger ones in `releases`,
-//! `rollouts` and `identities`), [`view`] (from the core's words to these) and
-//! `measured` (what was measured, and what healthy means).
+//! `rollouts` and `identities`), [`view`] (from the core's words to these).
 
 pub(crate) mod client;
 pub(crate) mod failure;
 pub(crate) mod identities;
-mod measured;
 mod releases;
 mod rollouts;
 pub(crate) mod server;

@@ -13,7 +13,6 @@ mod init;
 mod key;
 mod model;
 pub(crate) mod output;
-mod policy;
 mod rollout;
 mod show;
 mod status;

@@ -18,7 +18,7 @@ fn run_entry(id: u64, spec: &RolloutSpec) -> ModelOrder {
         variant: spec.variant,
         action: Action::Run,
         rollout: id,
-        terms: spec.terms,
+        policy: spec.policy,
     }
 }
 

@@ -143,7 +143,6 @@ mod tests {
             golden_mismatch_accepted: None,
             attestations: Default::default(),
             hardware: Default::default(),
-            health: Default::default(),
         }
     }
 

@@ -36,10 +36,9 @@ mod boot;
 mod orders;
 mod steps;
 
-use crate::health::Finding;
 use crate::ids::Digest;
 use crate::limits::{STEP_RETRY_MS, STEP_RETRY_MS_MAX};
-use crate::order::{ModelOrder, Terms};
+use crate::order::{ModelOrder, Policy};
 use crate::reason::Reason;
 use crate::slot::{Place, ReleaseFacts, SlotId, SlotTable};
 
@@ -88,7 +87,7 @@ pub enum Event {
     /// The engine serves the release with this digest, or could not load.
     Activated(Token, Result<Digest, Reason>),
     /// The release on trial was judged. Only [`Machine::probation`]'s token counts.
-    Health(Token, Result<(), Finding>),
+    Health(Token, Result<(), Reason>),
     /// The process was asked to end.
     Stopping,
     /// Time passed.
@@ -228,10 +227,10 @@ impl Machine {
         }
     }
 
-    /// The probation under way: the token for [`Event::Health`], the slot, what its rollout asks.
-    pub fn probation(&self) -> Option<(Token, SlotId, Terms)> {
+    /// The probation under way: the token for [`Event::Health`], the slot, how to judge.
+    pub fn probation(&self) -> Option<(Token, SlotId, Policy)> {
         match self.step {
-            Step::Probation(slot) => Some((Token(self.token), slot, self.table.slot(slot).terms)),
+            Step::Probation(slot) => Some((Token(self.token), slot, self.table.slot(slot).policy)),
             _ => None,
         }
     }

@@ -3,7 +3,6 @@
 //! a code for programs and a sentence for people.
 
 mod device;
-mod health;
 mod release;
 mod rollout;
 
@@ -12,7 +11,6 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use device::*;
-pub(crate) use health::*;
 pub(crate) use release::*;
 pub(crate) use rollout::*;
 

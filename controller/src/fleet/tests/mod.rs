@@ -58,7 +58,6 @@ pub(super) fn manifest(version: &str, counter: Counter) -> Manifest {
         golden_mismatch_accepted: None,
         attestations: Default::default(),
         hardware: Default::default(),
-        health: Default::default(),
     }
 }
 
@@ -239,8 +238,7 @@ impl World {
                 Ending::Removed => dev.running = None,
                 _ => {}
             }
-            let outcome =
-                Outcome { release: entry.release, rollout: entry.rollout, result, evidence: None };
+            let outcome = Outcome { release: entry.release, rollout: entry.rollout, result };
             dev.last = Some(outcome);
         }
         let state = dev.state();
