@@ -18,3 +18,4 @@ mod rollouts;
 pub(crate) mod server;
 pub(crate) mod types;
 pub(crate) mod view;
+mod wishes;

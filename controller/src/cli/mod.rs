@@ -21,6 +21,7 @@ mod trust_args;
 mod trust_status;
 mod values;
 mod watch;
+mod wishes;
 
 use std::future::Future;
 use std::path::{Path, PathBuf};

@@ -24,11 +24,12 @@ impl Machine {
             for slot in SlotId::BOTH {
                 let entry = self.table.slot_mut(slot);
                 if entry.release.is_some_and(|r| is_it(&r, &order)) {
-                    (entry.rollout, entry.policy) = (order.rollout, order.policy);
+                    entry.take_over(&order);
                 }
             }
             self.goal = Some(order);
-            return;
+            // The newest policy may ask for less.
+            return self.look_at_hold();
         }
         self.queued = Some(order);
         match self.step {
@@ -36,7 +37,11 @@ impl Machine {
                 self.cancel_fetch = true;
                 self.enter(Step::Idle);
             }
-            Step::Admit | Step::Verify(_) | Step::SelfTest(_) => self.enter(Step::Idle),
+            Step::Admit
+            | Step::Verify(_)
+            | Step::SelfTest(_)
+            | Step::Shadow(_)
+            | Step::Hold(..) => self.enter(Step::Idle),
             Step::Probation(slot) => self.supersede_trial(slot),
             _ if self.retry_at_ms.is_some() => self.give_way(),
             _ => {}
@@ -56,7 +61,11 @@ impl Machine {
                 | Step::Fetch(_)
                 | Step::Verify(_)
                 | Step::SelfTest(_)
-                | Step::Persist(Next::Erase(..) | Next::Fetch(_) | Next::SelfTest(_))
+                | Step::Shadow(_)
+                | Step::Hold(..)
+                | Step::Persist(
+                    Next::Erase(..) | Next::Fetch(_) | Next::SelfTest(_) | Next::Hold(..)
+                )
         );
         match order.action {
             Action::Run => on_trial.is_some_and(|r| is_it(&r, order)) || is_goal && before_trial,
@@ -74,7 +83,9 @@ impl Machine {
     pub(super) fn give_way(&mut self) {
         match self.step {
             Step::Erase(..) | Step::EraseRemoved(_) => self.enter(Step::Idle),
-            Step::Persist(Next::Erase(..) | Next::Fetch(_) | Next::SelfTest(_) | Next::Idle) => {
+            Step::Persist(
+                Next::Erase(..) | Next::Fetch(_) | Next::SelfTest(_) | Next::Hold(..) | Next::Idle,
+            ) => {
                 self.dirty = true;
                 self.enter(Step::Idle);
             }
