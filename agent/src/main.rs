@@ -50,7 +50,6 @@ enum Verb {
         #[arg(short, long, value_enum, default_value = "text")]
         output: Format,
     },
-<<<<<<< HEAD
     /// Look at everything that can be wrong here, and say how it is mended; changes nothing.
     ///
     /// Can be run beside a running agent. Exit codes: 0 all well, 1 warnings, 2 problems.
@@ -69,33 +68,6 @@ enum Verb {
     /// Print the man page; packages are made with it.
     #[command(hide = true)]
     Man,
-=======
-    /// Hold updates of a model back that ask for consent, until `release` or until the time ends.
-    Hold {
-        /// The model.
-        model: String,
-        /// Who holds it; `release` must say the same.
-        #[arg(long, default_value = "fleetway-agent hold")]
-        by: String,
-        /// Seconds until the lock ends by itself, at most an hour.
-        #[arg(long, value_name = "SECONDS", default_value = "600")]
-        ttl: u32,
-        #[command(flatten)]
-        at: At,
-    },
-    /// Release what `hold` took.
-    Release {
-        /// The model.
-        model: String,
-        /// Who held it.
-        #[arg(long, default_value = "fleetway-agent hold")]
-        by: String,
-        #[command(flatten)]
-        at: At,
-    },
-    /// Check the configuration and say what it means; changes nothing.
-    Check(At),
->>>>>>> wt-g
 }
 
 #[derive(clap::Args)]
@@ -156,13 +128,14 @@ fn act(cli: Cli) -> anyhow::Result<ExitCode> {
             }
         }
         Verb::Status { at, output } => {
-            let status = runtime()?.block_on(status::fetch::fetch(&socket(&at)?))?;
+            let config = Config::load(&at.config)?;
+            let socket = config.serve.endpoints.unix.context("the agent has no unix socket")?.path;
+            let status = runtime()?.block_on(status::fetch::fetch(&socket))?;
             match output {
                 Format::Text => print!("{}", status::render::render(&status)),
                 Format::Json => println!("{}", serde_json::to_string_pretty(&status)?),
             }
         }
-<<<<<<< HEAD
         Verb::Doctor { at, output } => {
             let report = runtime()?.block_on(doctor::examine(&at.config));
             match output {
@@ -170,24 +143,6 @@ fn act(cli: Cli) -> anyhow::Result<ExitCode> {
                 Format::Json => println!("{}", serde_json::to_string_pretty(&report)?),
             }
             return Ok(ExitCode::from(report.worst.exit_code()));
-=======
-        Verb::Hold { model, by, ttl, at } => {
-            runtime()?.block_on(status::fetch::hold(&socket(&at)?, &model, &by, Some(ttl)))?;
-            println!("holds updates of {model} that ask for consent, for {ttl} s");
-        }
-        Verb::Release { model, by, at } => {
-            runtime()?.block_on(status::fetch::hold(&socket(&at)?, &model, &by, None))?;
-            println!("released {model}");
-        }
-        Verb::Check(at) => {
-            let config = Config::load(&at.config)?;
-            println!(
-                "{} is a good configuration: device {}, broker {}",
-                at.config.display(),
-                config.device,
-                config.broker.url
-            );
->>>>>>> wt-g
         }
         Verb::Completions { shell } => {
             let mut command = Cli::command();
@@ -211,12 +166,6 @@ fn print_man() -> anyhow::Result<()> {
         page.render_options_section(&mut out)?;
     }
     Ok(())
-}
-
-/// Where the running agent answers.
-fn socket(at: &At) -> anyhow::Result<PathBuf> {
-    let config = Config::load(&at.config)?;
-    Ok(config.serve.endpoints.unix.context("the agent has no unix socket")?.path)
 }
 
 /// A join string is far shorter.

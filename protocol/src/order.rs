@@ -6,11 +6,9 @@
 use heapless::Vec;
 use serde::{Deserialize, Serialize};
 
-use crate::hold::Hold;
 use crate::ids::{DeviceId, Digest, Generation, ModelName, RolloutId};
 use crate::limits::MODELS_PER_DEVICE_MAX;
 use crate::manifest::VariantKind;
-use crate::shadow::ShadowPolicy;
 
 /// Signed desired state of one device.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -58,7 +56,7 @@ pub struct ModelOrder {
     pub policy: Policy,
 }
 
-/// How a device takes a release in: when it may, and how it judges it, offline if need be.
+/// How a device judges a release in its probation, offline if need be.
 ///
 /// A bound of 0 is off, where that is said. Both `probation_s` and `probation_answers`
 /// must be reached before a release is confirmed: unknown is never healthy.
@@ -79,14 +77,10 @@ pub struct Policy {
     pub self_test_ms_max: u32,
     /// Address space of the self-test's process, MiB.
     pub self_test_mib_max: u32,
-    /// How it runs in the shadow of what serves before it is activated; `None`: it does not.
-    pub shadow: Option<ShadowPolicy>,
-    /// When it may be fetched and activated.
-    pub hold: Hold,
 }
 
 impl Default for Policy {
-    /// Ten minutes and a hundred answers, 2 % errors, no class above 95 %; no shadow, no hold.
+    /// Ten minutes and a hundred answers, 2 % errors, no class above 95 %.
     fn default() -> Self {
         Self {
             probation_s: 600,
@@ -96,8 +90,6 @@ impl Default for Policy {
             collapse_permille_max: 950,
             self_test_ms_max: 30_000,
             self_test_mib_max: 1024,
-            shadow: None,
-            hold: Hold::default(),
         }
     }
 }

@@ -71,26 +71,6 @@ pub enum Reason {
     SandboxTooWeak,
     /// The release is for other hardware.
     WrongHardware,
-    /// An application holds a lock on the model. Goes on when it is released or ends.
-    HeldByApplication,
-    /// Applications ask. Goes on when they have been quiet for a while.
-    HeldUntilIdle,
-    /// The device is not on mains power. Goes on when it is.
-    HeldForMains,
-    /// The link is paid by the byte. Goes on when it is not.
-    HeldForUnmetered,
-    /// It is not the time for it. Goes on when it is.
-    HeldForWindow,
-    /// In the shadow its answers were others than those of what serves.
-    ShadowDisagrees,
-    /// In the shadow it was too slow beside what serves.
-    ShadowSlow,
-    /// In the shadow it failed, crashed or hung.
-    ShadowErrors,
-    /// There were too few requests to judge it in the shadow.
-    ShadowInconclusive,
-    /// It takes or gives other tensors than what serves: nothing to compare.
-    ShadowInterface,
 }
 
 impl Reason {
@@ -111,9 +91,6 @@ impl Reason {
                 | Self::Interrupted
                 | Self::Verification
                 | Self::ActivationFailed
-                | Self::ShadowDisagrees
-                | Self::ShadowSlow
-                | Self::ShadowErrors
         )
     }
 
@@ -155,16 +132,6 @@ impl Reason {
             Self::SelfTestForbidden => "SELF_TEST_FORBIDDEN",
             Self::SandboxTooWeak => "SANDBOX_TOO_WEAK",
             Self::WrongHardware => "WRONG_HARDWARE",
-            Self::HeldByApplication => "HELD_BY_APPLICATION",
-            Self::HeldUntilIdle => "HELD_UNTIL_IDLE",
-            Self::HeldForMains => "HELD_FOR_MAINS",
-            Self::HeldForUnmetered => "HELD_FOR_UNMETERED",
-            Self::HeldForWindow => "HELD_FOR_WINDOW",
-            Self::ShadowDisagrees => "SHADOW_DISAGREES",
-            Self::ShadowSlow => "SHADOW_SLOW",
-            Self::ShadowErrors => "SHADOW_ERRORS",
-            Self::ShadowInconclusive => "SHADOW_INCONCLUSIVE",
-            Self::ShadowInterface => "SHADOW_INTERFACE",
         }
     }
 }
@@ -203,16 +170,6 @@ impl fmt::Display for Reason {
             Self::SelfTestForbidden => "in the self-test it reached for a file, a program or the network; find out who made it",
             Self::SandboxTooWeak => "this device cannot fence the self-test in as `[sandbox] require` in its agent.toml asks; use a newer kernel, or require less",
             Self::WrongHardware => "it is for other hardware than `hardware` in this device's agent.toml says",
-            Self::HeldByApplication => "an application holds a lock on the model; goes on when it is released",
-            Self::HeldUntilIdle => "applications ask; goes on when they have been quiet for a while",
-            Self::HeldForMains => "not on mains power; goes on when the device is",
-            Self::HeldForUnmetered => "the link is metered; goes on when it is not",
-            Self::HeldForWindow => "outside its time window, or the device does not know the time; goes on in the window",
-            Self::ShadowDisagrees => "in the shadow its answers differ from those of what serves; if they shall, publish it under a new counter and roll out without a shadow",
-            Self::ShadowSlow => "in the shadow it was too slow beside what serves",
-            Self::ShadowErrors => "in the shadow it failed, crashed or hung; import a corrected release",
-            Self::ShadowInconclusive => "too few requests to judge it in the shadow; ask for fewer answers, a larger share or more time",
-            Self::ShadowInterface => "it takes or gives other tensors than what serves, so that a shadow has nothing to compare; roll out without one",
         })
     }
 }
@@ -237,9 +194,5 @@ mod tests {
         assert_eq!(number(Reason::SelfTestForbidden), Ok(27));
         assert_eq!(number(Reason::SandboxTooWeak), Ok(28));
         assert_eq!(number(Reason::WrongHardware), Ok(29));
-        assert_eq!(number(Reason::HeldByApplication), Ok(30));
-        assert_eq!(number(Reason::HeldForWindow), Ok(34));
-        assert_eq!(number(Reason::ShadowDisagrees), Ok(35));
-        assert_eq!(number(Reason::ShadowInterface), Ok(39));
     }
 }

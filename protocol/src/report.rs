@@ -9,13 +9,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::health::Answer;
 use crate::histogram::Histogram;
-use crate::hold::Held;
 use crate::ids::{Counter, Digest, Generation, ShortDigest, Version};
 use crate::limits::{CHUNK_BYTES_MAX, CHUNKS_MAX, CLASSES_MAX, WANT_PIECES_MAX};
 use crate::machine::Phase;
 use crate::reason::Reason;
 use crate::sandbox::Sandbox;
-use crate::shadow::ShadowReport;
 use crate::slot::Outcome;
 use crate::topics::Piece;
 
@@ -70,10 +68,6 @@ pub struct State {
     pub progress: Progress,
     /// What the current step waits for.
     pub waiting: Option<Reason>,
-    /// All that a held update waits for.
-    pub held: Option<Held>,
-    /// The candidate in the shadow, or how the last one did there.
-    pub shadow: Option<ShadowReport>,
     /// How the last order ended.
     pub last: Option<Outcome>,
     /// The version floor.

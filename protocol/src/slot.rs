@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::ids::{Counter, Digest, RolloutId};
 use crate::limits::POISON_MAX;
 use crate::manifest::VariantKind;
-use crate::order::{ModelOrder, Policy};
+use crate::order::Policy;
 use crate::reason::Reason;
 
 /// One of the two places for a model.
@@ -96,28 +96,11 @@ pub struct Slot {
     pub rollout: RolloutId,
     /// How its trial is judged, so that a reboot in trial judges the same way.
     pub policy: Policy,
-    /// When this update first had to wait for consent or a safe point, Unix seconds; 0: it has
-    /// not. Durable, so that a limit to that wait counts across reboots.
-    pub held_since_s: u64,
 }
 
 impl Slot {
     fn empty() -> Self {
-        Self {
-            state: SlotState::Empty,
-            release: None,
-            rollout: 0,
-            policy: Policy::default(),
-            held_since_s: 0,
-        }
-    }
-
-    /// The update is `order`'s from now on: judged by its policy, and its patience begins anew.
-    pub(crate) fn take_over(&mut self, order: &ModelOrder) {
-        if self.rollout != order.rollout {
-            self.held_since_s = 0;
-        }
-        (self.rollout, self.policy) = (order.rollout, order.policy);
+        Self { state: SlotState::Empty, release: None, rollout: 0, policy: Policy::default() }
     }
 
     /// Whether it holds `release` in one of the states that can be run again.

@@ -8,7 +8,6 @@ mod samples;
 
 use fleetway_protocol::codec::{self, WIRE_VERSION};
 use fleetway_protocol::envelope::{Context, Envelope};
-use fleetway_protocol::hold::{Condition, Conditions, Point};
 use fleetway_protocol::ids::Digest;
 use fleetway_protocol::limits::*;
 use fleetway_protocol::machine::Phase;
@@ -18,7 +17,6 @@ use fleetway_protocol::reason::Reason;
 use fleetway_protocol::record;
 use fleetway_protocol::report::Block;
 use fleetway_protocol::sandbox::Fence;
-use fleetway_protocol::shadow::Otherwise;
 use fleetway_protocol::signed::{Algorithm, SignedReport, message};
 use fleetway_protocol::slot::{Ending, SlotState};
 use fleetway_protocol::topics::{Piece, Topic};
@@ -71,9 +69,8 @@ fn order() {
         ORDER_BYTES_MAX,
         "010663616d2d3031ac0280f09dc706c0bfc2c7060155555555555555555555555555555555020664 \
          6967697473a0f9a1c6f07f49bfb3aac05d55599db15a9ea89bbf7c44c274c3378ffdb09541010007 \
-         d8046414904eb607b0ea0180080164ac02d4070a9601901c01000811ac021f78ac0280c60a056661 \
-         6365734444444444444444444444444444444444444444444444444444444444444444000108d804 \
-         641400b607b0ea0180080000000000000000",
+         d8046414904eb607b0ea018008056661636573444444444444444444444444444444444444444444 \
+         4444444444444444444444000108d804641400b607b0ea018008",
     );
 }
 
@@ -123,10 +120,8 @@ fn state() {
         &samples::state(),
         REPORT_BYTES_MAX,
         "0103ac02ac0201777777777777777777777777777777777777777777777777777777777777777702 \
-         01888888888888888888888888888888888888888888888888888888888888888805c801010f0101 \
-         04acf29dc706018888888888888888888888888888888888888888888888888888888888888888ac \
-         02ab02010290a10f8407dc0bf80a0101230166666666666666666666666666666666666666666666 \
-         66666666666666666666070207020100",
+         01888888888888888888888888888888888888888888888888888888888888888805c801010f0166 \
+         66666666666666666666666666666666666666666666666666666666666666070207020100",
     );
 }
 
@@ -148,7 +143,7 @@ fn ack() {
     check(
         &samples::ack(),
         REPORT_BYTES_MAX,
-        "0103ac02ac026c1f94f73d5f23fbba64d4dc2770189338c0a7c7a374c692e0c1556a9496ff360117",
+        "0103ac02ac020086da9eeea81a1ed1d7063a6711af7e56aaed41fbcbb44442c9c6297b1f1ce00117",
     );
 }
 
@@ -166,7 +161,7 @@ fn want() {
 #[test]
 fn signed_report() {
     let golden = unhex(
-        "01280103ac02ac026c1f94f73d5f23fbba64d4dc2770189338c0a7c7a374c692e0c1556a9496ff36 \
+        "01280103ac02ac020086da9eeea81a1ed1d7063a6711af7e56aaed41fbcbb44442c9c6297b1f1ce0 \
          01170140a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5 \
          a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5",
     );
@@ -197,13 +192,12 @@ fn block() {
 #[test]
 fn slot_table_record() {
     let golden = unhex(
-        "465752312a00000000000000ec000000010201000401bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb \
-         bbbbbbbbbbbbbbbbbbbbbbbbbbbb03020106d8046414904eb607b0ea018008000000000000000000 \
-         030101ccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccac02ab0201 \
-         07d8046414904eb607b0ea01800800000000000000000001aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa \
-         aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa010001000101666666666666666666666666666666666666 \
-         66666666666666666666666666660001016666666666666666666666666666666666666666666666 \
-         666666666666666666070207a7738fdc",
+        "465752312a00000000000000da000000010201000401bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb \
+         bbbbbbbbbbbbbbbbbbbbbbbbbbbb03020106d8046414904eb607b0ea018008030101cccccccccccc \
+         ccccccccccccccccccccccccccccccccccccccccccccccccccccac02ab020107d8046414904eb607 \
+         b0ea01800801aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa0100 \
+         01000101666666666666666666666666666666666666666666666666666666666666666600010166 \
+         66666666666666666666666666666666666666666666666666666666666666070207ca202bd0",
     );
     let mut buf = [0; TABLE_BYTES_MAX];
     let written = record::write(42, &samples::table(), &mut buf).expect("fits");
@@ -233,15 +227,8 @@ fn positions_in_enums() {
         Phase::Probation,
         Phase::Rollback,
         Phase::Removal,
-        Phase::Shadow,
-        Phase::Held,
     ];
-    assert_eq!(phases.map(number), [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10]);
-    let conditions = Condition::ALL.map(|condition| Conditions::NONE.with(condition));
-    assert_eq!(conditions.map(number), [1, 2, 4, 8, 16]);
-    assert_eq!([Point::Download, Point::Activation].map(number), [0, 1]);
-    let otherwise = [Otherwise::Proceed, Otherwise::Wait, Otherwise::Fail];
-    assert_eq!(otherwise.map(number), [0, 1, 2]);
+    assert_eq!(phases.map(number), [0, 1, 2, 3, 4, 5, 6, 7, 8]);
     let states = [
         SlotState::Empty,
         SlotState::Receiving,

@@ -38,6 +38,6 @@ pub mod validate;
 
 pub use engine::{Engine, RunError};
 pub use golden::{GoldenRule, GoldenSet, GoldenVerdict};
-pub use selftest::{Require, Sandbox, SelfTest, SelfTestError, SelfTestReport, Worker};
+pub use selftest::{Require, Sandbox, SelfTest, SelfTestError, SelfTestReport};
 pub use tensor::{DType, Tensor, TensorSpec};
 pub use tract::{LoadError, TractEngine};

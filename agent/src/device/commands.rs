@@ -30,15 +30,9 @@ pub(super) fn facts(manifest: &Verified<Manifest>, variant: VariantKind) -> Rele
 /// A release of which every byte was checked against its signature.
 pub(super) struct Checked {
     pub(super) manifest: Verified<Manifest>,
-<<<<<<< HEAD
     variant: VariantKind,
     model_bytes: Vec<u8>,
     golden_bytes: Vec<u8>,
-=======
-    pub(super) variant: VariantKind,
-    pub(super) model_bytes: Vec<u8>,
-    pub(super) golden_bytes: Vec<u8>,
->>>>>>> wt-g
 }
 
 impl<F: Fs> Device<F> {
@@ -66,7 +60,6 @@ impl<F: Fs> Device<F> {
                 self.models[at].machine.handle(now.ms, Event::Done(token, result));
             }
             Command::SelfTest(token, slot) => self.start_self_test(at, now, token, slot),
-            Command::Shadow(token, slot) => self.start_shadow(at, now, token, slot),
             Command::Activate(token, place) => self.start_activation(at, now, token, place),
             Command::Unload(token) => {
                 self.out.push_back(Output::Unload(self.models[at].name.clone(), token));
@@ -76,7 +69,7 @@ impl<F: Fs> Device<F> {
     }
 
     /// The release at `place` and its parts, every byte checked against the signature.
-    pub(super) fn checked(&self, at: usize, place: Place) -> Result<Checked, Reason> {
+    fn checked(&self, at: usize, place: Place) -> Result<Checked, Reason> {
         let model = &self.models[at];
         let release = model.machine.table().release_at(place).ok_or(Reason::Verification)?;
         self.checked_release(&model.name, place, release)

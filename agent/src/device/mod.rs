@@ -8,33 +8,26 @@
 //! out as a job and its answer goes back in.
 //!
 //! Where things are checked: an order in [`orders`], a release and every chunk in
-//! [`fetch`], all bytes once more in [`commands`] before they are tried or served. What an
-//! update waits for comes in by [`consent`], how a candidate does in the shadow by [`shadow`]. The
+//! [`fetch`], all bytes once more in [`commands`] before they are tried or served. The
 //! decisions are `fleetway_protocol::machine`'s.
 
 mod admission;
 mod commands;
-mod consent;
 mod fetch;
-mod jobs;
 mod orders;
 mod refused;
 mod reports;
-<<<<<<< HEAD
 mod stored;
-=======
-mod shadow;
->>>>>>> wt-g
 mod trust;
 
 use std::collections::VecDeque;
 use std::io;
 
 use fleetway_protocol::health::{Answer, HealthWindow};
-use fleetway_protocol::hold::Hold;
 use fleetway_protocol::ids::{DeviceId, Digest, HardwareClass, ModelName, Version};
 use fleetway_protocol::machine::{Event, Machine, Token};
 use fleetway_protocol::manifest::{Manifest, VariantKind};
+use fleetway_protocol::order::Policy;
 use fleetway_protocol::reason::Reason;
 use fleetway_protocol::report::State;
 use fleetway_protocol::sandbox::Sandbox;
@@ -46,16 +39,10 @@ use fleetway_protocol::trust::Verified;
 use crate::fs::Fs;
 use crate::store::{RecordFile, Store};
 use admission::{Admitted, Pending};
-pub use consent::Surroundings;
 use fetch::Fetch;
-pub use jobs::{ActivateJob, Output, Publish, SelfTestJob, ShadowJob};
 pub use refused::Counts;
 pub use reports::{ModelStatus, ProbationStatus, place_name};
-<<<<<<< HEAD
 pub use stored::{StoredModel, StoredPlace};
-=======
-use shadow::ShadowRun;
->>>>>>> wt-g
 use trust::Trust;
 pub use trust::TrustStatus;
 
@@ -82,8 +69,6 @@ pub struct DeviceConfig {
     pub trust_root: Vec<u8>,
     /// What hardware it is, if releases shall be told apart by it.
     pub hardware: Option<HardwareClass>,
-    /// What its owner has every update wait for, beside what the order says.
-    pub hold: Hold,
     /// How it downloads.
     pub transfer: transfer::Config,
     /// Version of this agent.
@@ -91,6 +76,74 @@ pub struct DeviceConfig {
     /// Whether there is somebody to ask which orders are old, should the device not know. It
     /// takes no order then before [`Device::handle_floor`].
     pub asks_floor: bool,
+}
+
+/// Something to send.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Publish {
+    /// Where.
+    pub topic: String,
+    /// What.
+    pub payload: Vec<u8>,
+    /// At least once, or at most once.
+    pub at_least_once: bool,
+    /// Kept by the broker for later subscribers.
+    pub retain: bool,
+}
+
+/// Try a release in the sandbox; answer with [`Device::handle_self_test`].
+#[derive(Debug)]
+pub struct SelfTestJob {
+    /// Which model.
+    pub model: ModelName,
+    /// For the answer.
+    pub token: Token,
+    /// What is tried.
+    pub manifest: Verified<Manifest>,
+    /// Its form.
+    pub variant: VariantKind,
+    /// The model's bytes, checked against the manifest.
+    pub model_bytes: Vec<u8>,
+    /// The golden vectors, checked against the manifest.
+    pub golden_bytes: Vec<u8>,
+    /// Deadline and memory.
+    pub policy: Policy,
+}
+
+/// Load an engine and serve it; answer with [`Device::handle_activated`].
+#[derive(Debug)]
+pub struct ActivateJob {
+    /// Which model.
+    pub model: ModelName,
+    /// For the answer.
+    pub token: Token,
+    /// Where the bytes are from.
+    pub place: Place,
+    /// What is loaded; the engine checks the bytes against it once more.
+    pub manifest: Verified<Manifest>,
+    /// Its form.
+    pub variant: VariantKind,
+    /// The model's bytes.
+    pub model_bytes: Vec<u8>,
+}
+
+/// What the device wants done.
+#[derive(Debug)]
+pub enum Output {
+    /// Send this.
+    Publish(Publish),
+    /// Subscribe at most once to this exact topic.
+    Subscribe(String),
+    /// Give that subscription up.
+    Unsubscribe(String),
+    /// Try a release.
+    SelfTest(Box<SelfTestJob>),
+    /// Load and serve.
+    Activate(Box<ActivateJob>),
+    /// Serve nothing for this model; answer with [`Device::handle_unloaded`].
+    Unload(ModelName, Token),
+    /// Everything is durable: the process may end.
+    Halt,
 }
 
 struct Model {
@@ -103,7 +156,6 @@ struct Model {
     /// The release that waits until the release authority lists it.
     pending: Option<Pending>,
     health: Option<(Token, HealthWindow)>,
-    shadow: Option<ShadowRun>,
     reported: Option<State>,
     reported_at_ms: u64,
     halted: bool,
@@ -173,17 +225,14 @@ impl<F: Fs> Device<F> {
         let factory = self.factory_facts(&name);
         let mut value = table.value().cloned().unwrap_or_else(|| SlotTable::new(factory));
         value.factory = factory;
-        let mut machine = Machine::recover(value);
-        machine.set_owner(self.config.hold);
         self.models.push(Model {
             name,
-            machine,
+            machine: Machine::recover(value),
             table,
             fetch: None,
             admitted: None,
             pending: None,
             health: None,
-            shadow: None,
             reported: None,
             reported_at_ms: 0,
             halted: false,
@@ -319,9 +368,7 @@ impl<F: Fs> Device<F> {
                 let probation = m.health.as_ref().map(|_| now.ms + PROBATION_TICK_MS);
                 let fetch = m.fetch.as_ref().and_then(|f| f.transfer.poll_timeout());
                 let admission = self.admission_due_ms(m);
-                let (held, shadow) = (consent::due_ms(m, now), shadow::due_ms(m, now));
-                let due = [m.machine.poll_timeout(), fetch, probation, self.report_due_ms(m)];
-                due.into_iter().chain([admission, held, shadow])
+                [m.machine.poll_timeout(), fetch, probation, self.report_due_ms(m), admission]
             })
             .chain([presence, self.trust.timeout_ms().filter(|_| self.up)])
             .flatten()
@@ -348,14 +395,12 @@ impl<F: Fs> Device<F> {
         self.ask_for_trust(now);
         for at in 0..self.models.len() {
             self.judge(at, now);
-            self.judge_shadow(at, now);
             self.watch_admission(at, now);
             while let Some(command) = self.models[at].machine.poll() {
                 self.execute(at, now, command);
             }
             self.drive_fetch(at, now);
             self.watch_probation(at, now);
-            self.watch_shadow(at);
             self.report(at, now);
         }
         if self.up && now.ms >= self.presence_at_ms + reports::REFRESH_MS {

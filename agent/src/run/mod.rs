@@ -8,14 +8,9 @@
 mod jobs;
 mod link;
 mod lock;
-mod shadow;
 mod signing;
 mod start;
-<<<<<<< HEAD
 mod story;
-=======
-mod surroundings;
->>>>>>> wt-g
 
 use std::io;
 use std::path::PathBuf;
@@ -27,10 +22,6 @@ use fleetway_engine::{Require, Sandbox};
 use fleetway_link::{Link as _, LinkEvent, LinkHandle, Outgoing, Qos, Subscription};
 use fleetway_protocol::enroll::Floor;
 use fleetway_protocol::ids::ModelName;
-<<<<<<< HEAD
-=======
-use fleetway_protocol::reason::Reason;
->>>>>>> wt-g
 use fleetway_protocol::topics::Topic;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
@@ -38,33 +29,23 @@ use tokio::time::Instant;
 
 use crate::clock::Clock;
 use crate::config::Config;
-<<<<<<< HEAD
 use crate::device::{Device, Now, Output, Publish};
-=======
-use crate::device::{Device, Now, Output, Publish, ShadowJob};
->>>>>>> wt-g
 use crate::fs::RealFs;
 use crate::identity::floor::FloorQuestion;
 use crate::service::Service;
 use crate::serving::http::Api;
 use crate::serving::listen::{ServeError, Server};
 use crate::serving::live::Models;
-use crate::status::Board;
+use crate::status::{Board, Serving};
 use crate::store::Store;
 use jobs::{Answer, Jobs};
 pub(crate) use link::SESSION;
 use link::Started;
 pub use lock::LockError;
-use shadow::Shadows;
 use signing::ReportSigner;
-<<<<<<< HEAD
 pub(crate) use start::device_config;
 use start::make_socket_dir;
 use story::Story;
-=======
-use start::{device_config, say_serving};
-use surroundings::Around;
->>>>>>> wt-g
 
 /// How long the end may take until what is under way is cut: a service manager waits longer.
 const STOP_MAX: Duration = Duration::from_secs(8);
@@ -118,13 +99,8 @@ struct Agent {
     signer: ReportSigner,
     question: Option<FloorQuestion>,
     floors: mpsc::Sender<Floor>,
-<<<<<<< HEAD
     service: Service,
     story: Story,
-=======
-    around: Around,
-    shadows: Shadows,
->>>>>>> wt-g
     halted: bool,
     link_problem: Option<String>,
 }
@@ -146,13 +122,11 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     let board = Board::new(device_id, broker, config.sandbox, clock.clone(), Arc::clone(&models));
     let board = Arc::new(board);
     let status = Arc::clone(&board);
-    let locks = board.locks();
     let api = Api::new(
         Arc::clone(&models),
         Arc::new(move || status.status()),
         config.serve.concurrent_max,
-    )
-    .with_locks(Arc::clone(&locks), clock.clone());
+    );
     let (jobs, answers) = Jobs::new(config.sandbox);
     let Started { handle: link, events, shown, signer, problem } =
         link::start(&config, &mut device, &clock)?;
@@ -161,7 +135,6 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     // One answer, and one more if the disk refused the first.
     let (floors, told) = mpsc::channel(2);
     link::ask_floor(question.as_ref(), &device, &floors);
-    let (shadows, around) = (jobs.shadows(), Around::new(locks, config.link.metered));
     let mut agent = Agent {
         device,
         clock,
@@ -173,13 +146,8 @@ pub async fn run(config: Config) -> Result<(), RunError> {
         signer,
         question,
         floors,
-<<<<<<< HEAD
         service: Service::from_env(),
         story: Story::default(),
-=======
-        around,
-        shadows,
->>>>>>> wt-g
         halted: false,
         link_problem: problem,
     };
@@ -268,19 +236,13 @@ impl Agent {
     }
 
     fn tick(&mut self) {
-        let now = now(&self.clock);
-        self.device.handle_tick(now);
-        if self.device.wants_surroundings() {
-            let around = self.around.look(now.ms, !self.clock.is_behind());
-            self.device.handle_surroundings(now, &around);
-        }
+        self.device.handle_tick(now(&self.clock));
     }
 
     /// Real answers, for the judgement of a probation.
     fn take_answers(&mut self) {
         for live in self.models.list() {
             for (release, answer) in live.recorder().drain(ANSWERS_MAX) {
-                self.around.asked(self.clock.monotonic_ms());
                 self.device.handle_answer(live.model(), release, answer);
             }
         }
@@ -332,12 +294,6 @@ impl Agent {
                 let result = result.map(|sandbox| self.sandbox_is(&sandbox));
                 self.device.handle_self_test(now, &model, token, result);
             }
-            Answer::Compared { model, token, compared, dropped } => {
-                self.device.handle_compared(now, &model, token, &compared, dropped);
-            }
-            Answer::ShadowEnded { model, token, reason } => {
-                self.device.handle_shadow_ended(now, &model, token, reason);
-            }
             Answer::Probed(sandbox) => {
                 if let Some(sandbox) = sandbox {
                     tracing::info!(%sandbox, "self-tests are fenced in");
@@ -383,11 +339,6 @@ impl Agent {
                 }
                 Output::Unsubscribe(topic) => self.link.unsubscribe(&topic),
                 Output::SelfTest(job) => self.jobs.self_test(*job),
-                Output::Shadow(job) => self.start_shadow(*job),
-                Output::EndShadow(model) => {
-                    let live = self.models.get(model.as_str());
-                    self.shadows.end(&model, live.as_deref());
-                }
                 Output::Activate(job) => self.jobs.activate(*job, self.clock.monotonic_ms()),
                 Output::Unload(model, token) => {
                     self.unload(&model);
@@ -405,16 +356,6 @@ impl Agent {
         self.board.set_counts(self.device.refused().clone(), self.device.late().clone());
         let link_turns = self.link.stats().turns;
         self.service.turned(self.clock.monotonic_ms(), link_turns, &self.board);
-    }
-
-    fn start_shadow(&mut self, job: ShadowJob) {
-        match self.models.get(job.model.as_str()) {
-            Some(live) => self.shadows.start(job, live),
-            None => {
-                let (now, reason) = (now(&self.clock), Reason::Environment);
-                self.device.handle_shadow_ended(now, &job.model, job.token, reason);
-            }
-        }
     }
 
     fn unload(&self, model: &ModelName) {

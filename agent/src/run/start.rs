@@ -1,24 +1,13 @@
-<<<<<<< HEAD
 //! What the agent is made of before it runs: the core's configuration, a place for its sockets.
-=======
-//! What is told once: to the device core, and of where applications ask.
->>>>>>> wt-g
 
 use fleetway_protocol::ids::Version;
 use fleetway_protocol::transfer;
 
 use crate::config::Config;
 use crate::device::DeviceConfig;
-<<<<<<< HEAD
 
 /// What the core is told once.
 pub(crate) fn device_config(config: &Config) -> DeviceConfig {
-=======
-use crate::serving::listen::Server;
-use crate::status::Serving;
-
-pub(super) fn device_config(config: &Config) -> DeviceConfig {
->>>>>>> wt-g
     // Two devices with one id would also share this; they have a worse problem.
     let seed = fleetway_protocol::record::crc32c(config.device.as_str().as_bytes());
     DeviceConfig {
@@ -26,10 +15,6 @@ pub(super) fn device_config(config: &Config) -> DeviceConfig {
         root: config.broker.root.clone(),
         trust_root: config.trust_root.clone(),
         hardware: config.hardware.clone(),
-<<<<<<< HEAD
-=======
-        hold: config.hold,
->>>>>>> wt-g
         transfer: transfer::Config {
             window_chunks: u8::try_from(config.link.window_chunks).unwrap_or(1),
             bytes_per_s: config.link.bytes_per_s.map_or(0, u32::from),
@@ -40,7 +25,6 @@ pub(super) fn device_config(config: &Config) -> DeviceConfig {
     }
 }
 
-<<<<<<< HEAD
 /// Makes the directory of the unix socket where nobody did: under a unit systemd does, by hand root.
 pub(super) fn make_socket_dir(config: &Config) {
     let dir = config.serve.endpoints.unix.as_ref().and_then(|unix| unix.path.parent());
@@ -50,16 +34,4 @@ pub(super) fn make_socket_dir(config: &Config) {
         // The server says the rest, when it finds no place for its socket.
         tracing::debug!("{}: {error}", dir.display());
     }
-=======
-/// Says where applications ask, in the log and in the status.
-pub(super) fn say_serving(config: &Config, server: &Server) -> Serving {
-    let serving = Serving {
-        tcp: server.tcp().map(|addr| addr.to_string()),
-        unix: server.unix().map(|path| path.display().to_string()),
-        grpc_tcp: server.grpc_tcp().map(|addr| addr.to_string()),
-        grpc_unix: server.grpc_unix().map(|path| path.display().to_string()),
-    };
-    tracing::info!(device = %config.device, ?serving, "fleetway-agent runs");
-    serving
->>>>>>> wt-g
 }

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use fleetway_protocol::machine::Phase;
 
-use super::{Authority, Model, Role, Status, held};
+use super::{Authority, Model, Role, Status};
 
 /// Classes shown at most; one line of a terminal.
 const CLASSES_SHOWN_MAX: usize = 16;
@@ -42,9 +42,6 @@ pub fn render(status: &Status) -> String {
     let sandbox = &status.sandbox;
     let shown = format!("{}{lacks} (required: {})", sandbox.state, sandbox.require);
     line(&mut text, "sandbox", &shown);
-    for lock in &status.locks {
-        line(&mut text, "lock", &held::lock_line(lock));
-    }
     for model in &status.models {
         text.push('\n');
         render_model(&mut text, model);
@@ -96,7 +93,6 @@ fn render_model(text: &mut String, model: &Model) {
     };
     line(text, &model.name, &runs);
     line(text, "", &phase(model));
-    held::lines(model).iter().for_each(|held| line(text, "", held));
     let answers = &model.answers;
     let mut counts = format!("{} requests, {} failed", answers.requests, answers.errors);
     if let (Some(p50), Some(p95)) = (answers.p50_us, answers.p95_us) {
@@ -139,8 +135,7 @@ fn phase(model: &Model) -> String {
             probation.age_s, probation.needed_s, probation.answers, probation.answers_needed
         );
     }
-    // What a held update waits for has a line of its own.
-    if let (Some(why), None) = (&model.waiting, &model.held) {
+    if let Some(why) = &model.waiting {
         let _ = write!(text, "; waits: {}", why.sentence);
     }
     text
@@ -185,7 +180,5 @@ pub fn phase_name(phase: Phase) -> &'static str {
         Phase::Probation => "probation",
         Phase::Rollback => "rollback",
         Phase::Removal => "removal",
-        Phase::Shadow => "shadow",
-        Phase::Held => "held",
     }
 }

@@ -18,4 +18,3 @@ mod rollouts;
 pub(crate) mod server;
 pub(crate) mod types;
 pub(crate) mod view;
-mod wishes;

@@ -11,7 +11,6 @@ use super::failure::Failure;
 use super::server::{Answer, Operator, body, find_release, selector};
 use super::types::{PlanView, RolloutRequest, RolloutSummary, RolloutView};
 use super::view::{self, failed};
-use super::wishes;
 use crate::serve::Running;
 
 /// Time that a finished phase is watched, unless said otherwise.
@@ -133,8 +132,6 @@ fn spec(fleet: &Fleet, request: &RolloutRequest) -> Result<RolloutSpec, Failure>
     set(&mut policy.error_permille_max, request.error_permille_max);
     set(&mut policy.p95_us_max, request.p95_us_max);
     set(&mut policy.collapse_permille_max, request.collapse_permille_max);
-    policy.shadow = request.shadow.as_ref().map(wishes::shadow).transpose()?;
-    policy.hold = wishes::hold(&request.hold)?;
     Ok(spec)
 }
 

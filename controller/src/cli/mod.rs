@@ -21,7 +21,6 @@ mod trust_args;
 mod trust_status;
 mod values;
 mod watch;
-mod wishes;
 
 use std::future::Future;
 use std::path::{Path, PathBuf};

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use fleetway_protocol::hold::Held;
 use fleetway_protocol::ids::{
     Counter, DeviceId, Digest, Generation, ModelName, RolloutId, Version,
 };
@@ -11,7 +10,6 @@ use fleetway_protocol::manifest::Manifest;
 use fleetway_protocol::reason::Reason;
 use fleetway_protocol::report::Progress;
 use fleetway_protocol::sandbox::Sandbox;
-use fleetway_protocol::shadow::ShadowReport;
 use fleetway_protocol::slot::Outcome;
 
 use crate::pki::DeviceKey;
@@ -87,10 +85,6 @@ pub struct ModelState {
     pub progress: Progress,
     /// What it waits for.
     pub waiting: Option<Reason>,
-    /// All that a held update waits for.
-    pub held: Option<Held>,
-    /// The candidate in the shadow, or how the last one did there.
-    pub shadow: Option<ShadowReport>,
     /// How the last order ended.
     pub last: Option<Outcome>,
     /// The version floor.

@@ -1,6 +1,5 @@
 //! What an operator asks for: a release, for these devices, in these steps.
 
-use fleetway_protocol::hold::Condition;
 use fleetway_protocol::ids::{Digest, ModelName, Version};
 use fleetway_protocol::manifest::VariantKind;
 use fleetway_protocol::order::Policy;
@@ -159,7 +158,6 @@ impl RolloutSpec {
                 device_timeout_s: self.device_timeout_s,
             });
         }
-        check_policy(&self.policy)?;
         for (at, pair) in self.phases.windows(2).enumerate() {
             let shrinks = match (pair[0].size, pair[1].size) {
                 (Size::Count(a), Size::Count(b)) => b < a,
@@ -190,21 +188,6 @@ impl RolloutSpec {
     }
 }
 
-/// Shadow and hold: numbers that no device could keep to.
-fn check_policy(policy: &Policy) -> Result<(), SpecError> {
-    if let Some(shadow) = &policy.shadow {
-        let shares = (1..=1000).contains(&shadow.share_permille)
-            && shadow.agreement_permille_min <= 1000
-            && shadow.error_permille_max <= 1000;
-        if !shares || shadow.answers_min == 0 || shadow.s_max == 0 {
-            return Err(SpecError::Shadow);
-        }
-    }
-    let hold = &policy.hold;
-    let in_window = hold.download.or(hold.activation).has(Condition::Window);
-    if in_window && !hold.window.is_sane() { Err(SpecError::Window) } else { Ok(()) }
-}
-
 /// Why a specification makes no sense.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SpecError {
@@ -232,14 +215,6 @@ pub enum SpecError {
     /// A share outside 1 to 100.
     #[error("success-percent-min is {0}; use 1 to 100")]
     Success(u8),
-    /// A shadow of nothing, or one that cannot pass.
-    #[error(
-        "the shadow makes no sense; use a share above 0% and up to 100%, at least 1 answer, at least 1 s"
-    )]
-    Shadow,
-    /// A window that never opens.
-    #[error("a hold for a window needs one; give --hold-window, such as `daily 02:00-05:00`")]
-    Window,
     /// Times that contradict each other.
     #[error(
         "offline-after {offline_after_s} s and device-timeout {device_timeout_s} s; use at least 1 s, and no timeout before a device counts as offline"
@@ -256,48 +231,5 @@ impl SpecError {
     /// What kind of failure it is.
     pub fn kind(&self) -> ErrorKind {
         ErrorKind::Usage
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use fleetway_protocol::hold::{Conditions, Window};
-    use fleetway_protocol::shadow::ShadowPolicy;
-
-    #[test]
-    fn a_shadow_or_hold_that_no_device_could_keep_to_is_refused() {
-        let check = |change: fn(&mut Policy), expected: Option<SpecError>| {
-            let names = (ModelName::new("digits").unwrap(), Version::new("v1").unwrap());
-            let mut spec = RolloutSpec::new(names.0, Digest([1; 32]), names.1, Selector::all());
-            change(&mut spec.policy);
-            assert_eq!(spec.checked().err(), expected);
-        };
-        check(|p| p.shadow = Some(ShadowPolicy::default()), None);
-        let changes: [fn(&mut ShadowPolicy); 6] = [
-            |p| p.share_permille = 0,
-            |p| p.share_permille = 1001,
-            |p| p.agreement_permille_min = 1001,
-            |p| p.error_permille_max = 1001,
-            |p| p.answers_min = 0,
-            |p| p.s_max = 0,
-        ];
-        for change in changes {
-            let mut shadow = ShadowPolicy::default();
-            change(&mut shadow);
-            let policy = Policy { shadow: Some(shadow), ..Policy::default() };
-            assert_eq!(check_policy(&policy), Err(SpecError::Shadow), "{shadow:?}");
-        }
-        check(
-            |p| p.hold.download = Conditions::NONE.with(Condition::Window),
-            Some(SpecError::Window),
-        );
-        check(
-            |p| {
-                p.hold.activation = Conditions::NONE.with(Condition::Window);
-                p.hold.window = Window { days: 1, from_min: 60, to_min: 120 };
-            },
-            None,
-        );
     }
 }

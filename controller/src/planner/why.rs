@@ -137,8 +137,6 @@ pub fn phase_word(phase: Phase) -> &'static str {
         Phase::Probation => "on probation",
         Phase::Rollback => "going back",
         Phase::Removal => "removing",
-        Phase::Shadow => "in the shadow",
-        Phase::Held => "held",
     }
 }
 

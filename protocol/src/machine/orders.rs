@@ -24,12 +24,11 @@ impl Machine {
             for slot in SlotId::BOTH {
                 let entry = self.table.slot_mut(slot);
                 if entry.release.is_some_and(|r| is_it(&r, &order)) {
-                    entry.take_over(&order);
+                    (entry.rollout, entry.policy) = (order.rollout, order.policy);
                 }
             }
             self.goal = Some(order);
-            // The newest policy may ask for less.
-            return self.look_at_hold();
+            return;
         }
         self.queued = Some(order);
         match self.step {
@@ -37,11 +36,7 @@ impl Machine {
                 self.cancel_fetch = true;
                 self.enter(Step::Idle);
             }
-            Step::Admit
-            | Step::Verify(_)
-            | Step::SelfTest(_)
-            | Step::Shadow(_)
-            | Step::Hold(..) => self.enter(Step::Idle),
+            Step::Admit | Step::Verify(_) | Step::SelfTest(_) => self.enter(Step::Idle),
             Step::Probation(slot) => self.supersede_trial(slot),
             _ if self.retry_at_ms.is_some() => self.give_way(),
             _ => {}
@@ -61,11 +56,7 @@ impl Machine {
                 | Step::Fetch(_)
                 | Step::Verify(_)
                 | Step::SelfTest(_)
-                | Step::Shadow(_)
-                | Step::Hold(..)
-                | Step::Persist(
-                    Next::Erase(..) | Next::Fetch(_) | Next::SelfTest(_) | Next::Hold(..)
-                )
+                | Step::Persist(Next::Erase(..) | Next::Fetch(_) | Next::SelfTest(_))
         );
         match order.action {
             Action::Run => on_trial.is_some_and(|r| is_it(&r, order)) || is_goal && before_trial,
@@ -83,9 +74,7 @@ impl Machine {
     pub(super) fn give_way(&mut self) {
         match self.step {
             Step::Erase(..) | Step::EraseRemoved(_) => self.enter(Step::Idle),
-            Step::Persist(
-                Next::Erase(..) | Next::Fetch(_) | Next::SelfTest(_) | Next::Hold(..) | Next::Idle,
-            ) => {
+            Step::Persist(Next::Erase(..) | Next::Fetch(_) | Next::SelfTest(_) | Next::Idle) => {
                 self.dirty = true;
                 self.enter(Step::Idle);
             }

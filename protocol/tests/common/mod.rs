@@ -16,13 +16,12 @@ pub(crate) mod release;
 mod rules;
 pub(crate) mod text;
 
-use fleetway_protocol::hold::{Facts, Hold, Point};
 use fleetway_protocol::ids::Digest;
 use fleetway_protocol::machine::{Command, Event, Machine};
 use fleetway_protocol::order::ModelOrder;
 use fleetway_protocol::reason::Reason;
 use fleetway_protocol::slot::{Place, SlotTable};
-use release::{GOOD, Nature, Release, facts, nature, run};
+use release::{Nature, Release, facts, nature, run};
 
 /// What lies in a slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,11 +76,6 @@ pub(crate) struct Device {
     /// The stored order, and whether this boot's machine was told.
     pub(crate) order: Option<ModelOrder>,
     pub(crate) told: bool,
-    /// What its owner wants, and what its machine was told of it in this boot.
-    pub(crate) owner: Hold,
-    pub(crate) facts: Option<Facts>,
-    /// The release whose trial was let begin, in this boot.
-    begun: Option<Release>,
     pub(crate) flaw: Option<Flaw>,
     pub(crate) broken: Option<String>,
     /// Commands given out since the last look.
@@ -123,9 +117,6 @@ impl Device {
             now_ms: 1_000,
             order: None,
             told: false,
-            owner: Hold::default(),
-            facts: None,
-            begun: None,
             flaw: None,
             broken: None,
             issued: Vec::new(),
@@ -186,16 +177,11 @@ impl Device {
 
     pub(crate) fn send(&mut self, event: Event) {
         self.note(|| format!("  <- {event:?}"));
-<<<<<<< HEAD
         if let (Some(Command::Activate(asked, Place::Factory)), Event::Activated(token, result)) =
             (self.newest, &event)
             && asked == *token
         {
             self.factory_refused = result.is_err_and(|reason| !reason.is_transient());
-=======
-        if let Event::Facts(facts) = event {
-            self.facts = Some(facts);
->>>>>>> wt-g
         }
         self.machine.handle(self.now_ms, event);
         self.drain();
@@ -254,8 +240,6 @@ impl Device {
         self.factory_refused = false;
         self.boot_was_graceful = self.durable.graceful;
         self.machine = Machine::recover(self.durable.clone());
-        self.machine.set_owner(self.owner);
-        (self.facts, self.begun) = (None, None);
         self.drain();
     }
 
@@ -272,10 +256,6 @@ impl Device {
         } else if let Some(at_ms) = self.machine.poll_timeout() {
             self.now_ms = self.now_ms.max(at_ms);
             self.send(Event::Tick);
-        } else if self.machine.wants_facts() {
-            // What lets a download go need not let an activation go.
-            let locked = self.machine.held().is_some_and(|h| h.before == Point::Download);
-            self.send(Event::Facts(Facts { locked, ..GOOD }));
         } else if self.halted {
             self.boot();
         } else {
@@ -298,9 +278,7 @@ impl Device {
                 self.tell();
                 continue;
             }
-            let in_work = self.pending.is_some()
-                || self.machine.probation().is_some()
-                || self.machine.held().is_some();
+            let in_work = self.pending.is_some() || self.machine.probation().is_some();
             if let Some(cut) = in_work.then(|| boundary(self)).flatten() {
                 self.cut(cut);
                 continue;

@@ -2,7 +2,6 @@
 //! ([`Device::check_command`]). P1, P5 and P7 are the
 //! promises of that name in the design.
 
-use fleetway_protocol::hold::Point;
 use fleetway_protocol::limits::TRIAL_TRIES_MAX;
 use fleetway_protocol::machine::{Command, Phase};
 use fleetway_protocol::order::Action;
@@ -72,17 +71,11 @@ impl Device {
                 if !announced {
                     self.fail("rule 1: Erase or Fetch before the table says so");
                 }
-                if matches!(command, Command::Fetch(..)) && self.is_held(Point::Download, slot) {
-                    self.fail("consent: fetches while something keeps it back");
-                }
                 if matches!(command, Command::Fetch(..)) && !wanted(release) {
                     self.fail("P7: fetches for an order that is not the newest");
                 }
             }
-            Command::SelfTest(_, slot) | Command::Shadow(_, slot) => {
-                if matches!(command, Command::Shadow(..)) && self.engine.is_none() {
-                    self.fail("a shadow of nothing");
-                }
+            Command::SelfTest(_, slot) => {
                 let entry = *self.durable.slot(slot);
                 if !matches!(entry.state, SlotState::Verified | SlotState::Confirmed) {
                     self.fail("rule 1: a self-test of what is not verified");
@@ -102,10 +95,7 @@ impl Device {
                     self.check_trial(slot);
                 }
             }
-            Command::Persist(_) => {
-                self.check_success();
-                self.check_consent();
-            }
+            Command::Persist(_) => self.check_success(),
             _ => {}
         }
     }
@@ -118,19 +108,10 @@ impl Device {
         }
         let order = self.order.as_ref().filter(|_| self.told);
         let newer = order.is_some_and(|o| o.release != release);
-<<<<<<< HEAD
         // With nothing else that can serve, the older one does until the newer takes over.
         let usable = |place: &Place| *place != Place::Factory || !self.factory_refused;
         let goes_back = self.durable.fallback().as_ref().is_some_and(usable);
         if newer && (self.engine.is_some() || goes_back) {
-=======
-        let net = match self.durable.fallback() {
-            // It may have been seen not to load.
-            Some(Place::Factory) => !self.net_rotten,
-            net => net.is_some(),
-        };
-        if newer && (self.engine.is_some() || net) {
->>>>>>> wt-g
             self.fail("P7: activates for an order that is not the newest");
         }
         let again_in_boot = core::mem::replace(&mut self.activated_in_boot, true);
@@ -141,29 +122,6 @@ impl Device {
             if self.trial_boots > TRIAL_TRIES_MAX {
                 self.fail("P5: one trial too many");
             }
-        }
-    }
-
-    /// Whether something keeps the release in `slot` back, by what the machine was told.
-    fn is_held(&self, point: Point, slot: SlotId) -> bool {
-        let facts = self.facts.as_ref();
-        let rules = [self.machine.table().slot(slot).policy.hold, self.owner];
-        let since_s = self.durable.slot(slot).held_since_s;
-        rules.iter().any(|rule| !rule.unmet(point, facts, since_s).is_empty())
-    }
-
-    /// A table about to be written begins a trial: may it?
-    fn check_consent(&mut self) {
-        let Some((slot, _)) = self.machine.table().trial() else {
-            self.begun = None;
-            return;
-        };
-        let release = self.named(slot);
-        let begun = self.begun.replace(release);
-        let begins = self.durable.trial().is_none_or(|(before, _)| before != slot);
-        let begins = begins && begun != self.begun;
-        if begins && self.engine.is_some() && self.is_held(Point::Activation, slot) {
-            self.fail("consent: a trial begins while something keeps it back");
         }
     }
 

@@ -5,7 +5,6 @@ use ed25519_dalek::SigningKey;
 use fleetway_protocol::codec;
 use fleetway_protocol::envelope::{Authority, Context, Envelope, PublicKey, sign};
 use fleetway_protocol::health::Answer;
-use fleetway_protocol::hold::{Condition, Conditions, Held, Hold, Point, Window};
 use fleetway_protocol::ids::{DeviceId, Digest, ModelName, ShortDigest, Version};
 use fleetway_protocol::keyset::{Keyset, ReleaseKey, ReleaseKeys, Scope};
 use fleetway_protocol::limits::ENVELOPE_BYTES_MAX;
@@ -17,7 +16,6 @@ use fleetway_protocol::order::{Action, ModelOrder, Order, Policy};
 use fleetway_protocol::reason::Reason;
 use fleetway_protocol::report::{Ack, Block, Presence, Progress, Stamp, State, Telemetry, Want};
 use fleetway_protocol::sandbox::{Fence, Sandbox};
-use fleetway_protocol::shadow::{Otherwise, ShadowPolicy, ShadowReport};
 use fleetway_protocol::signed::{Algorithm, SignedReport};
 use fleetway_protocol::slot::{
     Ending, Outcome, Poison, ReleaseFacts, Slot, SlotId, SlotState, SlotTable,
@@ -129,45 +127,6 @@ pub(crate) fn policy() -> Policy {
         collapse_permille_max: 950,
         self_test_ms_max: 30_000,
         self_test_mib_max: 1024,
-        shadow: None,
-        hold: Hold::default(),
-    }
-}
-
-/// A policy with everything that may be left out.
-pub(crate) fn policy_in_full() -> Policy {
-    let shadow = ShadowPolicy {
-        share_permille: 100,
-        answers_min: 300,
-        agreement_permille_min: 980,
-        error_permille_max: 10,
-        p95_percent_max: 150,
-        s_max: 3600,
-        otherwise: Otherwise::Wait,
-        interface_differs: Otherwise::Proceed,
-    };
-    let hold = Hold {
-        download: Conditions::NONE.with(Condition::Unmetered),
-        activation: Conditions::NONE.with(Condition::Unlocked).with(Condition::Window),
-        idle_s: 300,
-        window: Window { days: 0x1f, from_min: 120, to_min: 300 },
-        s_max: 172_800,
-    };
-    Policy { shadow: Some(shadow), hold, ..policy() }
-}
-
-pub(crate) fn shadow_report() -> ShadowReport {
-    ShadowReport {
-        release: Digest([0x88; 32]),
-        compared: 300,
-        agreed: 299,
-        failed: 1,
-        dropped: 2,
-        diff_millionths_max: 250_000,
-        p50_us: 900,
-        p95_us: 1_500,
-        serving_p95_us: 1_400,
-        ended: Some(Err(Reason::ShadowDisagrees)),
     }
 }
 
@@ -178,7 +137,7 @@ pub(crate) fn model_order() -> ModelOrder {
         variant: VariantKind::Qnn,
         action: Action::Run,
         rollout: 7,
-        policy: policy_in_full(),
+        policy: policy(),
     }
 }
 
@@ -234,12 +193,6 @@ pub(crate) fn state() -> State {
         target: Some(Digest([0x88; 32])),
         progress: Progress { have: 5, total: 200 },
         waiting: Some(Reason::Network),
-        held: Some(Held {
-            before: Point::Activation,
-            conditions: Conditions::NONE.with(Condition::Mains),
-            since_s: 1_760_000_300,
-        }),
-        shadow: Some(shadow_report()),
         last: Some(outcome()),
         floor: 2,
         poisoned: 1,
@@ -286,13 +239,7 @@ fn facts(seed: u8, counter: u64) -> ReleaseFacts {
 }
 
 pub(crate) fn table() -> SlotTable {
-    let slot = |state, release, rollout| Slot {
-        state,
-        release,
-        rollout,
-        policy: policy(),
-        held_since_s: 0,
-    };
+    let slot = |state, release, rollout| Slot { state, release, rollout, policy: policy() };
     let mut table = SlotTable::new(Some(facts(0xaa, 1)));
     table.version_floor = 2;
     table.serving = Some(SlotId::A);

@@ -21,8 +21,6 @@ const HEAD_BYTES_MAX: usize = 64;
 pub(super) enum Job {
     /// Try a model; its bytes and those of the golden set follow.
     Test { rule: GoldenRule, model_bytes: u64, golden_bytes: u64 },
-    /// Load a model, whose bytes follow, and answer requests until stdin closes.
-    Serve { model_bytes: u64 },
     /// Say how the fences stand.
     Probe,
 }
@@ -43,7 +41,6 @@ impl Job {
         let job: Self = postcard::from_bytes(&head).map_err(io::Error::other)?;
         let (model_bytes, golden_bytes) = match job {
             Self::Test { model_bytes, golden_bytes, .. } => (model_bytes, golden_bytes),
-            Self::Serve { model_bytes } => (model_bytes, 0),
             Self::Probe => (0, 0),
         };
         let model = read_bounded(&mut from, model_bytes, MODEL_BYTES_MAX)?;
@@ -52,7 +49,7 @@ impl Job {
     }
 }
 
-pub(super) fn read_bounded(from: &mut impl Read, length: u64, max: usize) -> io::Result<Vec<u8>> {
+fn read_bounded(from: &mut impl Read, length: u64, max: usize) -> io::Result<Vec<u8>> {
     if length > max as u64 {
         return Err(io::Error::other(format!(
             "{length} bytes announced, at most {max} are allowed"
