@@ -15,6 +15,7 @@ pub mod config;
 pub mod device;
 pub mod doctor;
 pub mod fs;
+pub mod host;
 pub mod identity;
 pub mod run;
 pub mod service;

@@ -7,6 +7,7 @@
 //! disk ([`fetch`]).
 
 mod authority;
+mod endings;
 pub mod fetch;
 mod problems;
 pub mod render;
@@ -21,11 +22,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use fleetway_engine::{Require, Sandbox};
 use fleetway_protocol::ids::{DeviceId, Digest};
 use fleetway_protocol::machine::Phase;
-use fleetway_protocol::reason::Reason;
-use fleetway_protocol::slot::{Ending, Outcome};
 use serde::{Deserialize, Serialize};
 
 pub use authority::{Authority, Role};
+pub use endings::{Last, Why};
 pub use render::phase_name;
 pub use sandbox::SandboxState;
 pub use serving::Serving;
@@ -146,44 +146,6 @@ pub struct Progress {
     pub total: u32,
 }
 
-/// A reason: for programs and for people.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Why {
-    /// Stable name.
-    pub code: String,
-    /// What happened, and what can be done.
-    pub sentence: String,
-}
-
-impl From<Reason> for Why {
-    fn from(reason: Reason) -> Self {
-        Self { code: reason.code().to_owned(), sentence: reason.to_string() }
-    }
-}
-
-/// How an order ended.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Last {
-    /// The release ordered.
-    pub release: String,
-    /// `confirmed`, `failed`, `rolled-back` or `removed`.
-    pub result: String,
-    /// Why, where it did not go well.
-    pub why: Option<Why>,
-}
-
-impl From<Outcome> for Last {
-    fn from(outcome: Outcome) -> Self {
-        let (result, why) = match outcome.result {
-            Ending::Confirmed => ("confirmed", None),
-            Ending::Failed(reason) => ("failed", Some(reason.into())),
-            Ending::RolledBack(reason) => ("rolled-back", Some(reason.into())),
-            Ending::Removed => ("removed", None),
-        };
-        Self { release: outcome.release.to_string(), result: result.to_owned(), why }
-    }
-}
-
 /// A probation under way.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Probation {
@@ -229,12 +191,13 @@ impl Answers {
         let Some(telemetry) = live.recorder().snapshot() else {
             return Self { hung_runs, ..Self::default() };
         };
+        let counters = telemetry.counters;
         Self {
-            requests: telemetry.requests,
-            errors: telemetry.errors,
-            p50_us: telemetry.latency.quantile_us(500),
-            p95_us: telemetry.latency.quantile_us(950),
-            classes: telemetry.classes.to_vec(),
+            requests: counters.requests,
+            errors: counters.errors,
+            p50_us: counters.latency.quantile_us(500),
+            p95_us: counters.latency.quantile_us(950),
+            classes: counters.classes.to_vec(),
             hung_runs,
         }
     }

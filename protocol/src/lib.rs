@@ -11,7 +11,8 @@
 //!    travel;
 //! 4. [`envelope`], [`keyset`], [`trust`]: how bytes become [`trust::Verified`];
 //! 5. [`slot`], [`machine`]: what a device remembers, and what it does next;
-//! 6. [`transfer`]: how chunks arrive; [`histogram`], [`health`]: how a model is doing;
+//! 6. [`transfer`]: how chunks arrive; [`histogram`], [`counters`], [`drift`], [`health`]: how a
+//!    model is doing;
 //! 7. [`signed`], [`sandbox`]: what a device's reports are believed by, and what it says of its
 //!    own fences;
 //! 8. [`join`], [`enroll`]: how a device comes into the fleet.
@@ -22,6 +23,8 @@
 extern crate std;
 
 pub mod codec;
+pub mod counters;
+pub mod drift;
 pub mod enroll;
 pub mod envelope;
 pub mod health;

@@ -30,7 +30,11 @@ pub const CHUNKS_MAX: usize = 1920;
 /// Largest artifact in bytes: all chunks at the largest size (112.5 MiB).
 pub const ARTIFACT_BYTES_MAX: u32 = CHUNK_BYTES_MAX * CHUNKS_MAX as u32;
 
-/// Encoded manifest. Holds four variants; small enough for a microcontroller's stack.
+/// Numbers that one release may have watched for drift: 100 bytes each in the manifest, 80 in
+/// every window of counters.
+pub const WATCHED_MAX: usize = 6;
+/// Encoded manifest. Holds four variants and a full reference; small enough for a
+/// microcontroller's stack.
 pub const MANIFEST_BYTES_MAX: usize = 2048;
 /// Encoded order of one device, all its models included.
 pub const ORDER_BYTES_MAX: usize = 4096;
@@ -87,10 +91,6 @@ pub const CHUNK_BACKOFF_MS_MAX: u64 = 60_000;
 pub const STEP_RETRY_MS: u64 = 2_000;
 /// Longest such wait, in milliseconds: an operator who frees the disk sees it resume.
 pub const STEP_RETRY_MS_MAX: u64 = 60_000;
-
-/// Answers that the health window keeps. At least the largest `probation_answers` that
-/// makes sense for a p95 (with 512 answers, 25 lie above it).
-pub const HEALTH_WINDOW_ANSWERS: usize = 512;
 
 /// URL in a join string: a host name of 253 bytes is legal, and a QR code is not that large.
 pub const JOIN_URL_BYTES_MAX: usize = 160;

@@ -7,6 +7,7 @@
 use heapless::Vec;
 use serde::{Deserialize, Serialize};
 
+use crate::health::{Health, HealthError};
 use crate::ids::{Counter, Digest, HardwareClass, ModelName, Note, Version};
 use crate::limits::{
     ARTIFACT_BYTES_MAX, ATTESTATIONS_MAX, CHUNK_BYTES_MAX, CHUNK_BYTES_MIN, CHUNKS_MAX,
@@ -36,6 +37,8 @@ pub struct Manifest {
     pub attestations: Vec<Attestation, ATTESTATIONS_MAX>,
     /// The hardware that it is for; empty is any.
     pub hardware: Vec<HardwareClass, HARDWARE_MAX>,
+    /// When it is healthy in use, and what it looks like then.
+    pub health: Health,
 }
 
 /// A document about a release that travels beside it.
@@ -133,6 +136,9 @@ pub enum ManifestError {
     /// A tolerance that every answer or no answer meets.
     #[error("golden tolerance is not a finite number of at least 0")]
     Tolerance,
+    /// A health policy or a reference that makes no sense.
+    #[error("health: {0}")]
+    Health(#[from] HealthError),
 }
 
 impl Artifact {
@@ -203,7 +209,7 @@ impl Manifest {
         if !(self.golden.abs_err_max.is_finite() && self.golden.abs_err_max >= 0.0) {
             return Err(ManifestError::Tolerance);
         }
-        Ok(())
+        Ok(self.health.check()?)
     }
 
     /// Whether it is for hardware of this class. A device that does not say what it is takes

@@ -6,6 +6,7 @@
 use heapless::Vec;
 use serde::{Deserialize, Serialize};
 
+use crate::health::WHOLE_PERMILLE;
 use crate::ids::{DeviceId, Digest, Generation, ModelName, RolloutId};
 use crate::limits::MODELS_PER_DEVICE_MAX;
 use crate::manifest::VariantKind;
@@ -52,26 +53,26 @@ pub struct ModelOrder {
     pub action: Action,
     /// On whose behalf, so that reports can be counted where they belong.
     pub rollout: RolloutId,
-    /// How to judge it.
-    pub policy: Policy,
+    /// What this rollout asks of it.
+    pub terms: Terms,
 }
 
-/// How a device judges a release in its probation, offline if need be.
-///
-/// A bound of 0 is off, where that is said. Both `probation_s` and `probation_answers`
-/// must be reached before a release is confirmed: unknown is never healthy.
+/// What a rollout asks of a release beyond its own manifest: how long it is tried, on how many
+/// answers, with what the device can spare. What healthy means is the release authority's to say
+/// ([`crate::health::HealthPolicy`]); the bounds here can only be tighter than that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Policy {
+pub struct Terms {
     /// Shortest probation, seconds.
     pub probation_s: u32,
-    /// Real answers that must have been given in probation. 0: none needed, for models
-    /// that nobody may ask for days; time alone then confirms.
+    /// Real answers that must have been given in probation; never fewer than the manifest's
+    /// `samples_min`.
     pub probation_answers: u32,
-    /// Failed answers per thousand that are tolerated.
+    /// Failed answers per thousand that are tolerated. 1000: as the manifest says.
     pub error_permille_max: u16,
-    /// 95th percentile of the latency that is tolerated, microseconds. 0: off.
+    /// 95th percentile of the latency that is tolerated, microseconds. 0: as the manifest says.
     pub p95_us_max: u32,
-    /// Share of the most frequent class per thousand that is tolerated. 1000: off.
+    /// Share of the most frequent class per thousand that is tolerated. 1000: as the manifest
+    /// says.
     pub collapse_permille_max: u16,
     /// Deadline of the self-test, milliseconds.
     pub self_test_ms_max: u32,
@@ -79,15 +80,15 @@ pub struct Policy {
     pub self_test_mib_max: u32,
 }
 
-impl Default for Policy {
-    /// Ten minutes and a hundred answers, 2 % errors, no class above 95 %.
+impl Default for Terms {
+    /// Ten minutes and a hundred answers, judged as the manifest says.
     fn default() -> Self {
         Self {
             probation_s: 600,
             probation_answers: 100,
-            error_permille_max: 20,
+            error_permille_max: WHOLE_PERMILLE,
             p95_us_max: 0,
-            collapse_permille_max: 950,
+            collapse_permille_max: WHOLE_PERMILLE,
             self_test_ms_max: 30_000,
             self_test_mib_max: 1024,
         }

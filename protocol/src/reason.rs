@@ -71,6 +71,14 @@ pub enum Reason {
     SandboxTooWeak,
     /// The release is for other hardware.
     WrongHardware,
+    /// What came in or went out in probation is not what the release was made for.
+    HealthDrift,
+    /// The confidence of the answers in probation is not that of the reference.
+    HealthConfidence,
+    /// The process held too much memory in probation, or grew too much.
+    HealthMemory,
+    /// Too little evidence in probation, and the release's policy says to go back.
+    HealthInconclusive,
 }
 
 impl Reason {
@@ -88,6 +96,10 @@ impl Reason {
                 | Self::HealthErrors
                 | Self::HealthLatency
                 | Self::HealthCollapse
+                | Self::HealthDrift
+                | Self::HealthConfidence
+                | Self::HealthMemory
+                | Self::HealthInconclusive
                 | Self::Interrupted
                 | Self::Verification
                 | Self::ActivationFailed
@@ -132,6 +144,10 @@ impl Reason {
             Self::SelfTestForbidden => "SELF_TEST_FORBIDDEN",
             Self::SandboxTooWeak => "SANDBOX_TOO_WEAK",
             Self::WrongHardware => "WRONG_HARDWARE",
+            Self::HealthDrift => "HEALTH_DRIFT",
+            Self::HealthConfidence => "HEALTH_CONFIDENCE",
+            Self::HealthMemory => "HEALTH_MEMORY",
+            Self::HealthInconclusive => "HEALTH_INCONCLUSIVE",
         }
     }
 }
@@ -170,6 +186,10 @@ impl fmt::Display for Reason {
             Self::SelfTestForbidden => "in the self-test it reached for a file, a program or the network; find out who made it",
             Self::SandboxTooWeak => "this device cannot fence the self-test in as `[sandbox] require` in its agent.toml asks; use a newer kernel, or require less",
             Self::WrongHardware => "it is for other hardware than `hardware` in this device's agent.toml says",
+            Self::HealthDrift => "what it met or answered in probation is not what it was made for; check the inputs' scale and source",
+            Self::HealthConfidence => "its confidence in probation is not what it was at import",
+            Self::HealthMemory => "the process held too much memory in probation",
+            Self::HealthInconclusive => "too few answers in probation to judge it, and its policy says to go back then",
         })
     }
 }
@@ -194,5 +214,9 @@ mod tests {
         assert_eq!(number(Reason::SelfTestForbidden), Ok(27));
         assert_eq!(number(Reason::SandboxTooWeak), Ok(28));
         assert_eq!(number(Reason::WrongHardware), Ok(29));
+        assert_eq!(number(Reason::HealthDrift), Ok(30));
+        assert_eq!(number(Reason::HealthConfidence), Ok(31));
+        assert_eq!(number(Reason::HealthMemory), Ok(32));
+        assert_eq!(number(Reason::HealthInconclusive), Ok(33));
     }
 }

@@ -7,10 +7,9 @@
 use heapless::Vec;
 use serde::{Deserialize, Serialize};
 
-use crate::health::Answer;
-use crate::histogram::Histogram;
+use crate::counters::Counters;
 use crate::ids::{Counter, Digest, Generation, ShortDigest, Version};
-use crate::limits::{CHUNK_BYTES_MAX, CHUNKS_MAX, CLASSES_MAX, WANT_PIECES_MAX};
+use crate::limits::{CHUNK_BYTES_MAX, CHUNKS_MAX, WANT_PIECES_MAX};
 use crate::machine::Phase;
 use crate::reason::Reason;
 use crate::sandbox::Sandbox;
@@ -86,16 +85,10 @@ pub struct Telemetry {
     pub stamp: Stamp,
     /// The release that gave the answers.
     pub release: Digest,
-    /// Requests, failed ones included.
-    pub requests: u64,
-    /// Failed requests.
-    pub errors: u64,
-    /// Latencies of the answers.
-    pub latency: Histogram,
-    /// Answers by class; the last counter takes every class from its index on.
-    pub classes: Vec<u32, CLASSES_MAX>,
+    /// What it answered.
+    pub counters: Counters,
     /// Resident memory of the agent, bytes.
-    pub rss_bytes: u64,
+    pub rss_bytes: Option<u64>,
     /// Reports that this device could not keep until they were sent.
     pub dropped: u64,
 }
@@ -106,31 +99,33 @@ impl Telemetry {
         Self {
             stamp: Stamp::default(),
             release,
-            requests: 0,
-            errors: 0,
-            latency: Histogram::new(),
-            classes: Vec::new(),
-            rss_bytes: 0,
+            counters: Counters::new(),
+            rss_bytes: None,
             dropped: 0,
         }
     }
+}
 
-    /// Counts an answer.
-    pub fn record(&mut self, answer: Answer) {
-        self.requests += 1;
-        if !answer.ok {
-            self.errors += 1;
-            return;
-        }
-        self.latency.record(u64::from(answer.latency_us));
-        if let Some(class) = answer.class {
-            let at = usize::from(class).min(CLASSES_MAX - 1);
-            if self.classes.len() <= at {
-                let _ = self.classes.resize(at + 1, 0);
-            }
-            self.classes[at] = self.classes[at].saturating_add(1);
-        }
-    }
+/// How the machine does that the agent runs on. What the system does not say is absent, never 0.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Host {
+    /// When.
+    pub stamp: Stamp,
+    /// Seconds since the system started.
+    pub uptime_s: Option<u64>,
+    /// Share of the processor time used by anybody since the last report, per thousand of all
+    /// processors.
+    pub cpu_permille: Option<u16>,
+    /// Memory that there is, bytes.
+    pub memory_bytes: Option<u64>,
+    /// Memory that programs could still have, bytes.
+    pub memory_available_bytes: Option<u64>,
+    /// The hottest sensor, thousandths of a degree Celsius.
+    pub temperature_milli_c: Option<i32>,
+    /// Room on the disk that the agent's data is on, bytes.
+    pub disk_bytes: Option<u64>,
+    /// Of that, what the agent could still use, bytes.
+    pub disk_free_bytes: Option<u64>,
 }
 
 /// A device's answer to an order.

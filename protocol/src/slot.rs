@@ -7,10 +7,11 @@
 use heapless::Vec;
 use serde::{Deserialize, Serialize};
 
+use crate::health::Evidence;
 use crate::ids::{Counter, Digest, RolloutId};
 use crate::limits::POISON_MAX;
 use crate::manifest::VariantKind;
-use crate::order::Policy;
+use crate::order::Terms;
 use crate::reason::Reason;
 
 /// One of the two places for a model.
@@ -83,6 +84,8 @@ pub struct ReleaseFacts {
     pub min_release: Counter,
     /// The form.
     pub variant: VariantKind,
+    /// Ungraceful ends in its trial that its health policy tolerates.
+    pub crashes_max: u8,
 }
 
 /// One slot.
@@ -94,13 +97,13 @@ pub struct Slot {
     pub release: Option<ReleaseFacts>,
     /// On whose behalf it came here.
     pub rollout: RolloutId,
-    /// How its trial is judged, so that a reboot in trial judges the same way.
-    pub policy: Policy,
+    /// What that rollout asks of it, so that a reboot in trial judges the same way.
+    pub terms: Terms,
 }
 
 impl Slot {
     fn empty() -> Self {
-        Self { state: SlotState::Empty, release: None, rollout: 0, policy: Policy::default() }
+        Self { state: SlotState::Empty, release: None, rollout: 0, terms: Terms::default() }
     }
 
     /// Whether it holds `release` in one of the states that can be run again.
@@ -128,6 +131,8 @@ pub struct Outcome {
     pub rollout: RolloutId,
     /// How.
     pub result: Ending,
+    /// What was measured, where the verdict rests on a measurement.
+    pub evidence: Option<Evidence>,
 }
 
 /// How an order ended.

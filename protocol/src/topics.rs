@@ -4,6 +4,7 @@
 //! <root>d/<id>/up/on            presence, retained, also the last will   QoS 1
 //! <root>d/<id>/up/st/<model>    reported state, retained                 QoS 1
 //! <root>d/<id>/up/tm/<model>    telemetry                                QoS 0
+//! <root>d/<id>/up/hw            how the machine does                     QoS 0
 //! <root>d/<id>/up/ack           answers to orders                        QoS 1
 //! <root>d/<id>/up/want          chunks asked for                         QoS 1
 //! <root>d/<id>/dn/ds            the order, retained                      QoS 1
@@ -42,6 +43,8 @@ pub enum Topic {
     State(DeviceId, ModelName),
     /// Telemetry of a model.
     Telemetry(DeviceId, ModelName),
+    /// How a device's machine does.
+    Host(DeviceId),
     /// A device's answer to an order.
     Ack(DeviceId),
     /// Chunks that a device asks for.
@@ -78,6 +81,7 @@ impl Topic {
             Self::Presence(id) => write!(text, "{root}d/{id}/up/on"),
             Self::State(id, model) => write!(text, "{root}d/{id}/up/st/{model}"),
             Self::Telemetry(id, model) => write!(text, "{root}d/{id}/up/tm/{model}"),
+            Self::Host(id) => write!(text, "{root}d/{id}/up/hw"),
             Self::Ack(id) => write!(text, "{root}d/{id}/up/ack"),
             Self::Want(id) => write!(text, "{root}d/{id}/up/want"),
             Self::Order(id) => write!(text, "{root}d/{id}/dn/ds"),
@@ -104,6 +108,7 @@ impl Topic {
                     ("up", "on") => Self::Presence(id),
                     ("up", "st") => Self::State(id, model()?),
                     ("up", "tm") => Self::Telemetry(id, model()?),
+                    ("up", "hw") => Self::Host(id),
                     ("up", "ack") => Self::Ack(id),
                     ("up", "want") => Self::Want(id),
                     ("dn", "ds") => Self::Order(id),
@@ -161,6 +166,7 @@ mod tests {
             Topic::Presence(id.clone()),
             Topic::State(id.clone(), model.clone()),
             Topic::Telemetry(id.clone(), model),
+            Topic::Host(id.clone()),
             Topic::Ack(id.clone()),
             Topic::Want(id.clone()),
             Topic::Order(id.clone()),

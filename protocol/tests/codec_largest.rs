@@ -5,7 +5,10 @@
 mod samples;
 
 use fleetway_protocol::codec;
+use fleetway_protocol::counters::{Confidence, Counters, Scores};
+use fleetway_protocol::drift::{BINS, Reference, Watch, Watched};
 use fleetway_protocol::envelope::{Context, Envelope, sign};
+use fleetway_protocol::health::{Evidence, Health, HealthPolicy, Inconclusive, Subject};
 use fleetway_protocol::histogram::{BUCKETS, Histogram};
 use fleetway_protocol::ids::{
     DeviceId, Digest, HardwareClass, ModelName, Note, ShortDigest, Version,
@@ -15,11 +18,11 @@ use fleetway_protocol::machine::Phase;
 use fleetway_protocol::manifest::{
     Artifact, Attestation, AttestationKind, GoldenRule, Manifest, Variant, VariantKind,
 };
-use fleetway_protocol::order::{Action, ModelOrder, Order, Policy};
+use fleetway_protocol::order::{Action, ModelOrder, Order, Terms};
 use fleetway_protocol::reason::Reason;
 use fleetway_protocol::record;
 use fleetway_protocol::report::{
-    Ack, BLOCK_BYTES_MAX, Block, Presence, Progress, Stamp, State, Telemetry, Want,
+    Ack, BLOCK_BYTES_MAX, Block, Host, Presence, Progress, Stamp, State, Telemetry, Want,
 };
 use fleetway_protocol::sandbox::{Fence, Sandbox};
 use fleetway_protocol::slot::{
@@ -52,10 +55,11 @@ fn largest_manifest() -> Manifest {
             HARDWARE_MAX,
         )
         .collect(),
+        health: largest_health(),
     }
 }
 
-const POLICY: Policy = Policy {
+const TERMS: Terms = Terms {
     probation_s: u32::MAX,
     probation_answers: u32::MAX,
     error_permille_max: u16::MAX,
@@ -65,6 +69,33 @@ const POLICY: Policy = Policy {
     self_test_mib_max: u32::MAX,
 };
 
+const WATCH: Watch = Watch::Element { input: u8::MAX, at: u32::MAX };
+
+fn largest_health() -> Health {
+    let watched = Watched { what: WATCH, edges: [f32::MAX; BINS - 1], counts: [u16::MAX; BINS] };
+    let policy = HealthPolicy {
+        samples_min: u32::MAX,
+        window_s: u32::MAX,
+        probation_s_min: u32::MAX,
+        inconclusive: Inconclusive::RollBack { after_s: u32::MAX },
+        error_permille_max: u16::MAX,
+        p95_us_max: u32::MAX,
+        p95_percent_max: u16::MAX,
+        collapse_permille_max: u16::MAX,
+        psi_milli_max: u16::MAX,
+        confidence_permille_max: u16::MAX,
+        memory_mib_max: u32::MAX,
+        memory_growth_mib_max: u32::MAX,
+        crashes_max: u8::MAX,
+    };
+    let reference = Reference {
+        watched: core::iter::repeat_n(watched, WATCHED_MAX).collect(),
+        classes: core::iter::repeat_n(u16::MAX, CLASSES_MAX).collect(),
+        confidence: Some(Confidence(u16::MAX)),
+    };
+    Health { policy, scores: Some(Scores::Logits), reference }
+}
+
 fn largest_order() -> Order {
     let wish = ModelOrder {
         model: ModelName::new(&"m".repeat(MODEL_NAME_BYTES_MAX)).expect("name"),
@@ -72,7 +103,7 @@ fn largest_order() -> Order {
         variant: VariantKind::Qnn,
         action: Action::Remove,
         rollout: u64::MAX,
-        policy: POLICY,
+        terms: TERMS,
     };
     Order {
         device: DeviceId::new(&"d".repeat(DEVICE_ID_BYTES_MAX)).expect("id"),
@@ -87,7 +118,14 @@ fn largest_order() -> Order {
 const LARGE_STAMP: Stamp = Stamp { epoch: u64::MAX, seq: u64::MAX };
 
 fn largest_outcome() -> Outcome {
-    Outcome { release: DIGEST, rollout: u64::MAX, result: Ending::RolledBack(Reason::Stale) }
+    let evidence = Evidence {
+        of: Subject::Watched(WATCH),
+        measured: u32::MAX,
+        bound: u32::MAX,
+        samples: u32::MAX,
+    };
+    let result = Ending::RolledBack(Reason::HealthInconclusive);
+    Outcome { release: DIGEST, rollout: u64::MAX, result, evidence: Some(evidence) }
 }
 
 fn largest_state() -> State {
@@ -113,11 +151,16 @@ fn largest_telemetry() -> Telemetry {
     let latency = latency.expect("a histogram is its counts");
     Telemetry {
         stamp: LARGE_STAMP,
-        requests: u64::MAX,
-        errors: u64::MAX,
-        latency,
-        classes: core::iter::repeat_n(u32::MAX, CLASSES_MAX).collect(),
-        rss_bytes: u64::MAX,
+        counters: Counters {
+            requests: u64::MAX,
+            errors: u64::MAX,
+            latency,
+            classes: core::iter::repeat_n(u32::MAX, CLASSES_MAX).collect(),
+            watched: core::iter::repeat_n([u32::MAX; BINS], WATCHED_MAX).collect(),
+            confidence_sum: u64::MAX,
+            confidence_count: u64::MAX,
+        },
+        rss_bytes: Some(u64::MAX),
         dropped: u64::MAX,
         ..Telemetry::new(DIGEST)
     }
@@ -129,9 +172,10 @@ fn largest_table() -> SlotTable {
         counter: u64::MAX,
         min_release: u64::MAX,
         variant: VariantKind::Qnn,
+        crashes_max: u8::MAX,
     };
     let state = SlotState::Bad(Reason::Stale);
-    let slot = Slot { state, release: Some(facts), rollout: u64::MAX, policy: POLICY };
+    let slot = Slot { state, release: Some(facts), rollout: u64::MAX, terms: TERMS };
     let mut table = SlotTable::new(Some(facts));
     table.version_floor = u64::MAX;
     table.serving = Some(SlotId::B);
@@ -166,6 +210,18 @@ fn the_largest_of_each_kind_fits_its_bound() {
     let sandbox = Some(Sandbox { missing, met: true });
     let presence = Presence { stamp: LARGE_STAMP, online: true, agent, generation, sandbox };
     check("presence", &presence, REPORT_BYTES_MAX);
+    let much = Some(u64::MAX);
+    let host = Host {
+        stamp: LARGE_STAMP,
+        uptime_s: much,
+        cpu_permille: Some(u16::MAX),
+        memory_bytes: much,
+        memory_available_bytes: much,
+        temperature_milli_c: Some(i32::MIN),
+        disk_bytes: much,
+        disk_free_bytes: much,
+    };
+    check("host", &host, REPORT_BYTES_MAX);
     let refused = Some(Reason::Stale);
     let ack = Ack { stamp: LARGE_STAMP, generation, order: DIGEST, refused };
     check("ack", &ack, REPORT_BYTES_MAX);
@@ -182,7 +238,7 @@ fn the_largest_of_each_kind_fits_its_bound() {
 /// Every bucket of the largest telemetry is in use and saturated.
 #[test]
 fn the_largest_telemetry_is_the_largest() {
-    let latency = largest_telemetry().latency;
+    let latency = largest_telemetry().counters.latency;
     assert_eq!(latency.count(), BUCKETS as u64 * u64::from(u32::MAX));
 }
 

@@ -58,6 +58,7 @@ pub const TARGETS: &[Target] = &[
     target("presence", protocol::fuzz_presence, || vec![samples::encoded(&samples::presence())]),
     target("state", protocol::fuzz_state, || vec![samples::encoded(&samples::state())]),
     target("telemetry", protocol::fuzz_telemetry, || vec![samples::encoded(&samples::telemetry())]),
+    target("host", protocol::fuzz_host, || vec![samples::encoded(&samples::host())]),
     target("ack", protocol::fuzz_ack, || vec![samples::encoded(&samples::ack())]),
     target("signed-report", protocol::fuzz_signed_report, || vec![samples::signed_report()]),
     target("want", protocol::fuzz_want, || vec![samples::encoded(&samples::want())]),

@@ -138,7 +138,7 @@ impl Liar {
         state.generation += 1;
         state.running = Some(release);
         let result = Ending::Confirmed;
-        state.last = Some(Outcome { release, rollout: self.rollout, result });
+        state.last = Some(Outcome { release, rollout: self.rollout, result, evidence: None });
         let mut buf = [0; REPORT_BYTES_MAX];
         Ok(codec::encode(&state, &mut buf)?.to_vec())
     }

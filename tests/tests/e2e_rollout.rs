@@ -1,6 +1,7 @@
 //! Rollouts from outside, on the embedded broker and on Mosquitto: a good one arrives, bad
 //! ones stop themselves, and a device without a network keeps serving.
 
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -12,6 +13,8 @@ use fleetway_tests::harness::{BrokerKind, Digits, Fleet, FleetSpec, wait};
 const WAIT: Duration = Duration::from_secs(60);
 /// Pause between two questions of an application.
 const ASK: Duration = Duration::from_millis(20);
+/// The same where a judgement needs many answers.
+const FAST: Duration = Duration::from_millis(2);
 /// How devices judge a release here.
 const JUDGE: &str = "--probation 1s --answers 20";
 
@@ -27,6 +30,10 @@ async fn check_all_run(fleet: &Fleet, version: &str) -> Result<()> {
     for device in fleet.controller.devices().await? {
         ensure!(device.runs() == Some(version), "{} runs {:?}", device.id, device.runs());
     }
+    check_answers(fleet, version).await
+}
+
+async fn check_answers(fleet: &Fleet, version: &str) -> Result<()> {
     for (agent, feeder) in fleet.agents.iter().zip(&fleet.feeders) {
         wait::until(&format!("{} to answer with {version}", agent.id), WAIT, async || {
             let answers = feeder.books().version;
@@ -126,6 +133,85 @@ async fn answers_more(fleet: &Fleet, at: usize) -> Result<()> {
         Ok(())
     })
     .await
+}
+
+/// Sends a release to a device that nobody asks, cuts its network, and has applications ask it:
+/// the device undoes the release alone, and tells the controller when it can.
+async fn undone_alone(fleet: &mut Fleet, version: &str, reason: &str, numbers: &str) -> Result<()> {
+    fleet.feeders.clear();
+    let flags = format!("--phase 100% --soak 0s --max-unavailable 100% {JUDGE}");
+    let rollout = fleet.controller.rollout(version, &flags).await?;
+    wait::until("the trial", WAIT, async || {
+        let status = fleet.agents[0].status().await?;
+        let model = status.models.first().context("no model")?;
+        ensure!(model.phase == "probation", "it is in {}", model.phase);
+        Ok(())
+    })
+    .await?;
+    fleet.proxy.cut();
+    fleet.feed(FAST);
+    wait::until("the device to go back", WAIT, async || {
+        let status = fleet.agents[0].status().await?;
+        ensure!(!status.link.connected, "it is connected");
+        let model = status.models.first().context("no model")?;
+        let why = model.last.as_ref().and_then(|last| last.why.as_ref());
+        let why = why.filter(|_| model.phase == "idle").context("no verdict yet")?;
+        ensure!(why.code == reason && why.sentence.contains(numbers), "{why:?}");
+        Ok(())
+    })
+    .await?;
+    check_answers(fleet, "v1").await?;
+    fleet.proxy.heal();
+    let rollout = fleet.controller.rollout_end(rollout.id, WAIT).await?;
+    ensure!(rollout.state == "halted", "it is {}", rollout.state);
+    let device = fleet.controller.devices().await?.into_iter().next().context("no device")?;
+    let last = device.digits().and_then(|m| m.last.clone()).context("no ending")?;
+    let said = last.reason.map(|reason| reason.code);
+    ensure!(said.as_deref() == Some(reason), "{said:?}");
+    let evidence = last.evidence.context("no numbers")?;
+    ensure!(evidence.measured > evidence.bound && evidence.text.contains(numbers), "{evidence:?}");
+    fleet.check_no_errors()
+}
+
+/// Bad models that only real requests show, undone with the network cut; and one that is watched
+/// in the same way and stays.
+async fn judged_alone() -> Result<()> {
+    let mut fleet = fleet_on_v1(BrokerKind::Embedded, 1).await?;
+    fleet.controller.release("digits-v4", "v4", "").await?;
+    undone_alone(&mut fleet, "v4", "HEALTH_COLLAPSE", "one class has 100.0 %").await?;
+
+    // Right for what it was made for, which is not what applications send.
+    let (dim, as_sent) = (fleet.dir().join("dim.npz"), fleet.dir().join("as-sent.npz"));
+    let images = Digits::heldout();
+    images.write_reference(&dim, 0.7)?;
+    images.write_reference(&as_sent, 1.0)?;
+    let reference = |path: &Path| format!("--reference '{}'", path.display());
+    fleet.controller.release("digits-v2", "dim", &reference(&dim)).await?;
+    undone_alone(&mut fleet, "dim", "HEALTH_DRIFT", "PSI of the mean of input 0").await?;
+
+    // The same bytes with the right reference.
+    fleet.controller.release("digits-v2", "v2", &reference(&as_sent)).await?;
+    let shown = fleet.controller.cli.ok("model show digits@v2").await?.stdout;
+    ensure!(shown.contains("no drift above PSI 0.1 on 500 answers"), "{shown}");
+    fleet.roll_out("v2", JUDGE, WAIT).await?;
+    check_answers(&fleet, "v2").await?;
+    wait::until("the numbers of 500 answers", WAIT, async || {
+        let device = fleet.controller.devices().await?.into_iter().next().context("no device")?;
+        let host = device.host.as_ref().context("nothing of its machine")?;
+        ensure!(host.uptime_s.is_some() && host.memory_bytes > Some(1 << 20), "{host:?}");
+        let telemetry = device.digits().and_then(|m| m.telemetry.as_ref()).context("none")?;
+        ensure!(telemetry.requests >= 500, "{} so far", telemetry.requests);
+        ensure!(telemetry.drift.len() == 3, "{:?}", telemetry.drift);
+        ensure!(!telemetry.drift.iter().any(|drift| drift.alarm), "{:?}", telemetry.drift);
+        Ok(())
+    })
+    .await?;
+    fleet.check_no_errors()
+}
+
+#[tokio::test]
+async fn a_device_judges_alone() {
+    judged_alone().await.unwrap();
 }
 
 #[tokio::test]

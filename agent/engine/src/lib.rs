@@ -18,10 +18,11 @@
 //! 3. [`validate`], [`tract`], `softmax`: from bytes to a loaded model;
 //! 4. [`batch`]: several rows in one run, where that changes no answer;
 //! 5. [`golden`], [`npz`]: what the right answers are;
-//! 6. [`selftest`]: all of it in a process that may die.
+//! 6. [`watch`], [`samples`]: what is read off one answer, in use and at import;
+//! 7. [`selftest`]: all of it in a process that may die.
 //!
-//! Not here on purpose: int8 kernels of our own (`qnn`), drift and latency statistics (the agent's
-//! telemetry).
+//! Not here on purpose: int8 kernels of our own (`qnn`), what is counted and judged
+//! (`fleetway_protocol`).
 #![deny(unsafe_code)]
 
 pub mod batch;
@@ -30,14 +31,17 @@ pub mod engine;
 pub mod golden;
 pub mod limits;
 pub mod npz;
+pub mod samples;
 pub mod selftest;
 mod softmax;
 pub mod tensor;
 pub mod tract;
 pub mod validate;
+pub mod watch;
 
 pub use engine::{Engine, RunError};
 pub use golden::{GoldenRule, GoldenSet, GoldenVerdict};
 pub use selftest::{Require, Sandbox, SelfTest, SelfTestError, SelfTestReport};
 pub use tensor::{DType, Tensor, TensorSpec};
 pub use tract::{LoadError, TractEngine};
+pub use watch::Watcher;

@@ -62,6 +62,22 @@ pub const GOLDEN_VECTORS_MAX: usize = 4_096;
 /// 1000:1, so the second bound is the one that stops a zip bomb.
 pub const NPZ_BYTES_MAX: usize = 64 << 20;
 
+/// Bytes of one file of reference samples, and of its arrays after inflating: five hundred
+/// 3 x 224 x 224 f32 images are 300 MB. Read on an operator's machine alone.
+pub const SAMPLES_BYTES_MAX: usize = 1 << 30;
+
+/// Samples of one reference: its counters hold no more.
+pub const SAMPLES_MAX: usize = u16::MAX as usize;
+
+/// Bytes of samples that one child gets: a quarter of the memory that it has by default.
+pub const SAMPLE_BATCH_BYTES_MAX: usize = 64 << 20;
+
+/// Samples that one child gets: what it reads off them fits [`REPORT_BYTES_MAX`].
+pub const SAMPLE_BATCH_MAX: usize = 512;
+
+/// Time that a child may take for one sample on top of its deadline.
+pub const SAMPLE_TIME_MAX: std::time::Duration = std::time::Duration::from_millis(500);
+
 /// Arrays in one `.npz` file.
 pub const NPZ_ARRAYS_MAX: usize = 256;
 

@@ -13,9 +13,9 @@ use std::io::{Cursor, Read};
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs, reason = "the fields are the words of the messages")]
 pub enum NpzError {
-    /// More bytes than [`NPZ_BYTES_MAX`], packed or unpacked.
-    #[error("the file holds more than {NPZ_BYTES_MAX} bytes: save fewer vectors")]
-    TooLarge,
+    /// More bytes than the bound, packed or unpacked.
+    #[error("the file holds more than {max} bytes: save fewer vectors")]
+    TooLarge { max: usize },
     /// More arrays than [`NPZ_ARRAYS_MAX`].
     #[error("{have} arrays, at most {NPZ_ARRAYS_MAX} are allowed")]
     TooMany { have: usize },
@@ -29,15 +29,20 @@ pub enum NpzError {
 
 /// All arrays of an `.npz` file with their names, in file order.
 pub fn read_npz(bytes: &[u8]) -> Result<Vec<(String, Tensor)>, NpzError> {
-    if bytes.len() > NPZ_BYTES_MAX {
-        return Err(NpzError::TooLarge);
+    read_npz_within(bytes, NPZ_BYTES_MAX)
+}
+
+/// The same, of a file that may hold `max` bytes, packed and unpacked.
+pub(crate) fn read_npz_within(bytes: &[u8], max: usize) -> Result<Vec<(String, Tensor)>, NpzError> {
+    if bytes.len() > max {
+        return Err(NpzError::TooLarge { max });
     }
     let zip_error = |e: zip::result::ZipError| NpzError::Zip(e.to_string());
     let mut archive = zip::ZipArchive::new(Cursor::new(bytes)).map_err(zip_error)?;
     if archive.len() > NPZ_ARRAYS_MAX {
         return Err(NpzError::TooMany { have: archive.len() });
     }
-    let mut budget = NPZ_BYTES_MAX;
+    let mut budget = max;
     let mut arrays = Vec::new();
     for at in 0..archive.len() {
         let file = archive.by_index(at).map_err(zip_error)?;
@@ -50,7 +55,7 @@ pub fn read_npz(bytes: &[u8]) -> Result<Vec<(String, Tensor)>, NpzError> {
         file.take(budget as u64 + 1)
             .read_to_end(&mut content)
             .map_err(|e| refuse(e.to_string()))?;
-        budget = budget.checked_sub(content.len()).ok_or(NpzError::TooLarge)?;
+        budget = budget.checked_sub(content.len()).ok_or(NpzError::TooLarge { max })?;
         let tensor = read_npy(&content).map_err(refuse)?;
         arrays.push((name, tensor));
     }

@@ -13,6 +13,7 @@ use fleetway_protocol::slot::{Place, ReleaseFacts, SlotId};
 use fleetway_protocol::trust::Verified;
 
 use super::admission::Admitted;
+use super::probation::Judged;
 use super::{ActivateJob, Device, Now, Output, SelfTestJob};
 use crate::fs::Fs;
 use crate::store::{Part, disk_reason};
@@ -24,6 +25,7 @@ pub(super) fn facts(manifest: &Verified<Manifest>, variant: VariantKind) -> Rele
         counter: manifest.get().counter,
         min_release: manifest.get().min_release,
         variant,
+        crashes_max: manifest.get().health.policy.crashes_max,
     }
 }
 
@@ -96,7 +98,7 @@ impl<F: Fs> Device<F> {
 
     fn start_self_test(&mut self, at: usize, now: Now, token: Token, slot: SlotId) {
         let model = &self.models[at];
-        let policy = model.machine.table().slot(slot).policy;
+        let terms = model.machine.table().slot(slot).terms;
         match self.checked(at, Place::Slot(slot)) {
             Ok(Checked { manifest, variant, model_bytes, golden_bytes }) => {
                 let job = SelfTestJob {
@@ -106,7 +108,7 @@ impl<F: Fs> Device<F> {
                     variant,
                     model_bytes,
                     golden_bytes,
-                    policy,
+                    terms,
                 };
                 self.out.push_back(Output::SelfTest(Box::new(job)));
             }
@@ -121,6 +123,8 @@ impl<F: Fs> Device<F> {
     fn start_activation(&mut self, at: usize, now: Now, token: Token, place: Place) {
         match self.checked(at, place) {
             Ok(Checked { manifest, variant, model_bytes, .. }) => {
+                let (release, health) = (manifest.digest(), manifest.get().health.clone());
+                self.models[at].judged = Some(Judged { release, health });
                 let model = self.models[at].name.clone();
                 let job = ActivateJob { model, token, place, manifest, variant, model_bytes };
                 self.out.push_back(Output::Activate(Box::new(job)));

@@ -15,6 +15,7 @@ mod admission;
 mod commands;
 mod fetch;
 mod orders;
+mod probation;
 mod refused;
 mod reports;
 mod stored;
@@ -23,11 +24,10 @@ mod trust;
 use std::collections::VecDeque;
 use std::io;
 
-use fleetway_protocol::health::{Answer, HealthWindow};
 use fleetway_protocol::ids::{DeviceId, Digest, HardwareClass, ModelName, Version};
 use fleetway_protocol::machine::{Event, Machine, Token};
 use fleetway_protocol::manifest::{Manifest, VariantKind};
-use fleetway_protocol::order::Policy;
+use fleetway_protocol::order::Terms;
 use fleetway_protocol::reason::Reason;
 use fleetway_protocol::report::State;
 use fleetway_protocol::sandbox::Sandbox;
@@ -40,14 +40,13 @@ use crate::fs::Fs;
 use crate::store::{RecordFile, Store};
 use admission::{Admitted, Pending};
 use fetch::Fetch;
+pub use probation::ProbationStatus;
+use probation::{Judged, Probation, Steady};
 pub use refused::Counts;
-pub use reports::{ModelStatus, ProbationStatus, place_name};
+pub use reports::{ModelStatus, place_name};
 pub use stored::{StoredModel, StoredPlace};
 use trust::Trust;
 pub use trust::TrustStatus;
-
-/// How often a release on trial is judged when no answer comes, milliseconds.
-const PROBATION_TICK_MS: u64 = 250;
 
 /// Both clocks, read by the caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,7 +106,7 @@ pub struct SelfTestJob {
     /// The golden vectors, checked against the manifest.
     pub golden_bytes: Vec<u8>,
     /// Deadline and memory.
-    pub policy: Policy,
+    pub terms: Terms,
 }
 
 /// Load an engine and serve it; answer with [`Device::handle_activated`].
@@ -155,7 +154,9 @@ struct Model {
     admitted: Option<Admitted>,
     /// The release that waits until the release authority lists it.
     pending: Option<Pending>,
-    health: Option<(Token, HealthWindow)>,
+    probation: Option<Probation>,
+    judged: Option<Judged>,
+    steady: Steady,
     reported: Option<State>,
     reported_at_ms: u64,
     halted: bool,
@@ -232,7 +233,9 @@ impl<F: Fs> Device<F> {
             fetch: None,
             admitted: None,
             pending: None,
-            health: None,
+            probation: None,
+            judged: None,
+            steady: Steady::default(),
             reported: None,
             reported_at_ms: 0,
             halted: false,
@@ -323,15 +326,6 @@ impl<F: Fs> Device<F> {
         self.drive(now);
     }
 
-    /// An application got an answer from the release with this digest.
-    pub fn handle_answer(&mut self, model: &ModelName, release: Digest, answer: Answer) {
-        let Some(model) = self.models.iter_mut().find(|m| m.name == *model) else { return };
-        let on_trial = model.machine.running().is_some_and(|(_, digest)| digest == release);
-        if let (true, Some((_, window))) = (on_trial, &mut model.health) {
-            window.record(answer);
-        }
-    }
-
     /// Time passed.
     pub fn handle_tick(&mut self, now: Now) {
         for model in &mut self.models {
@@ -365,7 +359,7 @@ impl<F: Fs> Device<F> {
         self.models
             .iter()
             .flat_map(|m| {
-                let probation = m.health.as_ref().map(|_| now.ms + PROBATION_TICK_MS);
+                let probation = m.probation_due_ms(now);
                 let fetch = m.fetch.as_ref().and_then(|f| f.transfer.poll_timeout());
                 let admission = self.admission_due_ms(m);
                 [m.machine.poll_timeout(), fetch, probation, self.report_due_ms(m), admission]
@@ -410,27 +404,6 @@ impl<F: Fs> Device<F> {
         if self.stopping && all_halted && !self.halted {
             self.halted = true;
             self.out.push_back(Output::Halt);
-        }
-    }
-
-    /// Begins the window of a probation that just started, ends one that is over.
-    fn watch_probation(&mut self, at: usize, now: Now) {
-        let model = &mut self.models[at];
-        let token = model.machine.probation().map(|(token, ..)| token);
-        if token != model.health.as_ref().map(|(token, _)| *token) {
-            model.health = token.map(|token| (token, HealthWindow::new(now.ms)));
-        }
-    }
-
-    fn judge(&mut self, at: usize, now: Now) {
-        let model = &mut self.models[at];
-        let Some((token, _, policy)) = model.machine.probation() else { return };
-        let Some((of, window)) = &model.health else { return };
-        if *of != token {
-            return;
-        }
-        if let Some(verdict) = window.judge(now.ms, &policy) {
-            model.machine.handle(now.ms, Event::Health(token, verdict));
         }
     }
 

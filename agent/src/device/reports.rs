@@ -6,13 +6,13 @@ use fleetway_protocol::ids::{Digest, ModelName};
 use fleetway_protocol::limits::REPORT_BYTES_MAX;
 use fleetway_protocol::machine::Phase;
 use fleetway_protocol::reason::Reason;
-use fleetway_protocol::report::{Presence, Progress, Stamp, State, Telemetry};
+use fleetway_protocol::report::{Host, Presence, Progress, Stamp, State, Telemetry};
 use fleetway_protocol::sandbox::Sandbox;
 use fleetway_protocol::slot::{Outcome, Place, SlotId, SlotTable};
 use fleetway_protocol::topics::Topic;
 use serde::Serialize;
 
-use super::{Device, Model, Now};
+use super::{Device, Model, Now, ProbationStatus};
 use crate::fs::Fs;
 
 /// Shortest time between two reports that differ in progress alone, milliseconds.
@@ -27,19 +27,6 @@ pub(super) fn encode<T: Serialize>(report: &T) -> Vec<u8> {
     let mut buf = [0; REPORT_BYTES_MAX];
     let bytes = codec::encode(report, &mut buf);
     bytes.expect("a report of bounded parts fits REPORT_BYTES_MAX").to_vec()
-}
-
-/// A probation under way.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ProbationStatus {
-    /// Milliseconds since it began.
-    pub age_ms: u64,
-    /// Milliseconds that it lasts at least.
-    pub needed_ms: u64,
-    /// Real answers since it began.
-    pub answers: u64,
-    /// Answers that are needed.
-    pub answers_needed: u32,
 }
 
 /// One model, for a person.
@@ -114,6 +101,15 @@ impl<F: Fs> Device<F> {
         self.publish(topic, encode(&telemetry), false, false);
     }
 
+    /// How the machine does, to be sent to the controller.
+    pub fn handle_host(&mut self, mut host: Host) {
+        if !self.up {
+            return; // all of it is of the moment, but for the uptime
+        }
+        host.stamp = self.stamp();
+        self.publish(Topic::Host(self.config.id.clone()), encode(&host), false, false);
+    }
+
     fn state(&self, model: &Model) -> State {
         let machine = &model.machine;
         let table = model.durable_table();
@@ -170,16 +166,6 @@ impl<F: Fs> Device<F> {
 
     /// All models, for a person.
     pub fn status(&self, now: Now) -> Vec<ModelStatus> {
-        let probation = |model: &Model| {
-            let (_, _, policy) = model.machine.probation()?;
-            let (_, window) = model.health.as_ref()?;
-            Some(ProbationStatus {
-                age_ms: window.age_ms(now.ms),
-                needed_ms: u64::from(policy.probation_s) * 1000,
-                answers: window.total(),
-                answers_needed: policy.probation_answers,
-            })
-        };
         let status = |model: &Model| ModelStatus {
             model: model.name.clone(),
             running: model.machine.running(),
@@ -189,7 +175,7 @@ impl<F: Fs> Device<F> {
             waiting: model.machine.waiting().or(model.waits_for_trust()),
             last: model.durable_table().last,
             table: model.durable_table(),
-            probation: probation(model),
+            probation: model.probation_status(now),
         };
         self.models.iter().map(status).collect()
     }

@@ -109,8 +109,8 @@ fn self_test(job: &SelfTestJob, require: Require) -> Result<Sandbox, Reason> {
         require_same_top1: manifest.golden.same_top1,
     };
     let test = SelfTest {
-        deadline: Duration::from_millis(job.policy.self_test_ms_max.into()),
-        memory_bytes: u64::from(job.policy.self_test_mib_max) << 20,
+        deadline: Duration::from_millis(job.terms.self_test_ms_max.into()),
+        memory_bytes: u64::from(job.terms.self_test_mib_max) << 20,
         require,
         ..SelfTest::default()
     };
@@ -156,7 +156,8 @@ fn activate(job: &ActivateJob, now_ms: u64) -> Result<Loaded, Reason> {
     tracing::info!(model = %job.model, version = %manifest.version, "loaded");
     let release = job.manifest.digest();
     let (model, version) = (job.model.clone(), manifest.version.as_str());
-    Ok(Loaded::new(Arc::new(engine), model, version, release, job.place, now_ms))
+    let health = &manifest.health;
+    Ok(Loaded::new(Arc::new(engine), model, version, release, job.place, now_ms).watched(health))
 }
 
 fn refused(job: &ActivateJob, error: &dyn std::error::Error, reason: Reason) -> Reason {

@@ -8,6 +8,7 @@
 mod jobs;
 mod link;
 mod lock;
+mod measure;
 mod signing;
 mod start;
 mod story;
@@ -31,6 +32,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::device::{Device, Now, Output, Publish};
 use crate::fs::RealFs;
+use crate::host::HostReader;
 use crate::identity::floor::FloorQuestion;
 use crate::service::Service;
 use crate::serving::http::Api;
@@ -55,7 +57,8 @@ const DRAIN_MAX: Duration = Duration::from_secs(2);
 const EVENTS_PER_TURN_MAX: usize = 64;
 /// Answers taken from the recorder at once.
 const ANSWERS_MAX: usize = 1024;
-/// Longest sleep of the loop: the status shows a download's progress by the second.
+/// Longest sleep of the loop, milliseconds: the status shows a download's progress, and a trial's
+/// memory is looked at, by the second.
 const LOOK_MS: u64 = 1_000;
 
 /// Why the agent cannot run.
@@ -101,6 +104,9 @@ struct Agent {
     floors: mpsc::Sender<Floor>,
     service: Service,
     story: Story,
+    host: HostReader,
+    /// When the process's memory was last looked at.
+    memory_at_ms: u64,
     halted: bool,
     link_problem: Option<String>,
 }
@@ -148,6 +154,8 @@ pub async fn run(config: Config) -> Result<(), RunError> {
         floors,
         service: Service::from_env(),
         story: Story::default(),
+        host: HostReader::new(&config.data_dir),
+        memory_at_ms: 0,
         halted: false,
         link_problem: problem,
     };
@@ -236,14 +244,16 @@ impl Agent {
     }
 
     fn tick(&mut self) {
-        self.device.handle_tick(now(&self.clock));
+        let now = now(&self.clock);
+        self.look_at_memory(now);
+        self.device.handle_tick(now);
     }
 
     /// Real answers, for the judgement of a probation.
     fn take_answers(&mut self) {
         for live in self.models.list() {
             for (release, answer) in live.recorder().drain(ANSWERS_MAX) {
-                self.device.handle_answer(live.model(), release, answer);
+                self.device.handle_answer(live.model(), release, &answer);
             }
         }
     }
@@ -379,19 +389,6 @@ impl Agent {
         }
     }
 
-    fn send_telemetry(&mut self) {
-        let rss_bytes = resident_bytes();
-        let stats = self.link.stats();
-        let dropped = stats.overflowed + stats.expired;
-        for live in self.models.list() {
-            if let Some(mut telemetry) = live.recorder().snapshot() {
-                telemetry.rss_bytes = rss_bytes;
-                telemetry.dropped = dropped;
-                self.device.handle_telemetry(live.model(), telemetry);
-            }
-        }
-    }
-
     /// Says that the device goes, so that nobody has to wait for the will.
     async fn say_goodbye(&mut self, config: &Config) {
         let topic = Topic::Presence(config.device.clone()).text(&config.broker.root);
@@ -403,13 +400,6 @@ impl Agent {
         let unsent = self.link.shutdown(DRAIN_MAX).await;
         tracing::info!(unsent, "stopped");
     }
-}
-
-/// Resident memory of this process, bytes; 0 where the system does not say.
-fn resident_bytes() -> u64 {
-    let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
-    let pages: u64 = statm.split(' ').nth(1).and_then(|n| n.parse().ok()).unwrap_or(0);
-    pages * rustix::param::page_size() as u64
 }
 
 /// The engine of a verified artifact; here so that the shell names the one engine there is.

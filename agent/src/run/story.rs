@@ -40,7 +40,7 @@ impl Story {
 }
 
 fn tell_end(model: &ModelName, outcome: &Outcome) {
-    let Outcome { release, rollout, result } = outcome;
+    let Outcome { release, rollout, result, evidence: _ } = outcome;
     match result {
         Ending::Confirmed => tracing::info!(%model, rollout, %release, "confirmed"),
         Ending::Removed => tracing::info!(%model, rollout, %release, "removed"),

@@ -63,7 +63,7 @@ async fn requests_that_meet_share_a_run_and_get_their_own_rows() {
     let runs = notes.lock().unwrap().clone();
     assert_eq!(runs.iter().sum::<usize>(), 9);
     assert!(runs.len() <= 4, "nine requests took the runs {runs:?}");
-    let counts = site.live.recorder().snapshot().unwrap();
+    let counts = site.live.recorder().snapshot().unwrap().counters;
     assert_eq!((counts.requests, counts.errors), (9, 0));
     let stats = site.client().await.get("/v2/models/m/stats").await.json;
     let stats = &stats["model_stats"][0];
@@ -106,7 +106,7 @@ async fn one_bad_request_fails_alone() {
             assert!(answer.head.contains("fleetway-slot: a"), "{}", answer.head);
         }
     }
-    let counts = site.live.recorder().snapshot().unwrap();
+    let counts = site.live.recorder().snapshot().unwrap().counters;
     assert_eq!((counts.requests, counts.errors), (6, 1));
 }
 
@@ -143,7 +143,7 @@ async fn a_batch_that_hangs_is_given_up_for_all_of_its_members() {
     let answers = ask_all(&site, vec![rows(&[[1.0; 3]]); 3]).await;
     let late = answers.iter().filter(|answer| answer.status == 504).count();
     assert!((1..=3).contains(&late), "{late}");
-    let counts = site.live.recorder().snapshot().unwrap();
+    let counts = site.live.recorder().snapshot().unwrap().counters;
     assert_eq!((counts.requests, counts.errors), (3, late as u64));
     assert_eq!(site.client().await.infer(&rows(&[[1.0; 3]])).await.status, 200);
 }

@@ -136,7 +136,11 @@ async fn sizes_that_lie_are_refused() {
         assert_eq!(answer.status, 400, "{length:?}");
         assert!(answer.error().contains("Inference-Header-Content-Length"), "{}", answer.json);
     }
-    assert_eq!(site.live.recorder().snapshot().unwrap().requests, 0, "the model never ran");
+    assert_eq!(
+        site.live.recorder().snapshot().unwrap().counters.requests,
+        0,
+        "the model never ran"
+    );
 }
 
 #[tokio::test]

@@ -122,7 +122,7 @@ async fn raw_and_typed_contents_are_answered_and_name_who_answered() {
     for name in ["ModelReady", "ModelMetadata", "ModelConfig", "ModelStatistics"] {
         assert_eq!(caller.call(name, &field(1, b"m")).await.status, 0, "{name}");
     }
-    assert_eq!(site.live.recorder().snapshot().unwrap().requests, 3);
+    assert_eq!(site.live.recorder().snapshot().unwrap().counters.requests, 3);
 }
 
 #[tokio::test]
@@ -204,7 +204,7 @@ async fn wrong_calls_are_told_what_is_wrong_in_grpcs_numbers() {
     let called = caller.send("ModelInfer", vec![0; BODY_BYTES_MAX + 1], "").await;
     assert_eq!(called.status, 8, "{}", called.text);
     assert_eq!(caller.call("ModelInfer", &good).await.status, 0, "the connection goes on");
-    assert_eq!(site.live.recorder().snapshot().unwrap().requests, 1);
+    assert_eq!(site.live.recorder().snapshot().unwrap().counters.requests, 1);
 }
 
 #[tokio::test]

@@ -84,7 +84,11 @@ async fn a_bad_body_is_told_what_is_wrong_with_it() {
     check(&whole.replace("}]}", "}],\"id\":7}"), "").await;
     let many = json!({ "inputs": vec![json!({"name": "x", "datatype": "", "shape": [], "data": []}); 65] });
     check(&many.to_string(), "a list of at most 64").await;
-    assert_eq!(site.live.recorder().snapshot().unwrap().requests, 0, "the model never ran");
+    assert_eq!(
+        site.live.recorder().snapshot().unwrap().counters.requests,
+        0,
+        "the model never ran"
+    );
     assert_eq!(client.infer(&x([1.0, 2.0, 3.0])).await.status, 200);
 }
 
@@ -248,7 +252,7 @@ async fn a_broken_engine_is_a_failed_answer() {
         assert!(answer.error().contains(said), "{}", answer.json);
     }
     assert_eq!(client.infer(&x([0.0; 3])).await.status, 200);
-    let counts = site.live.recorder().snapshot().unwrap();
+    let counts = site.live.recorder().snapshot().unwrap().counters;
     assert_eq!((counts.requests, counts.errors), (4, 3));
     assert_eq!(counts.classes, [0, 1], "the first of the largest");
     let answers = site.live.recorder().drain(9);
@@ -279,7 +283,7 @@ async fn a_hanging_engine_fails_answers_and_a_swap_mends_it() {
     let answer = client.infer(&x([0.0; 3])).await;
     assert_eq!(answer.status, 500);
     assert!(answer.error().contains("earlier runs of version v1 hang"), "{}", answer.json);
-    let counts = site.live.recorder().snapshot().unwrap();
+    let counts = site.live.recorder().snapshot().unwrap().counters;
     assert_eq!((counts.requests, counts.errors), (3, 3));
     site.live.swap(Some(loaded(Fake::times(1.0), 2)));
     assert_eq!(client.infer(&x([0.0; 3])).await.status, 200);
@@ -291,7 +295,7 @@ async fn a_hanging_engine_fails_answers_and_a_swap_mends_it() {
         }
     }
     assert_eq!(old.hung_runs(), 0, "slow, not hung");
-    assert_eq!(site.live.recorder().before().unwrap().requests, 3, "counted once");
+    assert_eq!(site.live.recorder().before().unwrap().counters.requests, 3, "counted once");
 }
 
 #[tokio::test]
@@ -309,7 +313,7 @@ async fn a_client_that_hangs_up_hides_no_failure() {
     tokio::time::sleep(Duration::from_millis(50)).await;
     drop(client);
     tokio::time::sleep(Duration::from_millis(400)).await;
-    assert_eq!(site.live.recorder().snapshot().unwrap().errors, 1);
+    assert_eq!(site.live.recorder().snapshot().unwrap().counters.errors, 1);
 }
 
 #[tokio::test]
@@ -328,7 +332,7 @@ async fn a_release_that_changed_its_inputs_is_judged_for_it() {
     let mut wrong = x([0.0; 3]);
     wrong["inputs"][0]["name"] = json!("z");
     assert_eq!(client.infer(&wrong).await.status, 400);
-    let counts = site.live.recorder().snapshot().unwrap();
+    let counts = site.live.recorder().snapshot().unwrap().counters;
     assert_eq!((counts.requests, counts.errors), (1, 1));
 }
 

@@ -70,7 +70,7 @@ pub const STREAM_WINDOW_BYTES: u32 = 256 << 10;
 pub const CONNECTION_WINDOW_BYTES: u32 = 1 << 20;
 
 /// Answers kept for the judge of a probation until it fetches them. At 10 000 answers a second
-/// and ten fetches a second a thousand are waiting; the health window itself holds 512.
+/// and ten fetches a second a thousand are waiting. 128 kB per model.
 pub const ANSWERS_QUEUED_MAX: usize = 2_048;
 
 /// Runs past their deadline on one engine, after which it gets no new ones: every such run burns

@@ -9,8 +9,8 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
-use fleetway_engine::{Engine, TensorSpec};
-use fleetway_protocol::health::Answer;
+use fleetway_engine::{Engine, TensorSpec, Watcher};
+use fleetway_protocol::health::{Answer, Health};
 use fleetway_protocol::ids::{Digest, ModelName};
 use fleetway_protocol::limits::MODELS_PER_DEVICE_MAX;
 use fleetway_protocol::slot::Place;
@@ -37,6 +37,8 @@ pub struct Loaded {
     pub place: Place,
     /// When it was loaded, monotonic milliseconds.
     pub loaded_at_ms: u64,
+    /// What is read off its answers.
+    pub(super) watcher: Box<Watcher>,
     /// Inputs of the release before, if they were others. See [`Loaded::broke_inputs`].
     inputs_before: Vec<TensorSpec>,
     /// Runs past their deadline that still go on.
@@ -62,7 +64,7 @@ impl Loaded {
         let version = version.to_owned();
         let inputs_before = Vec::new();
         let hung = AtomicUsize::new(0);
-        let (batches, stats) = Default::default();
+        let (batches, stats, watcher) = Default::default();
         let pace_us = AtomicU32::new(u32::MAX);
         let origin = Box::new(Origin::new(&release, place));
         Self {
@@ -72,6 +74,7 @@ impl Loaded {
             release,
             place,
             loaded_at_ms,
+            watcher,
             inputs_before,
             hung,
             pace_us,
@@ -79,6 +82,12 @@ impl Loaded {
             stats,
             origin,
         }
+    }
+
+    /// The same, and its answers are watched as its manifest says.
+    #[must_use]
+    pub fn watched(self, health: &Health) -> Self {
+        Self { watcher: Box::new(Watcher::new(health)), ..self }
     }
 
     /// What its answers say of where they come from.
@@ -181,7 +190,7 @@ impl Live {
 
     /// Counts a failed answer that needed no run.
     pub(super) fn record_failure(&self, loaded: &Loaded) {
-        self.record(loaded, Answer { latency_us: 0, ok: false, class: None });
+        self.record(loaded, Answer::failed(0));
     }
 }
 

@@ -99,7 +99,7 @@ async fn a_hundred_swaps_drop_no_request() {
     let next = |swap: usize| release((swap % 100 + 2) as u8);
     let answers = swap_under_load(&site, next, Arc::new(ask), Arc::new(check)).await;
     assert!(answers >= SWAPS as u64);
-    assert_eq!(site.live.recorder().snapshot().unwrap().errors, 0);
+    assert_eq!(site.live.recorder().snapshot().unwrap().counters.errors, 0);
 }
 
 /// A manifest over `bytes`, signed and admitted as at a boot.
@@ -122,6 +122,7 @@ fn verified(bytes: &[u8], version: &str) -> Verified<Manifest> {
         golden_mismatch_accepted: None,
         attestations: Default::default(),
         hardware: Default::default(),
+        health: Default::default(),
     };
     let (mut payload, mut sealed) = ([0; MANIFEST_BYTES_MAX], [0; ENVELOPE_BYTES_MAX]);
     let payload = codec::encode(&manifest, &mut payload).unwrap();
@@ -184,7 +185,7 @@ async fn a_hundred_swaps_of_real_models_drop_no_request() {
         assert_eq!(got, scores[at % IMAGES], "the answer is the named release's");
     };
     swap_under_load(&site, next, Arc::new(ask), Arc::new(check)).await;
-    let counts = site.live.recorder().snapshot().unwrap();
+    let counts = site.live.recorder().snapshot().unwrap().counters;
     let classes: u32 = counts.classes.iter().sum();
     assert_eq!((counts.errors, u64::from(classes)), (0, counts.requests));
 }

@@ -45,7 +45,7 @@ impl Run {
     /// Runs the engine for one request and counts the answer. A panic in it is an error here.
     pub(super) fn run(&self, inputs: &[Tensor]) -> Outcome {
         let ran = self.checked(inputs);
-        self.settle(std::slice::from_ref(&ran));
+        self.settle(std::iter::once(inputs), std::slice::from_ref(&ran));
         ran
     }
 
@@ -77,7 +77,7 @@ impl Run {
                 None => members.iter().map(|member| self.checked(member)).collect(),
             },
         };
-        self.settle(&outcomes);
+        self.settle(members.iter().map(Vec::as_slice), &outcomes);
         outcomes
     }
 
@@ -94,7 +94,7 @@ impl Run {
         check_numbers(self.loaded.engine.outputs(), outputs)
     }
 
-    fn settle(&self, outcomes: &[Outcome]) {
+    fn settle<'a>(&self, members: impl Iterator<Item = &'a [Tensor]>, outcomes: &[Outcome]) {
         let latency_us = self.watch.elapsed_us();
         self.loaded.pace_us.store(latency_us, Ordering::Relaxed);
         if !self.leave_running(SETTLED) {
@@ -102,17 +102,18 @@ impl Run {
             self.loaded.hung.fetch_sub(1, Ordering::Relaxed);
             return;
         }
-        for outcome in outcomes {
-            let (ok, class) = match outcome {
-                Ok(outputs) => (true, outputs.first().and_then(top_class)),
+        let specs = self.loaded.engine.inputs();
+        for (inputs, outcome) in members.zip(outcomes) {
+            let answer = match outcome {
+                Ok(outputs) => self.loaded.watcher.answer(latency_us, specs, inputs, outputs),
                 // Not the release's failure, so not its answer.
                 Err(error) if error.is_callers() => continue,
                 Err(_) => {
                     self.loaded.stats().failed(self.elapsed_ns());
-                    (false, None)
+                    Answer::failed(latency_us)
                 }
             };
-            self.live.record(&self.loaded, Answer { latency_us, ok, class });
+            self.live.record(&self.loaded, answer);
         }
     }
 
@@ -127,7 +128,7 @@ impl Run {
         // Before the state, so that the worker never takes off what is not yet added.
         self.loaded.hung.fetch_add(1, Ordering::Relaxed);
         if self.leave_running(HUNG) {
-            let answer = Answer { latency_us: self.watch.elapsed_us(), ok: false, class: None };
+            let answer = Answer::failed(self.watch.elapsed_us());
             for _ in 0..self.members {
                 self.live.record(&self.loaded, answer);
                 self.loaded.stats().failed(self.elapsed_ns());
@@ -164,16 +165,4 @@ fn check_numbers(specs: &[TensorSpec], outputs: Vec<Tensor>) -> Result<Vec<Tenso
             Err(RunError::Failed(format!("output `{name}` holds a value that is no finite number")))
         }
     }
-}
-
-/// Index of the largest element, the first of equals, if the tensor is one vector of classes.
-fn top_class(output: &Tensor) -> Option<u16> {
-    let length = output.data().len();
-    let is_vector = length >= 2 && output.shape().contains(&length);
-    if !is_vector {
-        return None;
-    }
-    let value = |at: usize| output.data().get_f64(at).unwrap_or(f64::NEG_INFINITY);
-    let top = (1..length).fold(0, |top, at| if value(at) > value(top) { at } else { top });
-    u16::try_from(top).ok()
 }

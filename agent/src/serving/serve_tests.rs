@@ -22,7 +22,7 @@ async fn the_protocol_on_both_sockets() {
     let addr = site.server.tcp().unwrap();
     assert!(addr.port() != 0);
     walk(&mut Client::on(TcpStream::connect(addr).await.unwrap())).await;
-    assert_eq!(site.live.recorder().snapshot().unwrap().requests, 4);
+    assert_eq!(site.live.recorder().snapshot().unwrap().counters.requests, 4);
 }
 
 /// On one connection, kept alive from the first request to the last.
@@ -146,7 +146,7 @@ async fn more_than_the_bound_is_429_and_the_queue_moves_on() {
     assert_eq!(first.await.status, 200);
     go.send(()).unwrap();
     assert_eq!(ask().await.status, 200);
-    let counts = site.live.recorder().snapshot().unwrap();
+    let counts = site.live.recorder().snapshot().unwrap().counters;
     assert_eq!((counts.requests, counts.errors), (2, 0), "who never ran is not counted");
 }
 

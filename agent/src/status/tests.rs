@@ -6,6 +6,7 @@ use super::*;
 use crate::serving::http::Api;
 use crate::serving::listen::{Endpoints, Server};
 use fetch::{FetchError, fetch};
+use fleetway_protocol::reason::Reason;
 use render::render;
 
 fn why(reason: Reason) -> Why {

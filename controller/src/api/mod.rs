@@ -8,11 +8,13 @@
 //!
 //! Read in this order: [`types`] (what travels), [`failure`] (how it fails), [`client`]
 //! (all that the command line uses), [`server`] (the routes; the larger ones in `releases`,
-//! `rollouts` and `identities`), [`view`] (from the core's words to these).
+//! `rollouts` and `identities`), [`view`] (from the core's words to these) and
+//! `measured` (what was measured, and what healthy means).
 
 pub(crate) mod client;
 pub(crate) mod failure;
 pub(crate) mod identities;
+mod measured;
 mod releases;
 mod rollouts;
 pub(crate) mod server;

@@ -126,12 +126,12 @@ fn spec(fleet: &Fleet, request: &RolloutRequest) -> Result<RolloutSpec, Failure>
     set(&mut spec.device_timeout_s, request.device_timeout_s);
     // A short timeout means that silence is told from absence sooner as well.
     spec.offline_after_s = spec.offline_after_s.min(spec.device_timeout_s);
-    let policy = &mut spec.policy;
-    set(&mut policy.probation_s, request.probation_s);
-    set(&mut policy.probation_answers, request.probation_answers);
-    set(&mut policy.error_permille_max, request.error_permille_max);
-    set(&mut policy.p95_us_max, request.p95_us_max);
-    set(&mut policy.collapse_permille_max, request.collapse_permille_max);
+    let terms = &mut spec.terms;
+    set(&mut terms.probation_s, request.probation_s);
+    set(&mut terms.probation_answers, request.probation_answers);
+    set(&mut terms.error_permille_max, request.error_permille_max);
+    set(&mut terms.p95_us_max, request.p95_us_max);
+    set(&mut terms.collapse_permille_max, request.collapse_permille_max);
     Ok(spec)
 }
 

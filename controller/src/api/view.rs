@@ -5,7 +5,7 @@ use std::error::Error;
 use fleetway_controller::ErrorKind;
 use fleetway_controller::fleet::{
     DeviceView as Device, Fleet, IdentityView, ModelView, PlanPreview, ReleaseView as Release,
-    RolloutView as Rollout, TelemetryView as Telemetry,
+    RolloutView as Rollout,
 };
 use fleetway_controller::planner::{DeviceReport, Gate, PausedBy, RolloutState, Why};
 use fleetway_protocol::ids::{Digest, ModelName};
@@ -16,10 +16,11 @@ use fleetway_protocol::sandbox::Sandbox;
 use fleetway_protocol::slot::{Ending, Outcome};
 
 use super::failure::{Failure, Kind, chain};
+use super::measured;
 use super::types::{
     ArtifactView, DeviceModelView, DeviceView, EndingView, PhaseView, PlanView, PlannedDevice,
     ReasonView, ReleaseRef, ReleaseView, RolloutCounts, RolloutDevice, RolloutSummary, RolloutView,
-    SandboxView, TelemetryView, TopClass, VariantView,
+    SandboxView, VariantView,
 };
 
 /// A failure of the core. Its sentences end in `; what to do`.
@@ -63,7 +64,7 @@ fn phase(phase: Phase) -> &'static str {
     }
 }
 
-fn release_ref(fleet: &Fleet, digest: Digest) -> ReleaseRef {
+pub(super) fn release_ref(fleet: &Fleet, digest: Digest) -> ReleaseRef {
     let version = fleet.release(&digest).map(|release| release.manifest.version.to_string());
     ReleaseRef { digest: digest.to_string(), version }
 }
@@ -81,6 +82,7 @@ pub(crate) fn device(fleet: &Fleet, device: Device) -> DeviceView {
         taken: device.taken,
         refused: device.refused.map(reason),
         models: models.collect(),
+        host: device.host.as_ref().map(measured::host),
         identity: identity(&device.identity).into(),
         certificate_ends_s: Some(device.identity.certificate_ends_s).filter(|ends_s| *ends_s > 0),
         labels: device.labels,
@@ -116,7 +118,7 @@ fn device_model(fleet: &Fleet, name: &ModelName, model: &ModelView) -> DeviceMod
         last: state.and_then(|s| s.last.as_ref()).map(|last| ending(fleet, last)),
         floor: state.map_or(0, |s| s.floor),
         poisoned: state.map_or(0, |s| u32::from(s.poisoned)),
-        telemetry: model.telemetry.as_ref().map(|t| telemetry(fleet, t)),
+        telemetry: model.telemetry.as_ref().map(|t| measured::telemetry(fleet, t)),
     }
 }
 
@@ -132,34 +134,15 @@ fn ending(fleet: &Fleet, outcome: &Outcome) -> EndingView {
         rollout: outcome.rollout,
         result: result.into(),
         reason: why.map(reason),
+        evidence: why.zip(outcome.evidence).map(|(why, found)| measured::evidence(why, found)),
     }
-}
-
-fn telemetry(fleet: &Fleet, telemetry: &Telemetry) -> TelemetryView {
-    TelemetryView {
-        release: release_ref(fleet, telemetry.release),
-        requests: telemetry.requests,
-        errors: telemetry.errors,
-        p50_us: telemetry.p50_us,
-        p95_us: telemetry.p95_us,
-        top_class: top_class(&telemetry.classes),
-        classes: telemetry.classes.clone(),
-        rss_bytes: telemetry.rss_bytes,
-        dropped: telemetry.dropped,
-    }
-}
-
-fn top_class(classes: &[u32]) -> Option<TopClass> {
-    let all: u64 = classes.iter().map(|count| u64::from(*count)).sum();
-    let (class, count) = classes.iter().enumerate().rev().max_by_key(|(_, count)| **count)?;
-    let permille = (u64::from(*count) * 1000).checked_div(all)?;
-    Some(TopClass { class: class as u32, permille: permille as u32 })
 }
 
 /// A published release.
 pub(crate) fn published(fleet: &Fleet, release: &Release) -> ReleaseView {
     let envelope = fleet.release_envelope(&release.digest);
-    self::release(release.digest, &release.manifest, "published", envelope)
+    let view = self::release(release.digest, &release.manifest, "published", envelope);
+    ReleaseView { in_use: measured::in_use(fleet, &release.digest), ..view }
 }
 
 /// A release, whatever its state.
@@ -190,6 +173,9 @@ pub(crate) fn release(
             .as_ref()
             .map(ToString::to_string),
         golden_abs_err_max: manifest.golden.abs_err_max,
+        health: measured::policy_words(&manifest.health),
+        scores: measured::scores_word(manifest.health.scores).map(Into::into),
+        in_use: None,
         variants: variants.collect(),
     }
 }
@@ -380,12 +366,5 @@ mod tests {
         assert_eq!(failure.message, "device cam-1 exists");
         assert_eq!(failure.mend.as_deref(), Some("change its labels with `fleetway device label`"));
         assert_eq!(failure.code, Kind::Conflict);
-    }
-
-    #[test]
-    fn the_most_frequent_class() {
-        assert_eq!(top_class(&[1, 6, 3]), Some(TopClass { class: 1, permille: 600 }));
-        assert_eq!(top_class(&[2, 2]), Some(TopClass { class: 0, permille: 500 }));
-        assert_eq!((top_class(&[]), top_class(&[0, 0])), (None, None));
     }
 }

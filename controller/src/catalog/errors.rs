@@ -69,6 +69,20 @@ pub enum CatalogError {
         /// The directory.
         dir: PathBuf,
     },
+    /// The reference samples cannot be used.
+    #[error("not imported: reference {}: {detail}; save inputs as the application sends them, as in.<input> with numpy.savez", path.display())]
+    Reference {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        detail: String,
+    },
+    /// Something is to be watched without a reference.
+    #[error("not imported: {detail}; give the reference samples with --reference FILE.npz")]
+    NoReference {
+        /// What.
+        detail: String,
+    },
     /// The golden vectors do not read.
     #[error("golden vectors in {}: {source}", path.display())]
     Golden {
@@ -144,6 +158,7 @@ impl CatalogError {
             }
             Self::NotFound { .. } => ErrorKind::NotFound,
             Self::TooLarge { .. } | Self::Golden { .. } | Self::Manifest(_) => ErrorKind::Usage,
+            Self::Reference { .. } | Self::NoReference { .. } => ErrorKind::Usage,
             Self::NotEmpty { .. } => ErrorKind::Conflict,
             Self::Attestation { source: BundleError::Key, .. } => ErrorKind::Usage,
             Self::Mismatch { .. } | Self::Damaged { .. } | Self::Attestation { .. } => {

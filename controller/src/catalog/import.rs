@@ -22,6 +22,7 @@ use crate::attest::bundle::{BUNDLE_BYTES_MAX, KEY_BYTES_MAX};
 use crate::attest::{self, AttestationKey, bom};
 
 use super::files::{create_dir, io, read, sync_dir, write};
+use super::health;
 use super::{
     AttestationRequest, BOM, BUNDLE, Catalog, CatalogError, CatalogRelease, GOLDEN, GOLDEN_CHUNKS,
     ImportReport, ImportRequest, MANIFEST, MODEL, MODEL_CHUNKS,
@@ -59,7 +60,9 @@ impl Catalog {
         let (golden_artifact, golden_chunks) = artifact_of(&golden, chunk_bytes)?;
         let attested = request.attestation.as_ref().map(|a| attested(a, &onnx)).transpose()?;
         let (bundle, verified) = attested.unzip();
-        let tested = self_test(request, &onnx, &golden)?;
+        let test = self_test_of(request);
+        let tested = self_test(&test, request.rule, &onnx, &golden)?;
+        let made = health::make(&request.health, &onnx, &golden_set, &test)?;
         let mut manifest = Manifest {
             model: model.clone(),
             version: version.clone(),
@@ -70,6 +73,7 @@ impl Catalog {
             golden_mismatch_accepted: None,
             attestations: heapless::Vec::new(),
             hardware: request.hardware.iter().take(HARDWARE_MAX).cloned().collect(),
+            health: made.health,
         };
         if !tested.passed {
             match &request.accept_golden_mismatch {
@@ -104,6 +108,7 @@ impl Catalog {
             golden_passed: tested.passed,
             attestation: verified,
             latency_us: tested.latency_us,
+            notes: made.notes,
         })
     }
 
@@ -195,15 +200,24 @@ fn attested(
     Ok((bundle, verified))
 }
 
-/// Loads and runs the candidate where it can do no harm.
-fn self_test(request: &ImportRequest, onnx: &[u8], golden: &[u8]) -> Result<Tested, CatalogError> {
-    let GoldenRule { abs_err_max, same_top1 } = request.rule;
-    let rule = EngineRule { max_abs_err: abs_err_max, require_same_top1: same_top1 };
-    let test = SelfTest {
+/// Where the candidate can do no harm.
+fn self_test_of(request: &ImportRequest) -> SelfTest {
+    SelfTest {
         deadline: Duration::from_millis(u64::from(request.self_test_ms_max)),
         memory_bytes: u64::from(request.self_test_mib_max) << 20,
         ..SelfTest::with_exe(request.self_test_exe.clone())
-    };
+    }
+}
+
+/// Loads and runs the candidate there.
+fn self_test(
+    test: &SelfTest,
+    rule: GoldenRule,
+    onnx: &[u8],
+    golden: &[u8],
+) -> Result<Tested, CatalogError> {
+    let GoldenRule { abs_err_max, same_top1 } = rule;
+    let rule = EngineRule { max_abs_err: abs_err_max, require_same_top1: same_top1 };
     match test.run(onnx, golden, rule) {
         Ok(report) => Ok(Tested {
             figures: report.golden.to_string(),

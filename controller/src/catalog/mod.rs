@@ -11,6 +11,7 @@
 mod errors;
 mod export;
 mod files;
+mod health;
 mod import;
 #[cfg(test)]
 mod tests;
@@ -26,6 +27,7 @@ use fleetway_protocol::limits::{CHUNKS_MAX, ENVELOPE_BYTES_MAX, MANIFEST_BYTES_M
 use fleetway_protocol::manifest::{Artifact, GoldenRule, Manifest};
 
 pub use errors::CatalogError;
+pub use health::{HealthRequest, WatchName, WatchNameError};
 
 use crate::attest;
 use files::{io, read, replace};
@@ -60,6 +62,8 @@ pub struct ImportRequest {
     /// The hardware that it is for, at most
     /// [`HARDWARE_MAX`](fleetway_protocol::limits::HARDWARE_MAX) classes; empty is any.
     pub hardware: Vec<HardwareClass>,
+    /// When it is healthy in use.
+    pub health: HealthRequest,
     /// Highest counter known to the fleet (published), if the caller knows it; the catalog
     /// adds what it has itself.
     pub highest_published: Option<Counter>,
@@ -99,6 +103,8 @@ pub struct ImportReport {
     pub attestation: Option<attest::Verified>,
     /// Median latency of one answer on this machine, microseconds, if measured.
     pub latency_us: Option<u64>,
+    /// What else the importer should know, one sentence each.
+    pub notes: Vec<String>,
 }
 
 /// One release in the catalog.

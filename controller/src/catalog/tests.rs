@@ -36,6 +36,7 @@ fn request(name: &str, exe: &Path) -> ImportRequest {
         counter: None,
         min_release: None,
         hardware: Vec::new(),
+        health: HealthRequest::default(),
         highest_published: None,
         accept_golden_mismatch: None,
         self_test_exe: exe.to_owned(),
@@ -72,6 +73,7 @@ fn put(data: &Path, name: &str, counter: Counter) -> Catalog {
         golden_mismatch_accepted: None,
         attestations: Default::default(),
         hardware: Default::default(),
+        health: Default::default(),
     };
     let mut buf = [0; MANIFEST_BYTES_MAX];
     let encoded = codec::encode(&manifest, &mut buf).unwrap();
@@ -124,6 +126,28 @@ fn chunks_are_checked_before_they_are_given_out() {
     assert_eq!(error.kind(), ErrorKind::Trust);
     fs::write(release.dir.join(GOLDEN_CHUNKS), [0; 96]).unwrap();
     assert_eq!(catalog.artifacts(&release).unwrap_err().kind(), ErrorKind::Trust);
+}
+
+/// Eight samples tell nothing from chance, and nothing is left of the attempt.
+#[test]
+fn a_reference_must_be_large_enough() {
+    let (data, exe) = (tempfile::tempdir().unwrap(), child());
+    let catalog = Catalog::open(data.path());
+    let plain = request("v1", &exe);
+    let few = HealthRequest { reference: Some(plain.golden_npz.clone()), ..plain.health.clone() };
+    let error = catalog.import(&ImportRequest { health: few, ..plain.clone() }).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Usage);
+    assert!(error.to_string().contains("8 samples, at least 300"), "{error}");
+    let watch = Some(vec![WatchName::Mean("image".into())]);
+    let nothing = HealthRequest { watch, ..plain.health.clone() };
+    let error = catalog.import(&ImportRequest { health: nothing, ..plain.clone() }).unwrap_err();
+    assert!(error.to_string().contains("--reference"), "{error}");
+    assert!(catalog.list().unwrap().is_empty());
+    // Without either: the scores are known from the golden vectors.
+    let report = catalog.import(&plain).unwrap();
+    let health = report.release.manifest.health;
+    assert_eq!(health.scores, Some(fleetway_protocol::counters::Scores::Logits));
+    assert!(health.reference.watched.is_empty() && report.notes.is_empty());
 }
 
 #[test]

@@ -134,7 +134,7 @@ pub(crate) struct InitArgs {
 pub(crate) enum ModelVerb {
     /// Check a model file, run its golden vectors, and keep it as a draft (offline)
     #[command(
-        after_long_help = "Example:\n  fleetway model import digits.onnx --name digits --version v1 --golden digits.npz"
+        after_long_help = "Example:\n  fleetway model import digits.onnx --name digits --version v1 --golden digits.npz\n  fleetway model import digits.onnx --name digits --version v2 --health policy.toml --reference train.npz\n\nA policy; all of it may be left out, and a bound is switched off with \"off\":\n  samples_min = 20                  # answers before anything is judged\n  window = \"1h\"                     # older answers do not count\n  inconclusive = \"wait\"             # or \"confirm after 1d\", \"roll back after 2h\"\n  errors_max = \"2%\"\n  p95_max = \"20ms\"\n  p95_beside_before_max = \"300%\"    # of the release before, on the same device\n  collapse_max = \"95%\"              # share of the most frequent class\n  psi_max = 0.1                     # drift from --reference\n  confidence_shift_max = 0.15\n  memory_max = \"512MiB\"\n  memory_growth_max = \"256MiB\"\n  crashes_max = 2\n  probation_min = \"10m\"\n  watch = [\"mean(image)\", \"confidence\"]\n  watch_classes = true"
     )]
     Import(Box<ImportArgs>),
     /// Sign a draft as the release authority (offline: no server, no network)
@@ -204,6 +204,12 @@ pub(crate) struct ImportArgs {
     /// Hardware class that it is for; repeat it, up to 8 [default: any]
     #[arg(long, value_name = "CLASS")]
     pub(crate) hardware: Vec<fleetway_protocol::ids::HardwareClass>,
+    /// A policy: when devices shall call it healthy [default: 2% errors, no class above 95%]
+    #[arg(long, value_name = "FILE.toml")]
+    pub(crate) health: Option<PathBuf>,
+    /// Inputs as applications will send them, to tell drift by: an array in.INPUT for each input
+    #[arg(long, value_name = "FILE.npz")]
+    pub(crate) reference: Option<PathBuf>,
     /// Size of the pieces that travel
     #[arg(long, value_name = "SIZE", value_parser = values::bytes)]
     pub(crate) chunk_bytes: Option<u32>,

@@ -13,6 +13,7 @@ mod init;
 mod key;
 mod model;
 pub(crate) mod output;
+mod policy;
 mod rollout;
 mod show;
 mod status;

@@ -12,7 +12,7 @@ use fleetway_engine::selftest::SelfTest;
 use fleetway_protocol::ids::Note;
 use fleetway_protocol::limits::HARDWARE_MAX;
 use fleetway_protocol::manifest::GoldenRule;
-use fleetway_protocol::order::Policy;
+use fleetway_protocol::order::Terms;
 use std::path::Path;
 
 use hyper::Method;
@@ -21,11 +21,12 @@ use serde::Serialize;
 use super::args::{ImportArgs, ModelVerb, SecretArgs};
 use super::files::Layout;
 use super::output::{bytes, count, facts, or_dash, table, talk};
+use super::show::measured_lines;
 use super::values::ReleaseName;
 use super::{Context, block_on, trust};
 use crate::api::client::{escape, operator};
 use crate::api::failure::{Failure, Kind};
-use crate::api::types::{ArtifactView, BlobView, ReleaseView, TrustPublished};
+use crate::api::types::{AnswersView, ArtifactView, BlobView, ReleaseView, TrustPublished};
 use crate::api::view::{self, failed};
 
 pub(super) fn run(verb: ModelVerb, context: &Context) -> Result<(), Failure> {
@@ -66,7 +67,8 @@ fn import(args: ImportArgs, context: &Context) -> Result<(), Failure> {
         return Err(Failure::usage(format!("{named} hardware classes; at most {HARDWARE_MAX}"))
             .mend("leave --hardware out if the release is for any"));
     }
-    let policy = Policy::default();
+    let terms = Terms::default();
+    let health = super::policy::load(args.health.as_deref(), args.reference.as_deref())?;
     let request = ImportRequest {
         model: args.name,
         version: args.version,
@@ -77,6 +79,7 @@ fn import(args: ImportArgs, context: &Context) -> Result<(), Failure> {
         counter: args.counter,
         min_release: args.min_release,
         hardware: args.hardware,
+        health,
         highest_published: None,
         accept_golden_mismatch: args.accept_golden_mismatch.map(note).transpose()?,
         attestation: args
@@ -84,8 +87,8 @@ fn import(args: ImportArgs, context: &Context) -> Result<(), Failure> {
             .zip(args.attestation_key)
             .map(|(bundle, key)| AttestationRequest { bundle, key }),
         self_test_exe: SelfTest::default().exe,
-        self_test_ms_max: policy.self_test_ms_max,
-        self_test_mib_max: policy.self_test_mib_max,
+        self_test_ms_max: terms.self_test_ms_max,
+        self_test_mib_max: terms.self_test_mib_max,
     };
     let golden = &request.golden_npz;
     if !golden.exists() {
@@ -117,6 +120,7 @@ fn import(args: ImportArgs, context: &Context) -> Result<(), Failure> {
             imported.release.model, imported.release.version, imported.release.digest
         ),
     );
+    report.notes.iter().for_each(|note| talk(format!("note: {note}")));
     if !imported.golden_passed {
         talk(
             "WARNING: its answers differ from its golden vectors; the reason you gave travels with it",
@@ -325,6 +329,20 @@ fn release_facts(release: &ReleaseView) -> Vec<(&str, String)> {
     for variant in &release.variants {
         lines.push((&variant.kind, artifact_text(&variant.artifact)));
         lines.push(("golden", artifact_text(&variant.golden)));
+    }
+    lines.extend(release.scores.clone().map(|scores| ("scores", format!("taken for {scores}"))));
+    for (at, sentence) in release.health.iter().enumerate() {
+        lines.push((if at == 0 { "health" } else { "" }, sentence.clone()));
+    }
+    if let Some(in_use) = &release.in_use {
+        let AnswersView { requests, errors, p95_us, .. } = in_use.answers;
+        let p95 = super::output::millis(p95_us);
+        let devices = count(in_use.devices as u64, "device");
+        lines.push((
+            "in use",
+            format!("on {devices}: {requests} requests, {errors} errors, p95 {p95}"),
+        ));
+        lines.extend(measured_lines(&in_use.answers));
     }
     if release.golden_mismatch_accepted.is_some() {
         lines.push(("WARNING", mismatch(release.golden_mismatch_accepted.as_deref())));

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use super::output::{ago, bytes, count, facts, millis, or_dash, percent, table};
-use crate::api::types::{DeviceModelView, DeviceView, ReleaseRef, SandboxView, TelemetryView};
+use crate::api::types::{
+    AnswersView, DeviceModelView, DeviceView, HostView, ReleaseRef, SandboxView, TelemetryView,
+};
 
 /// `site=lab floor=2`.
 pub(super) fn labels_text(labels: &BTreeMap<String, String>) -> String {
@@ -27,12 +29,13 @@ pub(super) fn phase_text(model: &DeviceModelView) -> String {
 /// The columns of telemetry: requests, errors, p50, p95, top class.
 pub(super) fn telemetry_cells(telemetry: Option<&TelemetryView>) -> [String; 5] {
     let Some(telemetry) = telemetry else { return std::array::from_fn(|_| "-".into()) };
-    let top = telemetry.top_class.map(|top| format!("{} ({})", top.class, percent(top.permille)));
+    let top =
+        telemetry.answers.top_class.map(|top| format!("{} ({})", top.class, percent(top.permille)));
     [
-        telemetry.requests.to_string(),
-        telemetry.errors.to_string(),
-        millis(telemetry.p50_us),
-        millis(telemetry.p95_us),
+        telemetry.answers.requests.to_string(),
+        telemetry.answers.errors.to_string(),
+        millis(telemetry.answers.p50_us),
+        millis(telemetry.answers.p95_us),
         or_dash(top),
     ]
 }
@@ -79,7 +82,7 @@ pub(super) fn device_text(device: &DeviceView, now_s: u64) -> String {
         (None, true) => format!("generation {}, taken", device.generation),
         (None, false) => format!("generation {}, not taken yet", device.generation),
     };
-    let mut text = facts(&[
+    let mut lines = vec![
         ("device", device.id.clone()),
         ("state", if device.online { "online" } else { "offline" }.into()),
         ("seen", seen(device.last_seen_s, now_s)),
@@ -88,7 +91,9 @@ pub(super) fn device_text(device: &DeviceView, now_s: u64) -> String {
         ("labels", labels_text(&device.labels)),
         ("order", order),
         ("identity", identity_text(device, now_s)),
-    ]);
+    ];
+    lines.extend(device.host.iter().flat_map(host_lines));
+    let mut text = facts(&lines);
     for model in &device.models {
         text.push_str("\n\n");
         text.push_str(&model_text(model));
@@ -134,10 +139,12 @@ fn model_text(model: &DeviceModelView) -> String {
     }
     if let Some(last) = &model.last {
         let why = last.reason.as_ref().map_or_else(String::new, |why| format!(": {}", why.text));
+        let measured =
+            last.evidence.as_ref().map_or_else(String::new, |found| format!(" ({})", found.text));
         let result = last.result.replace('_', " ");
         lines.push((
             "  last",
-            format!("{} {result} (rollout {}){why}", last.release.text(), last.rollout),
+            format!("{} {result} (rollout {}){why}{measured}", last.release.text(), last.rollout),
         ));
     }
     if model.poisoned > 0 {
@@ -154,13 +161,39 @@ fn model_text(model: &DeviceModelView) -> String {
         ));
         lines.push(("  latency", format!("p50 {p50}, p95 {p95}")));
         lines.push(("  top class", top));
-        lines.push(("  classes", classes_text(&telemetry.classes)));
-        lines.push(("  memory", bytes(telemetry.rss_bytes)));
+        lines.push(("  classes", classes_text(&telemetry.answers.classes)));
+        lines.extend(measured_lines(&telemetry.answers));
+        lines.extend(telemetry.rss_bytes.map(|rss| ("  memory", bytes(rss))));
         if telemetry.dropped > 0 {
             lines.push(("  lost", format!("{} reports", telemetry.dropped)));
         }
     }
     facts(&lines)
+}
+
+/// Confidence and drift.
+pub(super) fn measured_lines(answers: &AnswersView) -> Vec<(&'static str, String)> {
+    let confidence = answers.confidence.map(|mean| ("  confidence", format!("{mean:.3}")));
+    let drift = answers.drift.iter().map(|found| {
+        let is = if found.alarm { ", above" } else { ", bound" };
+        let (of, psi, samples, bound) = (&found.of, found.psi, found.samples, found.bound);
+        ("  drift", format!("PSI of {of} is {psi:.3} on {samples} answers{is} {bound:.3}"))
+    });
+    confidence.into_iter().chain(drift).collect()
+}
+
+fn host_lines(host: &HostView) -> Vec<(&'static str, String)> {
+    let of = |free: Option<u64>, all: Option<u64>| {
+        Some(format!("{} free of {}", bytes(free?), bytes(all?)))
+    };
+    let lines = [
+        ("uptime", host.uptime_s.map(ago)),
+        ("cpu", host.cpu_pct.map(|percent| format!("{percent:.1} %"))),
+        ("memory", of(host.memory_available_bytes, host.memory_bytes)),
+        ("disk", of(host.disk_free_bytes, host.disk_bytes)),
+        ("temperature", host.temp_c.map(|celsius| format!("{celsius:.1} C"))),
+    ];
+    lines.into_iter().filter_map(|(name, said)| Some((name, said?))).collect()
 }
 
 fn classes_text(classes: &[u32]) -> String {
@@ -172,20 +205,30 @@ fn classes_text(classes: &[u32]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::types::TopClass;
+    use crate::api::types::{DriftView, TopClass};
 
     #[test]
     fn a_device_shows_its_telemetry() {
         let release = ReleaseRef { digest: "ab".repeat(32), version: Some("v2".into()) };
         let telemetry = TelemetryView {
             release: release.clone(),
-            requests: 120,
-            errors: 1,
-            p50_us: Some(900),
-            p95_us: Some(2_400),
-            classes: vec![0, 100, 19],
-            top_class: Some(TopClass { class: 1, permille: 840 }),
-            rss_bytes: 20 * 1024 * 1024,
+            answers: AnswersView {
+                requests: 120,
+                errors: 1,
+                p50_us: Some(900),
+                p95_us: Some(2_400),
+                classes: vec![0, 100, 19],
+                top_class: Some(TopClass { class: 1, permille: 840 }),
+                confidence: Some(0.914),
+                drift: vec![DriftView {
+                    of: "the mean of input 0".into(),
+                    psi: 0.3124,
+                    bound: 0.1,
+                    samples: 700,
+                    alarm: true,
+                }],
+            },
+            rss_bytes: Some(20 * 1024 * 1024),
             dropped: 0,
         };
         let model = DeviceModelView {
@@ -210,6 +253,8 @@ mod tests {
             "1 (84%)",
             "1:100 2:19",
             "20.0 MiB",
+            "0.914",
+            "PSI of the mean of input 0 is 0.312 on 700 answers, above 0.100",
         ] {
             assert!(text.contains(said), "{said} in\n{text}");
         }

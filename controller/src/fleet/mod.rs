@@ -43,7 +43,7 @@ use std::sync::Arc;
 use fleetway_protocol::ids::{DeviceId, Digest, Generation, ModelName, RolloutId, Version};
 use fleetway_protocol::keyset::ReleaseKeys;
 use fleetway_protocol::reason::Reason;
-use fleetway_protocol::report::Stamp;
+use fleetway_protocol::report::{Host, Stamp};
 use fleetway_protocol::sandbox::Sandbox;
 
 use crate::audit::Bounds;
@@ -131,6 +131,7 @@ struct Live {
     /// The order in force must be given again above this generation.
     reissue_above: Option<Generation>,
     telemetry: BTreeMap<ModelName, (Stamp, TelemetryView)>,
+    host: Option<Host>,
     ack: Option<Stamp>,
     want: Option<Stamp>,
     sandbox: Option<Sandbox>,

@@ -18,7 +18,7 @@ fn run_entry(id: u64, spec: &RolloutSpec) -> ModelOrder {
         variant: spec.variant,
         action: Action::Run,
         rollout: id,
-        policy: spec.policy,
+        terms: spec.terms,
     }
 }
 

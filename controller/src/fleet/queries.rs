@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use fleetway_protocol::counters::Counters;
 use fleetway_protocol::ids::{Counter, DeviceId, Digest, ModelName, RolloutId};
 use fleetway_protocol::report::State;
 
@@ -131,6 +132,18 @@ impl Fleet {
         }))
     }
 
+    /// The answers of a release, added up over the devices that last reported it, and how many
+    /// devices that are.
+    pub fn counted(&self, release: &Digest) -> (usize, Counters) {
+        let reported = self.devices.values().flat_map(|device| device.live.telemetry.values());
+        let (mut devices, mut sum) = (0, Counters::new());
+        for (_, telemetry) in reported.filter(|(_, telemetry)| telemetry.release == *release) {
+            devices += 1;
+            sum.merge(&telemetry.counters);
+        }
+        (devices, sum)
+    }
+
     /// Orders sent again since the start because a device that is there did not answer.
     pub fn resent(&self) -> u64 {
         self.resent
@@ -193,6 +206,7 @@ fn device_view(id: &DeviceId, device: &Device) -> DeviceView {
         generation,
         taken: order.is_some() && live.taken == Some(generation),
         refused: live.refused,
+        host: live.host.clone(),
         models: models.collect(),
         identity,
     }

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use fleetway_protocol::ids::{DeviceId, Digest, Generation, ModelName, RolloutId};
 use fleetway_protocol::limits::MODELS_PER_DEVICE_MAX;
 use fleetway_protocol::reason::Reason;
-use fleetway_protocol::report::{Ack, Presence, Stamp, State, Telemetry, Want};
+use fleetway_protocol::report::{Ack, Host, Presence, Stamp, State, Telemetry, Want};
 use fleetway_protocol::slot::Ending;
 
 use super::orders::{GENERATION_SANE_MAX, is_due};
@@ -137,16 +137,27 @@ impl Fleet {
         let view = TelemetryView {
             heard_s: now_s,
             release: telemetry.release,
-            requests: telemetry.requests,
-            errors: telemetry.errors,
-            p50_us: telemetry.latency.quantile_us(500),
-            p95_us: telemetry.latency.quantile_us(950),
-            classes: telemetry.classes.to_vec(),
+            counters: telemetry.counters.clone(),
             rss_bytes: telemetry.rss_bytes,
             dropped: telemetry.dropped,
         };
         device.live.telemetry.insert(model.clone(), (telemetry.stamp, view));
         // Telemetry is not retained: whoever sends it is there, whatever an old will says.
+        device.live.online = true;
+        device.live.heard_s = Some(now_s);
+    }
+
+    /// How a device's machine does: the last is kept in memory and shown.
+    pub fn handle_host(&mut self, now_s: u64, id: &DeviceId, host: &Host) {
+        let Some(device) = reporter(&mut self.devices, &mut self.ignored, id, host.stamp) else {
+            return;
+        };
+        if device.live.host.as_ref().is_some_and(|known| host.stamp <= known.stamp) {
+            self.ignored.old += 1;
+            return;
+        }
+        device.live.host = Some(host.clone());
+        // Not retained either.
         device.live.online = true;
         device.live.heard_s = Some(now_s);
     }

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use fleetway_protocol::counters::Counters;
 use fleetway_protocol::ids::{
     Counter, DeviceId, Digest, Generation, ModelName, RolloutId, Version,
 };
 use fleetway_protocol::machine::Phase;
 use fleetway_protocol::manifest::Manifest;
 use fleetway_protocol::reason::Reason;
-use fleetway_protocol::report::Progress;
+use fleetway_protocol::report::{Host, Progress};
 use fleetway_protocol::sandbox::Sandbox;
 use fleetway_protocol::slot::Outcome;
 
@@ -38,6 +39,8 @@ pub struct DeviceView {
     pub taken: bool,
     /// Why the device refused it, if it did.
     pub refused: Option<Reason>,
+    /// How its machine does, as it last said.
+    pub host: Option<Host>,
     /// Its models.
     pub models: BTreeMap<ModelName, ModelView>,
     /// Who it is to us.
@@ -102,18 +105,10 @@ pub struct TelemetryView {
     pub heard_s: u64,
     /// The release that gave the answers.
     pub release: Digest,
-    /// Requests, failed ones included.
-    pub requests: u64,
-    /// Failed requests.
-    pub errors: u64,
-    /// Median latency, microseconds.
-    pub p50_us: Option<u64>,
-    /// 95th percentile of the latency, microseconds.
-    pub p95_us: Option<u64>,
-    /// Answers by class.
-    pub classes: Vec<u32>,
+    /// What it answered.
+    pub counters: Counters,
     /// Resident memory of the agent, bytes.
-    pub rss_bytes: u64,
+    pub rss_bytes: Option<u64>,
     /// Reports that the device had to drop.
     pub dropped: u64,
 }

@@ -2,7 +2,7 @@
 
 use fleetway_protocol::ids::{Digest, ModelName, Version};
 use fleetway_protocol::manifest::VariantKind;
-use fleetway_protocol::order::Policy;
+use fleetway_protocol::order::Terms;
 use serde::{Deserialize, Serialize};
 
 use super::Selector;
@@ -110,8 +110,8 @@ pub struct RolloutSpec {
     pub offline_after_s: u64,
     /// Seconds without a word after which a device in flight counts as failed.
     pub device_timeout_s: u64,
-    /// How the devices judge the release.
-    pub policy: Policy,
+    /// What the devices ask of the release beyond its manifest.
+    pub terms: Terms,
 }
 
 impl RolloutSpec {
@@ -134,7 +134,7 @@ impl RolloutSpec {
             max_unavailable: Size::Percent(10),
             offline_after_s: OFFLINE_AFTER_S_DEFAULT,
             device_timeout_s: DEVICE_TIMEOUT_S_DEFAULT,
-            policy: Policy::default(),
+            terms: Terms::default(),
         }
     }
 

@@ -216,6 +216,10 @@ impl Worker {
             Said::Presence(presence) => fleet.handle_presence(now_s, id, presence),
             Said::State(model, state) => fleet.handle_state(now_s, id, model, state),
             Said::Ack(ack) => fleet.handle_ack(now_s, id, ack),
+            Said::Host(host) => {
+                fleet.handle_host(now_s, id, host);
+                return;
+            }
             Said::Telemetry(model, telemetry) => {
                 fleet.handle_telemetry(now_s, id, model, telemetry);
                 return;

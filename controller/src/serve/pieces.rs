@@ -143,6 +143,7 @@ mod tests {
             golden_mismatch_accepted: None,
             attestations: Default::default(),
             hardware: Default::default(),
+            health: Default::default(),
         }
     }
 

@@ -11,7 +11,7 @@ use fleetway_controller::pki::DeviceKey;
 use fleetway_protocol::codec::{self, DecodeError};
 use fleetway_protocol::ids::{DeviceId, Digest, ModelName};
 use fleetway_protocol::limits::REPORT_BYTES_MAX;
-use fleetway_protocol::report::{Ack, Presence, State, Telemetry, Want};
+use fleetway_protocol::report::{Ack, Host, Presence, State, Telemetry, Want};
 use fleetway_protocol::signed::{ReportError, SignedReport};
 use fleetway_protocol::topics::Topic;
 
@@ -35,6 +35,8 @@ pub(super) enum Said {
     State(ModelName, Box<State>),
     /// How it does.
     Telemetry(ModelName, Box<Telemetry>),
+    /// How its machine does.
+    Host(Host),
     /// Its answer to an order.
     Ack(Ack),
     /// Chunks that it asks for.
@@ -98,6 +100,7 @@ pub(super) fn read(
         Topic::Presence(id)
         | Topic::State(id, _)
         | Topic::Telemetry(id, _)
+        | Topic::Host(id)
         | Topic::Ack(id)
         | Topic::Want(id) => id.clone(),
         Topic::Order(_) | Topic::Block(_) | Topic::Blob(..) | Topic::Trust(_) => return Ok(None),
@@ -124,6 +127,7 @@ fn said(topic: Topic, body: &[u8]) -> Result<Option<Said>, DecodeError> {
         Topic::Presence(_) => Said::Presence(decoded(body)?),
         Topic::State(_, model) => Said::State(model, decoded(body)?),
         Topic::Telemetry(_, model) => Said::Telemetry(model, decoded(body)?),
+        Topic::Host(_) => Said::Host(decoded(body)?),
         Topic::Ack(_) => Said::Ack(decoded(body)?),
         Topic::Want(_) => {
             let want: Want = decoded(body)?;

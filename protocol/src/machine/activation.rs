@@ -119,7 +119,7 @@ impl Machine {
             Action::Rollback => {
                 let result = Ending::Failed(Reason::Corrupt);
                 let (release, rollout) = (goal.release, goal.rollout);
-                self.table.last = Some(Outcome { release, rollout, result });
+                self.table.last = Some(Outcome { release, rollout, result, evidence: None });
             }
             Action::Run if self.queued.is_none() => self.queued = self.goal.clone(),
             Action::Run | Action::Remove => {}

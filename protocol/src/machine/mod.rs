@@ -36,9 +36,10 @@ mod boot;
 mod orders;
 mod steps;
 
+use crate::health::Finding;
 use crate::ids::Digest;
 use crate::limits::{STEP_RETRY_MS, STEP_RETRY_MS_MAX};
-use crate::order::{ModelOrder, Policy};
+use crate::order::{ModelOrder, Terms};
 use crate::reason::Reason;
 use crate::slot::{Place, ReleaseFacts, SlotId, SlotTable};
 
@@ -87,7 +88,7 @@ pub enum Event {
     /// The engine serves the release with this digest, or could not load.
     Activated(Token, Result<Digest, Reason>),
     /// The release on trial was judged. Only [`Machine::probation`]'s token counts.
-    Health(Token, Result<(), Reason>),
+    Health(Token, Result<(), Finding>),
     /// The process was asked to end.
     Stopping,
     /// Time passed.
@@ -227,10 +228,10 @@ impl Machine {
         }
     }
 
-    /// The probation under way: the token for [`Event::Health`], the slot, how to judge.
-    pub fn probation(&self) -> Option<(Token, SlotId, Policy)> {
+    /// The probation under way: the token for [`Event::Health`], the slot, what its rollout asks.
+    pub fn probation(&self) -> Option<(Token, SlotId, Terms)> {
         match self.step {
-            Step::Probation(slot) => Some((Token(self.token), slot, self.table.slot(slot).policy)),
+            Step::Probation(slot) => Some((Token(self.token), slot, self.table.slot(slot).terms)),
             _ => None,
         }
     }

@@ -20,11 +20,11 @@ impl Machine {
     pub(super) fn handle_order(&mut self, order: ModelOrder) {
         if self.step != Step::Idle && self.queued.is_none() && self.is_under_way(&order) {
             // The same wish again, maybe by another rollout: carry on, judge by the newest
-            // policy, report to the newest rollout.
+            // terms, report to the newest rollout.
             for slot in SlotId::BOTH {
                 let entry = self.table.slot_mut(slot);
                 if entry.release.is_some_and(|r| is_it(&r, &order)) {
-                    (entry.rollout, entry.policy) = (order.rollout, order.policy);
+                    (entry.rollout, entry.terms) = (order.rollout, order.terms);
                 }
             }
             self.goal = Some(order);

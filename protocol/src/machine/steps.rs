@@ -4,6 +4,7 @@
 
 use super::orders::is_it;
 use super::{Machine, Next, Purpose, Step};
+use crate::health::Finding;
 use crate::ids::{Digest, RolloutId};
 use crate::limits::{TRIAL_TRIES_MAX, VERIFY_RETRIES_MAX};
 use crate::reason::Reason;
@@ -73,14 +74,14 @@ impl Machine {
         if let Some(slot) = held {
             // Its bytes are here: check and try them again, fetch nothing.
             let entry = self.table.slot_mut(slot);
-            (entry.rollout, entry.policy) = (goal.rollout, goal.policy);
+            (entry.rollout, entry.terms) = (goal.rollout, goal.terms);
             return self.enter(Step::Verify(slot));
         }
         let entry = self.table.slot(spare);
         let resumes = entry.state == SlotState::Receiving && entry.release == Some(facts);
         if resumes {
             let entry = self.table.slot_mut(spare);
-            (entry.rollout, entry.policy) = (goal.rollout, goal.policy);
+            (entry.rollout, entry.terms) = (goal.rollout, goal.terms);
             return self.enter(Step::Persist(Next::Fetch(spare)));
         }
         self.refill(spare, facts);
@@ -105,7 +106,7 @@ impl Machine {
                 let entry = self.table.slot_mut(slot);
                 entry.state = SlotState::Receiving;
                 entry.release = Some(release);
-                (entry.rollout, entry.policy) = (goal.rollout, goal.policy);
+                (entry.rollout, entry.terms) = (goal.rollout, goal.terms);
                 self.enter(Step::Persist(Next::Fetch(slot)));
             }
             (Step::Fetch(slot), Ok(())) => self.enter(Step::Verify(slot)),
@@ -117,8 +118,9 @@ impl Machine {
             }
             (Step::Fetch(slot) | Step::Verify(slot), Err(reason)) => self.refetch(slot, reason),
             (Step::SelfTest(slot), Ok(())) => {
-                let state = SlotState::Trial { tries_left: TRIAL_TRIES_MAX - 1 };
-                self.table.slot_mut(slot).state = state;
+                let crashes_max = self.table.slot(slot).release.map_or(0, |r| r.crashes_max);
+                let tries_left = crashes_max.min(TRIAL_TRIES_MAX - 1);
+                self.table.slot_mut(slot).state = SlotState::Trial { tries_left };
                 if self.table.serving == Some(slot) {
                     self.table.serving = None;
                 }
@@ -144,10 +146,14 @@ impl Machine {
         }
     }
 
-    pub(super) fn handle_health(&mut self, verdict: Result<(), Reason>) {
+    pub(super) fn handle_health(&mut self, verdict: Result<(), Finding>) {
         let Step::Probation(slot) = self.step else { return };
-        if let Err(reason) = verdict {
-            return self.reject(slot, reason);
+        if let Err(finding) = verdict {
+            self.reject(slot, finding.reason);
+            if let Some(last) = &mut self.table.last {
+                last.evidence = finding.evidence;
+            }
+            return;
         }
         self.set_last(slot, Ending::Confirmed);
         let min_release = self.table.slot(slot).release.map_or(0, |r| r.min_release);
@@ -216,12 +222,13 @@ impl Machine {
         let slot = self.table.slot(slot);
         if let Some(release) = slot.release {
             let release = release.digest;
-            self.table.last = Some(Outcome { release, rollout: slot.rollout, result });
+            self.table.last =
+                Some(Outcome { release, rollout: slot.rollout, result, evidence: None });
         }
     }
 
     pub(super) fn finish(&mut self, release: Digest, rollout: RolloutId, result: Ending) {
-        let outcome = Outcome { release, rollout, result };
+        let outcome = Outcome { release, rollout, result, evidence: None };
         if self.table.last != Some(outcome) {
             self.table.last = Some(outcome);
             self.dirty = true;

@@ -5,6 +5,7 @@
 use std::sync::LazyLock;
 
 use fleetway_protocol::codec;
+use fleetway_protocol::drift::Drift;
 use fleetway_protocol::envelope::{Authority, Context, Envelope};
 use fleetway_protocol::ids::Digest;
 use fleetway_protocol::keyset::Keyset;
@@ -13,7 +14,9 @@ use fleetway_protocol::machine::{Event, Machine};
 use fleetway_protocol::manifest::Manifest;
 use fleetway_protocol::order::Order;
 use fleetway_protocol::record;
-use fleetway_protocol::report::{Ack, BLOCK_BYTES_MAX, Block, Presence, State, Telemetry, Want};
+use fleetway_protocol::report::{
+    Ack, BLOCK_BYTES_MAX, Block, Host, Presence, State, Telemetry, Want,
+};
 use fleetway_protocol::signed::{Algorithm, SignedReport};
 use fleetway_protocol::slot::SlotTable;
 use fleetway_protocol::topics::{ROOT_DEFAULT, TOPIC_BYTES_MAX, Topic};
@@ -129,12 +132,23 @@ pub(crate) fn fuzz_state(bytes: &[u8]) -> bool {
 pub(crate) fn fuzz_telemetry(bytes: &[u8]) -> bool {
     let Ok(telemetry) = codec::decode::<Telemetry>(bytes, REPORT_BYTES_MAX) else { return false };
     stable(&telemetry, REPORT_BYTES_MAX);
-    let mut sum = telemetry.latency.clone();
-    sum.merge(&telemetry.latency);
+    let mut sum = telemetry.counters.clone();
+    sum.merge(&telemetry.counters);
+    assert_eq!(sum.confidence().is_some(), sum.confidence_count > 0);
+    let classes = || sum.classes.iter().copied();
+    if let Some(drift) = Drift::of(classes(), classes(), 0.1) {
+        assert!(drift.psi == 0.0 && drift.bound >= 0.1, "{drift:?}");
+    }
+    let sum = sum.latency;
     for permille in [0, 500, 950, 1000] {
         assert_eq!(sum.quantile_us(permille).is_some(), sum.count() > 0);
     }
     true
+}
+
+pub(crate) fn fuzz_host(bytes: &[u8]) -> bool {
+    let read = codec::decode::<Host>(bytes, REPORT_BYTES_MAX);
+    read.inspect(|host| stable(host, REPORT_BYTES_MAX)).is_ok()
 }
 
 pub(crate) fn fuzz_ack(bytes: &[u8]) -> bool {

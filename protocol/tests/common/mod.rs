@@ -250,7 +250,9 @@ impl Device {
         } else if let Some((token, slot, _)) = self.machine.probation() {
             match nature(self.named(slot)) {
                 Nature::Crashes => self.cut(Cut::Before),
-                Nature::Unhealthy => self.send(Event::Health(token, Err(Reason::HealthErrors))),
+                Nature::Unhealthy => {
+                    self.send(Event::Health(token, Err(Reason::HealthErrors.into())))
+                }
                 _ => self.send(Event::Health(token, Ok(()))),
             }
         } else if let Some(at_ms) = self.machine.poll_timeout() {

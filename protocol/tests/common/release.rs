@@ -2,8 +2,9 @@
 //! a failing run can be read.
 
 use fleetway_protocol::ids::{Digest, ModelName};
+use fleetway_protocol::limits::TRIAL_TRIES_MAX;
 use fleetway_protocol::manifest::VariantKind;
-use fleetway_protocol::order::{Action, ModelOrder, Policy};
+use fleetway_protocol::order::{Action, ModelOrder, Terms};
 use fleetway_protocol::slot::ReleaseFacts;
 
 /// A release: its number is its counter and every byte of its digest.
@@ -34,6 +35,9 @@ pub(crate) fn nature(release: Release) -> Nature {
     }
 }
 
+/// A release whose policy tolerates no crash.
+pub(crate) const FRAGILE: Release = 13;
+
 pub(crate) fn digest(release: Release) -> Digest {
     Digest([release; 32])
 }
@@ -45,6 +49,7 @@ pub(crate) fn facts(release: Release) -> ReleaseFacts {
         counter: u64::from(release),
         min_release: u64::from(release.saturating_sub(1)),
         variant: VariantKind::Qnn,
+        crashes_max: if release == FRAGILE { 0 } else { TRIAL_TRIES_MAX - 1 },
     }
 }
 
@@ -55,7 +60,7 @@ pub(crate) fn order(action: Action, release: Release, rollout: u64) -> ModelOrde
         variant: VariantKind::Qnn,
         action,
         rollout,
-        policy: Policy::default(),
+        terms: Terms::default(),
     }
 }
 

@@ -3,8 +3,10 @@
 
 use ed25519_dalek::SigningKey;
 use fleetway_protocol::codec;
+use fleetway_protocol::counters::{Answer, Confidence, Scores};
+use fleetway_protocol::drift::{Reference, Watch, Watched};
 use fleetway_protocol::envelope::{Authority, Context, Envelope, PublicKey, sign};
-use fleetway_protocol::health::Answer;
+use fleetway_protocol::health::{Evidence, Health, HealthPolicy, Inconclusive, Subject};
 use fleetway_protocol::ids::{DeviceId, Digest, ModelName, ShortDigest, Version};
 use fleetway_protocol::keyset::{Keyset, ReleaseKey, ReleaseKeys, Scope};
 use fleetway_protocol::limits::ENVELOPE_BYTES_MAX;
@@ -12,9 +14,11 @@ use fleetway_protocol::machine::Phase;
 use fleetway_protocol::manifest::{
     Artifact, Attestation, AttestationKind, GoldenRule, Manifest, Variant, VariantKind,
 };
-use fleetway_protocol::order::{Action, ModelOrder, Order, Policy};
+use fleetway_protocol::order::{Action, ModelOrder, Order, Terms};
 use fleetway_protocol::reason::Reason;
-use fleetway_protocol::report::{Ack, Block, Presence, Progress, Stamp, State, Telemetry, Want};
+use fleetway_protocol::report::{
+    Ack, Block, Host, Presence, Progress, Stamp, State, Telemetry, Want,
+};
 use fleetway_protocol::sandbox::{Fence, Sandbox};
 use fleetway_protocol::signed::{Algorithm, SignedReport};
 use fleetway_protocol::slot::{
@@ -115,11 +119,34 @@ pub(crate) fn manifest() -> Manifest {
         .into_iter()
         .collect(),
         hardware: Default::default(),
+        health: health(),
     }
 }
 
-pub(crate) fn policy() -> Policy {
-    Policy {
+pub(crate) fn health() -> Health {
+    let watched = |what, from: f32| Watched {
+        what,
+        edges: core::array::from_fn(|at| from + at as f32),
+        counts: [150; 10],
+    };
+    let numbers = [watched(Watch::Mean { input: 0 }, 0.5), watched(Watch::Confidence, -4.0)];
+    Health {
+        policy: HealthPolicy {
+            p95_us_max: 20_000,
+            inconclusive: Inconclusive::RollBack { after_s: 86_400 },
+            ..HealthPolicy::default()
+        },
+        scores: Some(Scores::Logits),
+        reference: Reference {
+            watched: numbers.into_iter().collect(),
+            classes: [700, 800].into_iter().collect(),
+            confidence: Some(Confidence(60_000)),
+        },
+    }
+}
+
+pub(crate) fn terms() -> Terms {
+    Terms {
         probation_s: 600,
         probation_answers: 100,
         error_permille_max: 20,
@@ -137,7 +164,7 @@ pub(crate) fn model_order() -> ModelOrder {
         variant: VariantKind::Qnn,
         action: Action::Run,
         rollout: 7,
-        policy: policy(),
+        terms: terms(),
     }
 }
 
@@ -148,7 +175,7 @@ pub(crate) fn order() -> Order {
         variant: VariantKind::Onnx,
         action: Action::Rollback,
         rollout: 8,
-        policy: Policy::default(),
+        terms: Terms::default(),
     };
     Order {
         device: device(),
@@ -181,7 +208,8 @@ pub(crate) fn presence() -> Presence {
 
 pub(crate) fn outcome() -> Outcome {
     let result = Ending::RolledBack(Reason::HealthCollapse);
-    Outcome { release: Digest([0x66; 32]), rollout: 7, result }
+    let evidence = Evidence { of: Subject::Whole, measured: 981, bound: 950, samples: 300 };
+    Outcome { release: Digest([0x66; 32]), rollout: 7, result, evidence: Some(evidence) }
 }
 
 pub(crate) fn state() -> State {
@@ -203,13 +231,31 @@ pub(crate) fn state() -> State {
 pub(crate) fn telemetry() -> Telemetry {
     let mut telemetry = Telemetry::new(Digest([0x77; 32]));
     for (latency_us, class) in [(9, 0), (9, 2), (100, 2)] {
-        telemetry.record(Answer { latency_us, ok: true, class: Some(class) });
+        let answer = Answer {
+            confidence: Some(Confidence(50_000)),
+            bins: [Some(1), Some(9), None, None, None, None],
+            ..Answer::ok(latency_us, Some(class))
+        };
+        telemetry.counters.record(&answer);
     }
-    telemetry.record(Answer { latency_us: 0, ok: false, class: None });
+    telemetry.counters.record(&Answer::failed(0));
     telemetry.stamp = STAMP;
-    telemetry.rss_bytes = 20_000_000;
+    telemetry.rss_bytes = Some(20_000_000);
     telemetry.dropped = 1;
     telemetry
+}
+
+pub(crate) fn host() -> Host {
+    Host {
+        stamp: STAMP,
+        uptime_s: Some(86_400),
+        cpu_permille: Some(125),
+        memory_bytes: Some(1 << 30),
+        memory_available_bytes: Some(1 << 29),
+        temperature_milli_c: Some(-1_500),
+        disk_bytes: None,
+        disk_free_bytes: Some(1 << 33),
+    }
 }
 
 pub(crate) fn ack() -> Ack {
@@ -235,11 +281,17 @@ pub(crate) fn block() -> Block<'static> {
 
 fn facts(seed: u8, counter: u64) -> ReleaseFacts {
     let digest = Digest([seed; 32]);
-    ReleaseFacts { digest, counter, min_release: counter - 1, variant: VariantKind::Qnn }
+    ReleaseFacts {
+        digest,
+        counter,
+        min_release: counter - 1,
+        variant: VariantKind::Qnn,
+        crashes_max: 2,
+    }
 }
 
 pub(crate) fn table() -> SlotTable {
-    let slot = |state, release, rollout| Slot { state, release, rollout, policy: policy() };
+    let slot = |state, release, rollout| Slot { state, release, rollout, terms: terms() };
     let mut table = SlotTable::new(Some(facts(0xaa, 1)));
     table.version_floor = 2;
     table.serving = Some(SlotId::A);

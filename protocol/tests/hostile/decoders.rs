@@ -8,7 +8,9 @@ use fleetway_protocol::keyset::{Keyset, KeysetError};
 use fleetway_protocol::limits::*;
 use fleetway_protocol::manifest::Manifest;
 use fleetway_protocol::order::Order;
-use fleetway_protocol::report::{Ack, BLOCK_BYTES_MAX, Block, Presence, State, Telemetry, Want};
+use fleetway_protocol::report::{
+    Ack, BLOCK_BYTES_MAX, Block, Host, Presence, State, Telemetry, Want,
+};
 use fleetway_protocol::signed::SignedReport;
 use fleetway_protocol::trust::{OrderError, ReleaseError, Verified};
 
@@ -93,6 +95,7 @@ pub(crate) fn decoders() -> Vec<Decoder> {
             plain::<Telemetry>,
             fuzz::fuzz_telemetry,
         ),
+        report("host", encoded(&samples::host()), plain::<Host>, fuzz::fuzz_host),
         report("ack", encoded(&samples::ack()), plain::<Ack>, fuzz::fuzz_ack),
         report("want", encoded(&samples::want()), plain::<Want>, fuzz::fuzz_want),
         Decoder {

@@ -58,7 +58,7 @@ fn disturb(device: &mut Device, what: u8, detail: u8) {
         }
         28 => {
             if let Some((token, ..)) = device.machine.probation() {
-                device.send(Event::Health(token, Err(reason)));
+                device.send(Event::Health(token, Err(reason.into())));
             }
         }
         29 => device.send(Event::Stopping),
@@ -97,7 +97,7 @@ fn answer_wrongly(device: &mut Device, detail: u8) {
         3 if !matches!(command, Command::Activate(..)) => {
             Event::Activated(token, result.map(|()| digest(detail)))
         }
-        4 => Event::Health(token, result),
+        4 => Event::Health(token, result.map_err(Into::into)),
         // Of the right kind, about another release: no success either.
         _ if matches!(command, Command::Admit(_)) => {
             device.pending = None;

@@ -3,7 +3,7 @@
 
 use fleetway_protocol::machine::{Command, Event};
 use fleetway_protocol::manifest::VariantKind;
-use fleetway_protocol::order::Policy;
+use fleetway_protocol::order::Terms;
 use fleetway_protocol::slot::{Place, SlotId};
 
 use crate::common::release::{digest, facts, run};
@@ -188,13 +188,13 @@ fn what_is_admitted_or_loaded_must_be_what_was_ordered() {
 }
 
 #[test]
-fn the_newest_policy_judges() {
+fn the_newest_terms_judge() {
     let mut device = v1();
     device.give(run(2, 10));
     device.answer(Ok(()));
-    let stricter = Policy { probation_s: 7, ..Policy::default() };
+    let stricter = Terms { probation_s: 7, ..Terms::default() };
     let mut again = run(2, 11);
-    again.policy = stricter;
+    again.terms = stricter;
     while device.machine.probation().is_none() {
         device.answer(Ok(()));
     }

@@ -13,7 +13,7 @@ use crate::common::text::{command_text, summary};
 use crate::script::{act, v1};
 
 /// Every reason there is.
-pub(crate) const REASONS: [Reason; 30] = [
+pub(crate) const REASONS: [Reason; 34] = [
     Reason::Golden,
     Reason::LoadFailed,
     Reason::SelfTestCrashed,
@@ -44,10 +44,14 @@ pub(crate) const REASONS: [Reason; 30] = [
     Reason::SelfTestForbidden,
     Reason::SandboxTooWeak,
     Reason::WrongHardware,
+    Reason::HealthDrift,
+    Reason::HealthConfidence,
+    Reason::HealthMemory,
+    Reason::HealthInconclusive,
 ];
 
 /// Those that say something about the release: design, P5.
-const VERDICTS: [Reason; 12] = [
+const VERDICTS: [Reason; 16] = [
     Reason::Golden,
     Reason::LoadFailed,
     Reason::SelfTestCrashed,
@@ -57,6 +61,10 @@ const VERDICTS: [Reason; 12] = [
     Reason::HealthErrors,
     Reason::HealthLatency,
     Reason::HealthCollapse,
+    Reason::HealthDrift,
+    Reason::HealthConfidence,
+    Reason::HealthMemory,
+    Reason::HealthInconclusive,
     Reason::Interrupted,
     Reason::Verification,
     Reason::ActivationFailed,
@@ -165,7 +173,7 @@ fn fails(device: &mut Device, at: usize, reason: Reason, ending: Ending, label: 
         if device.machine.probation().is_some() && command.is_none() {
             tries += 1;
             let (token, ..) = device.machine.probation().expect("a probation");
-            device.send(Event::Health(token, Err(reason)));
+            device.send(Event::Health(token, Err(reason.into())));
         } else if device.pending.is_some() && device.pending.map(command_text) == command {
             tries += 1;
             device.answer(Err(reason));

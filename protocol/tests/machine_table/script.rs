@@ -49,7 +49,7 @@ pub(crate) fn act(device: &mut Device, event: &str) {
         "fail" => device.answer(Err(reason(words[1]))),
         "healthy" | "sick" => {
             let (token, ..) = device.machine.probation().expect("a probation");
-            let verdict = words.get(1).map_or(Ok(()), |name| Err(reason(name)));
+            let verdict = words.get(1).map_or(Ok(()), |name| Err(reason(name).into()));
             device.send(Event::Health(token, verdict));
         }
         "late" => {

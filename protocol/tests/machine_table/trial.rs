@@ -134,3 +134,26 @@ fn a_trial_that_was_put_off_gives_way_to_a_newer_order() {
         ",
     );
 }
+
+/// The release's own policy may tolerate fewer crashes than three.
+#[test]
+fn a_policy_without_patience_poisons_at_the_first_crash() {
+    check(
+        v1(),
+        "
+        run 13    -> admit [Eligibility]
+        ok        -> persist [Download]
+        ok        -> erase b [Download]
+        ok        -> persist [Download]
+        ok        -> fetch b [Download]
+        ok        -> verify b [Verification]
+        ok        -> persist [Verification]
+        ok        -> test b [SelfTest]
+        ok        -> persist [Activation]
+        ok        -> activate b [Activation]
+        ok        -> - [Probation]
+        cut       -> persist [Rollback]
+        = a=1:confirmed* b=13:bad/Interrupted floor=0 poison=13:Interrupted last=13:RolledBack(Interrupted)@10
+        ",
+    );
+}

@@ -86,7 +86,7 @@ fn answers(token: Token) -> Vec<(&'static str, Event)> {
         all.push(("admitted", Event::Admitted(token, result.map(|()| facts(3)))));
         all.push(("done", Event::Done(token, result)));
         all.push(("activated", Event::Activated(token, result.map(|()| digest(3)))));
-        all.push(("health", Event::Health(token, result)));
+        all.push(("health", Event::Health(token, result.map_err(Into::into))));
     }
     all
 }

@@ -11,7 +11,7 @@ use fleetway_protocol::envelope::{Context, Envelope, sign as sign_payload};
 use fleetway_protocol::ids::{DeviceId, Digest, ModelName};
 use fleetway_protocol::limits::{ENVELOPE_BYTES_MAX, ORDER_BYTES_MAX, SIGNED_REPORT_BYTES_MAX};
 use fleetway_protocol::manifest::VariantKind;
-use fleetway_protocol::order::{Action, ModelOrder, Order, Policy};
+use fleetway_protocol::order::{Action, ModelOrder, Order, Terms};
 use fleetway_protocol::signed::{Algorithm, SignedReport, message};
 use fleetway_protocol::topics::Topic;
 use ring::rand::SystemRandom;
@@ -39,7 +39,7 @@ pub(super) fn sign(figures: &mut Figures) -> Result<()> {
         variant: VariantKind::Onnx,
         action: Action::Run,
         rollout: 1,
-        policy: Policy::default(),
+        terms: Terms::default(),
     };
     let (mut payload, mut sealed) = ([0; ORDER_BYTES_MAX], [0; ENVELOPE_BYTES_MAX]);
     let since = Instant::now();

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use fleetway_protocol::health::REFUSAL_ANSWERS_MIN;
+use fleetway_protocol::health::HealthPolicy;
 use tokio::time::Instant;
 
 use super::asker::{Asker, Moment, gap_ms};
@@ -106,8 +106,9 @@ pub(super) async fn rollbacks(figures: &mut Figures) -> Result<()> {
             times.push(time);
         }
     }
+    let judged = HealthPolicy::default().samples_min;
     let how = format!(
-        "from the {REFUSAL_ANSWERS_MIN}th answer of the bad release, before which there is no \
+        "from the {judged}th answer of the bad release, before which there is no \
          verdict, to the first of the old one; {} rollbacks",
         times.len()
     );
@@ -119,7 +120,7 @@ pub(super) async fn rollbacks(figures: &mut Figures) -> Result<()> {
 fn back_ms(moments: &[Moment], bad: &str) -> Result<f64> {
     let answers = || moments.iter().filter(|moment| moment.version.is_some());
     let is_bad = |moment: &&Moment| moment.version.as_deref() == Some(bad);
-    let verdict = answers().filter(is_bad).nth(REFUSAL_ANSWERS_MIN as usize - 1);
+    let verdict = answers().filter(is_bad).nth(HealthPolicy::default().samples_min as usize - 1);
     let verdict = verdict.context("too few answers of the bad release")?.at;
     let back = answers().find(|m| m.at > verdict && m.version.as_deref() != Some(bad));
     let back = back.context("the old release never answered again")?.at;

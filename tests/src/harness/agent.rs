@@ -123,6 +123,8 @@ pub struct AgentLast {
 pub struct AgentWhy {
     /// Its code.
     pub code: String,
+    /// For a person.
+    pub sentence: String,
 }
 
 /// What answers.

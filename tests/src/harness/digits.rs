@@ -1,8 +1,8 @@
 //! The held-out images of handwritten digits, as an application sends them; and where the
 //! models are.
 
-use std::io::Read as _;
-use std::path::PathBuf;
+use std::io::{Read as _, Write as _};
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use anyhow::{Context as _, Result, ensure};
@@ -66,6 +66,26 @@ impl Digits {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.labels.is_empty()
+    }
+
+    /// Writes all images as reference samples for `model import --reference`, `times` as bright
+    /// as applications send them.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn write_reference(&self, path: &Path, times: f32) -> Result<()> {
+        let header = format!(
+            "{{'descr': '<f4', 'fortran_order': False, 'shape': ({}, 1, 8, 8), }}\n",
+            self.len()
+        );
+        let length = u16::try_from(header.len())?.to_le_bytes();
+        let mut zip = zip::ZipWriter::new(std::fs::File::create(path)?);
+        zip.start_file("in.image.npy", zip::write::SimpleFileOptions::default())?;
+        zip.write_all(&[b"\x93NUMPY\x01\x00", &length[..], header.as_bytes()].concat())?;
+        for pixel in &self.images {
+            zip.write_all(&(pixel * times).to_le_bytes())?;
+        }
+        zip.finish().map(drop).context("reference")
     }
 
     /// The request with image `at`.

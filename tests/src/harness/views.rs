@@ -93,6 +93,8 @@ pub struct Device {
     pub labels: BTreeMap<String, String>,
     /// Why it refused its last order.
     pub refused: Option<Reason>,
+    /// How its machine does.
+    pub host: Option<Host>,
     /// Its models.
     pub models: Vec<DeviceModel>,
 }
@@ -156,6 +158,8 @@ pub struct Ending {
     pub result: String,
     /// Why.
     pub reason: Option<Reason>,
+    /// In numbers.
+    pub evidence: Option<Evidence>,
 }
 
 /// How a model does.
@@ -172,7 +176,44 @@ pub struct Telemetry {
     /// Answers by class.
     pub classes: Vec<u32>,
     /// Memory of the agent.
-    pub rss_bytes: u64,
+    pub rss_bytes: Option<u64>,
+    /// How far it is from its reference.
+    pub drift: Vec<Drift>,
+}
+
+/// Distance of one distribution from its reference.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Drift {
+    /// Of what.
+    pub of: String,
+    /// Population stability index.
+    pub psi: f64,
+    /// Whether it is too far.
+    pub alarm: bool,
+}
+
+/// What a verdict was measured on.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Evidence {
+    /// As one sentence.
+    pub text: String,
+    /// What it was.
+    pub measured: u32,
+    /// What it may be.
+    pub bound: u32,
+    /// Answers that it was measured on.
+    pub samples: u32,
+}
+
+/// How a device's machine does.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Host {
+    /// Seconds since its system started.
+    pub uptime_s: Option<u64>,
+    /// Its memory, bytes.
+    pub memory_bytes: Option<u64>,
+    /// Free on its disk, bytes.
+    pub disk_free_bytes: Option<u64>,
 }
 
 /// `fleetway model show`.

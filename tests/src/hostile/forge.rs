@@ -12,7 +12,7 @@ use fleetway_protocol::limits::{
 };
 use fleetway_protocol::manifest::Manifest;
 use fleetway_protocol::order::Order;
-use fleetway_protocol::report::{Ack, Presence, State, Telemetry, Want};
+use fleetway_protocol::report::{Ack, Host, Presence, State, Telemetry, Want};
 use fleetway_protocol::signed::{Algorithm, SignedReport, message};
 use fleetway_protocol::slot::Ending;
 use fleetway_protocol::topics::{ROOT_DEFAULT, Topic};
@@ -143,6 +143,7 @@ fn later(topic: &str, body: &[u8]) -> Option<Vec<u8>> {
     match Topic::parse(ROOT_DEFAULT, topic)? {
         Topic::Presence(_) => changed(body, |p: &mut Presence| p.stamp.seq += LATER),
         Topic::Telemetry(..) => changed(body, |t: &mut Telemetry| t.stamp.seq += LATER),
+        Topic::Host(_) => changed(body, |h: &mut Host| h.stamp.seq += LATER),
         Topic::Ack(_) => changed(body, |a: &mut Ack| a.stamp.seq += LATER),
         Topic::Want(_) => changed(body, |w: &mut Want| w.stamp.seq += LATER),
         Topic::State(..) => changed(body, |state: &mut State| {

@@ -141,8 +141,8 @@ impl World {
         for _ in 0..ANSWERS_PER_WAKE {
             d.answers += 1;
             let class = if collapsed { 0 } else { (d.answers % 10) as u16 };
-            let answer = Answer { latency_us: 100, ok: true, class: Some(class) };
-            core.handle_answer(&self.model, release, answer);
+            let answer = Answer::ok(100, Some(class));
+            core.handle_answer(&self.model, release, &answer);
         }
     }
 

@@ -125,6 +125,7 @@ impl Keys {
             golden_mismatch_accepted: None,
             attestations: Default::default(),
             hardware: Default::default(),
+            health: Default::default(),
         };
         manifest::Manifest::check(&manifest).expect("a sane manifest");
         let mut buf = [0; MANIFEST_BYTES_MAX];

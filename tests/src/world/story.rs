@@ -10,7 +10,7 @@ use fleetway_controller::store::MemStore;
 use fleetway_protocol::envelope::Envelope;
 use fleetway_protocol::ids::{DeviceId, Digest, ModelName, RolloutId};
 use fleetway_protocol::limits::TRIAL_TRIES_MAX;
-use fleetway_protocol::order::Policy;
+use fleetway_protocol::order::Terms;
 use fleetway_protocol::reason::Reason;
 use fleetway_protocol::slot::Ending;
 
@@ -155,11 +155,11 @@ impl World {
             n => vec![PhaseSpec { size: Size::Count(n), soak_s: 5 }],
         };
         spec.max_unavailable = Size::Percent(50);
-        spec.policy = Policy {
+        spec.terms = Terms {
             probation_s: 5,
             probation_answers: 50,
             collapse_permille_max: 800,
-            ..Policy::default()
+            ..Terms::default()
         };
         let by = self.operator();
         let rollout = self.fleet().start_rollout(by, &spec).expect("starts");

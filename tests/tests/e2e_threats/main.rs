@@ -28,7 +28,7 @@ use fleetway_protocol::envelope::{self, Context, Envelope};
 use fleetway_protocol::ids::{DeviceId, Digest, ModelName};
 use fleetway_protocol::limits::{ENVELOPE_BYTES_MAX, ORDER_BYTES_MAX};
 use fleetway_protocol::manifest::VariantKind;
-use fleetway_protocol::order::{Action, ModelOrder, Order, Policy};
+use fleetway_protocol::order::{Action, ModelOrder, Order, Terms};
 use fleetway_protocol::topics::{ROOT_DEFAULT, Topic};
 use fleetway_tests::harness::agent::AgentStatus;
 use fleetway_tests::harness::{BrokerKind, Fleet, FleetSpec, wait};
@@ -108,7 +108,7 @@ fn order(device: &str, generation: u64, release: Digest) -> Result<Order> {
         variant: VariantKind::Onnx,
         action: Action::Run,
         rollout: 1,
-        policy: Policy { probation_s: 1, probation_answers: 10, ..Policy::default() },
+        terms: Terms { probation_s: 1, probation_answers: 10, ..Terms::default() },
     };
     let mut order = Order {
         device: DeviceId::new(device)?,

@@ -10,11 +10,12 @@ use fleetway_agent::fs::RealFs;
 use fleetway_agent::store::Store;
 use fleetway_protocol::codec;
 use fleetway_protocol::envelope::Context;
+use fleetway_protocol::health::Answer;
 use fleetway_protocol::ids::{DeviceId, Digest, ModelName, Version};
 use fleetway_protocol::limits::ORDER_BYTES_MAX;
 use fleetway_protocol::machine::Phase;
 use fleetway_protocol::manifest::VariantKind;
-use fleetway_protocol::order::{Action, ModelOrder, Order, Policy};
+use fleetway_protocol::order::{Action, ModelOrder, Order, Terms};
 use fleetway_protocol::reason::Reason;
 use fleetway_protocol::slot::Ending;
 use fleetway_protocol::topics::{ROOT_DEFAULT, Topic};
@@ -175,6 +176,15 @@ impl Box {
             self.now.unix_s += 1;
             self.device.handle_tick(self.now);
             self.settle();
+            self.ask();
+        }
+    }
+
+    /// An application gets enough answers for a judgement.
+    fn ask(&mut self) {
+        let Some(release) = self.running() else { return };
+        for class in (0..10).cycle().take(30) {
+            self.device.handle_answer(&model(), release, &Answer::ok(100, Some(class)));
         }
     }
 
@@ -185,9 +195,9 @@ impl Box {
     fn order_by(&mut self, release: Digest, director: &SigningKey) {
         self.generation += 1;
         let id = DeviceId::new("cam-01").unwrap();
-        let policy = Policy { probation_s: 1, probation_answers: 0, ..Policy::default() };
+        let terms = Terms { probation_s: 1, probation_answers: 0, ..Terms::default() };
         let (variant, action) = (VariantKind::Onnx, Action::Run);
-        let wish = ModelOrder { model: model(), release, variant, action, rollout: 1, policy };
+        let wish = ModelOrder { model: model(), release, variant, action, rollout: 1, terms };
         let order = Order {
             device: id.clone(),
             generation: self.generation,

@@ -8,6 +8,7 @@ use crate::clock::Stopwatch;
 use crate::engine::Engine;
 use crate::golden::{BoundGolden, GoldenError, GoldenRule, GoldenSet, Tally};
 use crate::limits::bounded;
+use crate::samples::SampleBatch;
 use crate::tract::{LoadError, TractEngine};
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -57,6 +58,7 @@ fn work(attack: impl FnOnce(&[u8])) -> io::Result<()> {
                 attack(&model);
                 test(&model, &golden, rule, fenced)
             }
+            (Job::Sample { .. }, model, batch) => sample(&model, &batch),
             (Job::Probe, ..) => Outcome::Probed(fenced.sandbox),
         }
     } else {
@@ -73,15 +75,9 @@ fn test(model: &[u8], golden: &[u8], rule: GoldenRule, mut fenced: Fenced) -> Ou
         Err(error) => return Outcome::Environment(bounded(error.to_string())),
     };
     let since = Stopwatch::start();
-    let engine = match TractEngine::parse(model) {
+    let engine = match parse(model) {
         Ok(engine) => engine,
-        Err(LoadError::Refused(refused)) => {
-            return Outcome::Refused {
-                number: refused.number(),
-                text: bounded(refused.to_string()),
-            };
-        }
-        Err(error) => return Outcome::Load(bounded(error.to_string())),
+        Err(outcome) => return outcome,
     };
     let load_us = micros(since.elapsed());
     let mut report = |tally: Tally, times: Vec<Duration>| SelfTestReport {
@@ -106,6 +102,27 @@ fn test(model: &[u8], golden: &[u8], rule: GoldenRule, mut fenced: Fenced) -> Ou
                 Outcome::Golden(report.golden)
             }
         }
+    }
+}
+
+fn parse(model: &[u8]) -> Result<TractEngine, Outcome> {
+    TractEngine::parse(model).map_err(|error| match error {
+        LoadError::Refused(refused) => {
+            Outcome::Refused { number: refused.number(), text: bounded(refused.to_string()) }
+        }
+        error => Outcome::Load(bounded(error.to_string())),
+    })
+}
+
+fn sample(model: &[u8], batch: &[u8]) -> Outcome {
+    let batch: SampleBatch = match postcard::from_bytes(batch) {
+        Ok(batch) => batch,
+        Err(error) => return Outcome::Environment(bounded(error.to_string())),
+    };
+    match parse(model).map(|engine| batch.run(&engine)) {
+        Ok(Ok(sampled)) => Outcome::Sampled(sampled),
+        Ok(Err(text)) => Outcome::Run(bounded(text)),
+        Err(outcome) => outcome,
     }
 }
 

@@ -31,7 +31,8 @@ pub use sandbox::{Require, Sandbox};
 
 use crate::clock::Stopwatch;
 use crate::golden::GoldenRule;
-use crate::limits::{REPORT_BYTES_MAX, STDERR_TAIL_BYTES_MAX};
+use crate::limits::{REPORT_BYTES_MAX, SAMPLE_TIME_MAX, STDERR_TAIL_BYTES_MAX};
+use crate::samples::{SampleBatch, Sampled};
 use pipes::{Tail, collect, feed};
 use report::{Job, Outcome};
 use rustix::process::{Pid, Signal};
@@ -120,6 +121,30 @@ impl SelfTest {
         let (model_bytes, golden_bytes) = (model.len() as u64, golden.len() as u64);
         let outcome = self.ask(Job::Test { rule, model_bytes, golden_bytes }, model, golden)?;
         outcome.into_result(self.memory_bytes, self.require)
+    }
+
+    /// Runs reference samples and reads off what is to be watched. As [`SelfTest::run`], with
+    /// [`SAMPLE_TIME_MAX`] more for each sample.
+    ///
+    /// # Errors
+    /// [`SelfTestError`], as for the golden vectors.
+    pub fn sample(&self, model: &[u8], batch: &SampleBatch) -> Result<Sampled, SelfTestError> {
+        let bytes = postcard::to_allocvec(batch).map_err(|error| SelfTestError::Environment {
+            what: format!("the samples do not encode: {error}"),
+        })?;
+        let (model_bytes, batch_bytes) = (model.len() as u64, bytes.len() as u64);
+        let many = u32::try_from(batch.samples.len()).unwrap_or(u32::MAX);
+        let deadline = self.deadline + SAMPLE_TIME_MAX.saturating_mul(many);
+        let patient = Self { deadline, ..self.clone() };
+        match patient.ask(Job::Sample { model_bytes, batch_bytes }, model, &bytes)? {
+            Outcome::Sampled(sampled) if sampled.samples.len() == batch.samples.len() => {
+                Ok(sampled)
+            }
+            other => Err(match other.into_result(self.memory_bytes, self.require) {
+                Err(error) => error,
+                Ok(_) => SelfTestError::unasked(),
+            }),
+        }
     }
 
     /// How well a child can be fenced in on this system. Costs a process that ends at once.

@@ -2,7 +2,8 @@
 
 use super::sandbox::{Require, Sandbox};
 use crate::golden::{GoldenRule, GoldenVerdict};
-use crate::limits::{GOLDEN_BYTES_MAX, MODEL_BYTES_MAX, REPORT_BYTES_MAX};
+use crate::limits::{GOLDEN_BYTES_MAX, MODEL_BYTES_MAX, REPORT_BYTES_MAX, SAMPLE_BATCH_BYTES_MAX};
+use crate::samples::Sampled;
 use crate::tensor::TensorSpec;
 use serde::{Deserialize, Serialize};
 use std::io::{self, Read};
@@ -21,6 +22,8 @@ const HEAD_BYTES_MAX: usize = 64;
 pub(super) enum Job {
     /// Try a model; its bytes and those of the golden set follow.
     Test { rule: GoldenRule, model_bytes: u64, golden_bytes: u64 },
+    /// Run reference samples; the model's bytes and those of the batch follow.
+    Sample { model_bytes: u64, batch_bytes: u64 },
     /// Say how the fences stand.
     Probe,
 }
@@ -33,19 +36,24 @@ impl Job {
         Ok([length.to_le_bytes().to_vec(), body].concat())
     }
 
-    /// Reads a job with its model and golden set. Lengths are bounded before anything is allocated.
+    /// Reads a job with its model, and its golden set or samples. Lengths are bounded before anything is allocated.
     pub(super) fn read(mut from: impl Read) -> io::Result<(Self, Vec<u8>, Vec<u8>)> {
         let mut length = [0; HEAD_LENGTH_BYTES];
         from.read_exact(&mut length)?;
         let head = read_bounded(&mut from, u64::from(u32::from_le_bytes(length)), HEAD_BYTES_MAX)?;
         let job: Self = postcard::from_bytes(&head).map_err(io::Error::other)?;
-        let (model_bytes, golden_bytes) = match job {
-            Self::Test { model_bytes, golden_bytes, .. } => (model_bytes, golden_bytes),
-            Self::Probe => (0, 0),
+        let (model_bytes, bytes, max) = match job {
+            Self::Test { model_bytes, golden_bytes, .. } => {
+                (model_bytes, golden_bytes, GOLDEN_BYTES_MAX)
+            }
+            Self::Sample { model_bytes, batch_bytes } => {
+                (model_bytes, batch_bytes, 2 * SAMPLE_BATCH_BYTES_MAX)
+            }
+            Self::Probe => (0, 0, 0),
         };
         let model = read_bounded(&mut from, model_bytes, MODEL_BYTES_MAX)?;
-        let golden = read_bounded(&mut from, golden_bytes, GOLDEN_BYTES_MAX)?;
-        Ok((job, model, golden))
+        let rest = read_bounded(&mut from, bytes, max)?;
+        Ok((job, model, rest))
     }
 }
 
@@ -97,6 +105,7 @@ pub(super) enum Outcome {
     Golden(GoldenVerdict),
     Environment(String),
     Probed(Sandbox),
+    Sampled(Sampled),
     Unconfined(Sandbox),
 }
 
@@ -121,7 +130,7 @@ impl Outcome {
         Err(match self {
             Self::Passed(report) => return Ok(report),
             Self::Unconfined(sandbox) => SelfTestError::Unconfined { sandbox, require },
-            Self::Probed(_) => SelfTestError::unasked(),
+            Self::Probed(_) | Self::Sampled(_) => SelfTestError::unasked(),
             Self::Load(text) | Self::Run(text) if tells_no_memory(&text) => {
                 SelfTestError::OutOfMemory { memory_bytes, detail: text }
             }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{ReasonView, ReleaseRef};
+use super::{EvidenceView, HostView, ReasonView, ReleaseRef, TelemetryView};
 
 /// `POST /v1/devices`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -101,6 +101,8 @@ pub(crate) struct DeviceView {
     pub(crate) refused: Option<ReasonView>,
     /// Its models.
     pub(crate) models: Vec<DeviceModelView>,
+    /// How its machine does.
+    pub(crate) host: Option<HostView>,
     /// `added`, `invited`, `enrolled` or `revoked`.
     pub(crate) identity: String,
     /// When its newest certificate ends, Unix seconds.
@@ -158,36 +160,6 @@ pub(crate) struct EndingView {
     pub(crate) result: String,
     /// Why it failed.
     pub(crate) reason: Option<ReasonView>,
-}
-
-/// How a model does on a device since its engine loaded the release.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct TelemetryView {
-    /// The release that gave the answers.
-    pub(crate) release: ReleaseRef,
-    /// Requests, failed ones included.
-    pub(crate) requests: u64,
-    /// Failed requests.
-    pub(crate) errors: u64,
-    /// Median of the latency, microseconds.
-    pub(crate) p50_us: Option<u64>,
-    /// 95th percentile of the latency, microseconds.
-    pub(crate) p95_us: Option<u64>,
-    /// Answers by class.
-    pub(crate) classes: Vec<u32>,
-    /// The most frequent class.
-    pub(crate) top_class: Option<TopClass>,
-    /// Resident memory of the agent, bytes.
-    pub(crate) rss_bytes: u64,
-    /// Reports that the device could not keep until they were sent.
-    pub(crate) dropped: u64,
-}
-
-/// The most frequent class.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct TopClass {
-    /// Its index.
-    pub(crate) class: u32,
-    /// Its share of the answers, per thousand.
-    pub(crate) permille: u32,
+    /// What the verdict was measured on.
+    pub(crate) evidence: Option<EvidenceView>,
 }

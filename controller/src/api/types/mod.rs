@@ -3,6 +3,7 @@
 //! a code for programs and a sentence for people.
 
 mod device;
+mod health;
 mod release;
 mod rollout;
 
@@ -11,6 +12,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use device::*;
+pub(crate) use health::*;
 pub(crate) use release::*;
 pub(crate) use rollout::*;
 

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::InUseView;
+
 /// A release as it appears beside other things.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct ReleaseRef {
@@ -42,6 +44,12 @@ pub(crate) struct ReleaseView {
     pub(crate) golden_mismatch_accepted: Option<String>,
     /// Largest difference to a golden output that is tolerated.
     pub(crate) golden_abs_err_max: f32,
+    /// What healthy means for it, one sentence each.
+    pub(crate) health: Vec<String>,
+    /// What its scores are taken for: `probabilities` or `logits`.
+    pub(crate) scores: Option<String>,
+    /// How it does on the devices that run it.
+    pub(crate) in_use: Option<InUseView>,
     /// Its forms.
     pub(crate) variants: Vec<VariantView>,
 }

@@ -58,6 +58,7 @@ pub(super) fn manifest(version: &str, counter: Counter) -> Manifest {
         golden_mismatch_accepted: None,
         attestations: Default::default(),
         hardware: Default::default(),
+        health: Default::default(),
     }
 }
 
@@ -238,7 +239,8 @@ impl World {
                 Ending::Removed => dev.running = None,
                 _ => {}
             }
-            let outcome = Outcome { release: entry.release, rollout: entry.rollout, result };
+            let outcome =
+                Outcome { release: entry.release, rollout: entry.rollout, result, evidence: None };
             dev.last = Some(outcome);
         }
         let state = dev.state();

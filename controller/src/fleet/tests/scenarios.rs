@@ -119,7 +119,8 @@ fn a_crash_at_every_commit_changes_nothing_in_the_end() {
                 dev.generation = order.generation;
                 dev.running = Some(order.models[0].release);
                 let (release, rollout) = (order.models[0].release, order.models[0].rollout);
-                dev.last = Some(Outcome { release, rollout, result: Ending::Confirmed });
+                dev.last =
+                    Some(Outcome { release, rollout, result: Ending::Confirmed, evidence: None });
                 let state = dev.state();
                 // Said again by whoever hears that it was not taken: here, at a restart.
                 if world.fleet.handle_state(world.now_s, &device, &model(), &state).is_err() {
@@ -161,7 +162,7 @@ fn repeated_reordered_and_foreign_reports_change_nothing() {
         let other = id(1);
         let dev = world.devices.get_mut(&other).unwrap();
         let result = Ending::RolledBack(Reason::Golden);
-        dev.last = Some(Outcome { release, rollout: of, result });
+        dev.last = Some(Outcome { release, rollout: of, result, evidence: None });
         let state = dev.state();
         world.fleet.handle_state(world.now_s, &other, &model(), &state).unwrap();
         assert_ne!(world.why(rollout, &other), "ROLLED_BACK");
@@ -170,7 +171,7 @@ fn repeated_reordered_and_foreign_reports_change_nothing() {
     let other = id(1);
     let release = world.release("v2", 2);
     let dev = world.devices.get_mut(&other).unwrap();
-    dev.last = Some(Outcome { release, rollout, result: Ending::Confirmed });
+    dev.last = Some(Outcome { release, rollout, result: Ending::Confirmed, evidence: None });
     let state = dev.state();
     world.fleet.handle_state(world.now_s, &other, &model(), &state).unwrap();
     assert_ne!(world.why(rollout, &other), "CONFIRMED");
