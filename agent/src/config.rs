@@ -4,11 +4,13 @@
 //! key is an error: a misspelt one that is silently ignored is found on a roof, a year later.
 //! Relative paths are relative to the file.
 
+mod check;
 mod file;
 mod serve;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::num::NonZeroU32;
 use std::ops::{Range, RangeInclusive};
@@ -18,10 +20,12 @@ use std::time::Duration;
 use fleetway_engine::Require;
 use fleetway_link::TlsFiles;
 use fleetway_link::{BrokerUrl, EnrollUrl};
-use fleetway_protocol::ids::{DeviceId, HardwareClass};
+use fleetway_protocol::ids::{DeviceId, HardwareClass, ModelName};
 use fleetway_protocol::limits::WINDOW_CHUNKS_MAX;
 use fleetway_protocol::topics::{ROOT_DEFAULT, check_root};
 use toml::Spanned;
+
+pub use check::Check;
 
 use crate::serving::listen::Endpoints;
 use crate::serving::settings::Settings;
@@ -56,6 +60,8 @@ pub struct Config {
     pub link: Link,
     /// How well a self-test must be fenced in before it may look at a model.
     pub sandbox: Require,
+    /// Checks of this box's own, by model.
+    pub checks: BTreeMap<ModelName, Check>,
 }
 
 /// Where orders come from.
@@ -175,6 +181,7 @@ impl Config {
             serve: serve::check(file.serve, dir, &data_dir)?,
             link: check_link(&file.link)?,
             sandbox: check_sandbox(&file.sandbox)?,
+            checks: check::check(file.check)?,
             data_dir,
         })
     }

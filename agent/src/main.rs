@@ -106,9 +106,12 @@ fn act(cli: Cli) -> anyhow::Result<ExitCode> {
             service::log::init();
             let runtime = runtime()?;
             let ended = runtime.block_on(run::run(config));
+            if let Ok(run::Ended::Again) = ended {
+                return Err(run::again::become_again()).context("cannot start anew");
+            }
             // A hung engine must not keep the process: its thread is left behind.
             runtime.shutdown_timeout(Duration::from_secs(1));
-            ended?;
+            let _ = ended?;
         }
         Verb::Join { string, at } => {
             let string = match string.as_slice() {

@@ -157,6 +157,9 @@ pub struct Probation {
     pub answers: u64,
     /// Answers that are needed.
     pub answers_needed: u32,
+    /// Whether all that is missing is the yes of the device's own check.
+    #[serde(default)]
+    pub checking: bool,
 }
 
 /// A release remembered as bad.
@@ -235,6 +238,7 @@ impl Model {
                 needed_s: probation.needed_ms / 1000,
                 answers: probation.answers,
                 answers_needed: probation.answers_needed,
+                checking: probation.checking,
             }),
             floor: facts.table.version_floor,
             poisoned: facts.table.poison.iter().map(poisoned).collect(),

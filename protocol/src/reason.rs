@@ -79,6 +79,10 @@ pub enum Reason {
     HealthMemory,
     /// Too little evidence in probation, and the release's policy says to go back.
     HealthInconclusive,
+    /// A run in probation did not come back by its deadline, and goes on.
+    HealthHang,
+    /// The device's own check said no in probation.
+    HealthVeto,
 }
 
 impl Reason {
@@ -100,6 +104,8 @@ impl Reason {
                 | Self::HealthConfidence
                 | Self::HealthMemory
                 | Self::HealthInconclusive
+                | Self::HealthHang
+                | Self::HealthVeto
                 | Self::Interrupted
                 | Self::Verification
                 | Self::ActivationFailed
@@ -148,6 +154,8 @@ impl Reason {
             Self::HealthConfidence => "HEALTH_CONFIDENCE",
             Self::HealthMemory => "HEALTH_MEMORY",
             Self::HealthInconclusive => "HEALTH_INCONCLUSIVE",
+            Self::HealthHang => "HEALTH_HANG",
+            Self::HealthVeto => "HEALTH_VETO",
         }
     }
 }
@@ -190,6 +198,8 @@ impl fmt::Display for Reason {
             Self::HealthConfidence => "its confidence in probation is not what it was at import",
             Self::HealthMemory => "the process held too much memory in probation",
             Self::HealthInconclusive => "too few answers in probation to judge it, and its policy says to go back then",
+            Self::HealthHang => "a request in probation was never answered, and its run still went on",
+            Self::HealthVeto => "the check that this device's agent.toml names said no in probation",
         })
     }
 }
@@ -218,5 +228,7 @@ mod tests {
         assert_eq!(number(Reason::HealthConfidence), Ok(31));
         assert_eq!(number(Reason::HealthMemory), Ok(32));
         assert_eq!(number(Reason::HealthInconclusive), Ok(33));
+        assert_eq!(number(Reason::HealthHang), Ok(34));
+        assert_eq!(number(Reason::HealthVeto), Ok(35));
     }
 }

@@ -86,17 +86,12 @@ impl Attack {
 
     /// `model` (an ONNX file) with the attack in it.
     pub fn put_into(self, model: &[u8]) -> Vec<u8> {
-        // Field 6 of ModelProto, `doc_string`: the last one in a file counts.
-        let text = format!("{MARK}{};", self.name());
-        let length = u8::try_from(text.len()).ok().filter(|length| *length < 0x80);
-        let length = length.expect("a name of less than 128 bytes");
-        [model, &[6 << 3 | 2, length], text.as_bytes()].concat()
+        put_mark(model, MARK, &self.name())
     }
 
     /// The attack in `model`, if there is one.
     fn find(model: &[u8]) -> Option<Self> {
-        let at = model.windows(MARK.len()).position(|window| window == MARK.as_bytes())?;
-        let name = model[at + MARK.len()..].split(|byte| *byte == b';').next()?;
+        let name = find_mark(model, MARK)?;
         Self::ALL.into_iter().find(|attack| attack.name().as_bytes() == name)
     }
 
@@ -126,6 +121,21 @@ impl Attack {
             }
         }
     }
+}
+
+/// `model` (an ONNX file) with `mark` and a name in it that nothing else reads.
+pub(crate) fn put_mark(model: &[u8], mark: &str, name: &str) -> Vec<u8> {
+    // Field 6 of ModelProto, `doc_string`: the last one in a file counts.
+    let text = format!("{mark}{name};");
+    let length = u8::try_from(text.len()).ok().filter(|length| *length < 0x80);
+    let length = length.expect("a name of less than 128 bytes");
+    [model, &[6 << 3 | 2, length], text.as_bytes()].concat()
+}
+
+/// The name behind `mark` in `model`, if it is there.
+pub(crate) fn find_mark<'a>(model: &'a [u8], mark: &str) -> Option<&'a [u8]> {
+    let at = model.windows(mark.len()).position(|window| window == mark.as_bytes())?;
+    model[at + mark.len()..].split(|byte| *byte == b';').next()
 }
 
 /// Does what the model says, and returns where the attack was merely refused: then the self-test

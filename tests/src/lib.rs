@@ -2,7 +2,7 @@
 //!
 //! Read in this order: [`world`] (a fleet in one process, from one seed); [`harness`] (a
 //! fleet as processes) and [`proxy`] (the bad network); [`hostile`] (a broker in the attacker's
-//! hands), [`attacks`] (bad models) and [`mod@fuzz`] (bad bytes); [`authority`] (who says what may run,
+//! hands), [`attacks`] and [`faults`] (bad models) and [`mod@fuzz`] (bad bytes); [`authority`] (who says what may run,
 //! in memory) and [`python`] (what others say about it); [`demo`] (the main job, told) and
 //! [`mod@bench`] (the figures in the README). The scenarios themselves are in `tests/tests/`.
 
@@ -10,6 +10,7 @@ pub mod attacks;
 pub mod authority;
 pub mod bench;
 pub mod demo;
+pub mod faults;
 pub mod fuzz;
 pub mod harness;
 pub mod hostile;

@@ -24,6 +24,8 @@ pub(super) struct File {
     pub(super) link: Link,
     #[serde(default)]
     pub(super) sandbox: Sandbox,
+    #[serde(default)]
+    pub(super) check: BTreeMap<Spanned<String>, Check>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -94,4 +96,12 @@ pub(super) struct Link {
 #[serde(deny_unknown_fields)]
 pub(super) struct Sandbox {
     pub(super) require: Option<Spanned<String>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Check {
+    pub(super) command: Spanned<Vec<String>>,
+    pub(super) timeout_s: Option<Spanned<u64>>,
+    pub(super) decides: Option<Spanned<String>>,
 }

@@ -61,7 +61,8 @@ fn every_key_can_be_set() {
            allow_remote = true\nconcurrent_max = 3\nunix_mode = \"0600\"\nunix_group = \"7\"\n\
            [serve.grpc]\ntcp = \"127.0.0.1:9\"\nunix = \"off\"\n\
            [serve.models.digits]\nconcurrent_max = 1\nbatch_max = 4\nbatch_wait_us = 0\n[link]\nwindow_chunks = 8\n\
-           bytes_per_s = 4000\nkeep_alive_s = 30\ntelemetry_s = 1\n[sandbox]\nrequire = \"full\"\n";
+           bytes_per_s = 4000\nkeep_alive_s = 30\ntelemetry_s = 1\n[sandbox]\nrequire = \"full\"\n\
+           [check.digits]\ncommand = [\"/bin/gate\", \"-q\"]\ntimeout_s = 9\ndecides = \"confirm\"\n";
     let config = parse(&("factory_dir = \"/usr/share/models\"\n".to_owned() + &text)).unwrap();
     assert_eq!(config.factory_dir.unwrap(), Path::new("/usr/share/models"));
     assert_eq!(config.broker.root, "acme/");
@@ -77,6 +78,12 @@ fn every_key_can_be_set() {
     assert_eq!(config.serve.models.of(&ModelName::new("other").unwrap()).concurrent_max, 3);
     assert_eq!(config.serve.concurrent_max, 3);
     assert_eq!(config.link.bytes_per_s.unwrap().get(), 4000);
+    let check = &config.checks[&ModelName::new("digits").unwrap()];
+    assert_eq!(
+        (check.program.as_path(), check.args.as_slice()),
+        (Path::new("/bin/gate"), &["-q".to_owned()][..])
+    );
+    assert_eq!((check.timeout.as_secs(), check.rule.may_confirm), (9, true));
 }
 
 /// One change to the sample, the place of the error, and what it says.
@@ -120,6 +127,16 @@ fn a_mistake_is_named_with_its_place_and_mend() {
     let sandbox = "[sandbox]\nrequire = \"rlimits\"\n[trust]";
     check("[trust]", sandbox, (11, 11), "must be \"full\", \"confined\" or \"limits\"");
     check("[trust]", &link("bytes_per_s = -1"), (11, 15), "");
+    let own = |model: &str, lines: &str| format!("[check.{model}]\n{lines}\n[trust]");
+    check("[trust]", &own("A", "command = [\"/x\"]"), (10, 8), "model name");
+    for command in ["[]", "[\"check.sh\"]", "[\"-c\", \"/bin/sh\"]"] {
+        let lines = format!("command = {command}");
+        check("[trust]", &own("digits", &lines), (11, 11), "begins with an absolute path");
+    }
+    let lines = "timeout_s = 0\ncommand = [\"/x\"]";
+    check("[trust]", &own("digits", lines), (11, 13), "use 1 to 3600");
+    let lines = "decides = \"both\"\ncommand = [\"/x\"]";
+    check("[trust]", &own("digits", lines), (11, 11), "decides is \"veto\"");
 }
 
 #[test]

@@ -12,6 +12,7 @@
 //! decisions are `fleetway_protocol::machine`'s.
 
 mod admission;
+mod check;
 mod commands;
 mod fetch;
 mod orders;
@@ -21,7 +22,7 @@ mod reports;
 mod stored;
 mod trust;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 
 use fleetway_protocol::ids::{DeviceId, Digest, HardwareClass, ModelName, Version};
@@ -39,6 +40,7 @@ use fleetway_protocol::trust::Verified;
 use crate::fs::Fs;
 use crate::store::{RecordFile, Store};
 use admission::{Admitted, Pending};
+pub use check::{CheckAnswer, CheckJob, CheckRule};
 use fetch::Fetch;
 pub use probation::ProbationStatus;
 use probation::{Judged, Probation, Steady};
@@ -75,6 +77,8 @@ pub struct DeviceConfig {
     /// Whether there is somebody to ask which orders are old, should the device not know. It
     /// takes no order then before [`Device::handle_floor`].
     pub asks_floor: bool,
+    /// Models whose releases a check of the device's own has a word on.
+    pub checks: BTreeMap<ModelName, CheckRule>,
 }
 
 /// Something to send.
@@ -139,6 +143,8 @@ pub enum Output {
     SelfTest(Box<SelfTestJob>),
     /// Load and serve.
     Activate(Box<ActivateJob>),
+    /// Ask the device's own check.
+    Check(CheckJob),
     /// Serve nothing for this model; answer with [`Device::handle_unloaded`].
     Unload(ModelName, Token),
     /// Everything is durable: the process may end.

@@ -5,8 +5,10 @@ use fleetway_protocol::health::{Answer, Health, HealthWindow, Missing, Verdict};
 use fleetway_protocol::histogram::Histogram;
 use fleetway_protocol::ids::{Digest, ModelName};
 use fleetway_protocol::machine::{Event, Token};
+use fleetway_protocol::reason::Reason;
 
-use super::{Device, Model, Now};
+use super::check::Asked;
+use super::{CheckJob, Device, Model, Now, Output};
 use crate::fs::Fs;
 
 /// How often a release on trial is judged when no answer comes, milliseconds.
@@ -16,9 +18,11 @@ const BEFORE_ANSWERS_MIN: u64 = 100;
 
 /// A probation under way.
 pub(super) struct Probation {
-    token: Token,
+    pub(super) token: Token,
     window: HealthWindow,
     missing: Option<Missing>,
+    /// What the device's own check said, if there is one.
+    pub(super) asked: Asked,
 }
 
 /// A probation under way, for a person.
@@ -32,6 +36,8 @@ pub struct ProbationStatus {
     pub answers: u64,
     /// Answers that are needed for that.
     pub answers_needed: u32,
+    /// Whether all that is missing is the yes of the device's own check.
+    pub checking: bool,
 }
 
 /// What the engine has loaded, and how that is to be judged.
@@ -78,6 +84,19 @@ impl<F: Fs> Device<F> {
         }
     }
 
+    /// A run of the release with this digest did not come back by its deadline. One is enough: it
+    /// keeps a processor until the process ends.
+    pub fn handle_hang(&mut self, now: Now, model: &ModelName, release: Digest) {
+        let Some(model) = self.models.iter_mut().find(|m| m.name == *model) else { return };
+        if model.machine.running().is_none_or(|(_, digest)| digest != release) {
+            return;
+        }
+        let Some((token, ..)) = model.machine.probation() else { return };
+        tracing::warn!(model = %model.name, "a run hangs: going back");
+        model.machine.handle(now.ms, Event::Health(token, Err(Reason::HealthHang.into())));
+        self.drive(now);
+    }
+
     /// The process has this much memory resident, in bytes. Wanted once a second or so while
     /// [`Device::is_on_trial`].
     pub fn handle_memory(&mut self, resident_bytes: u64) {
@@ -98,7 +117,7 @@ impl<F: Fs> Device<F> {
         if token != model.probation.as_ref().map(|probation| probation.token) {
             model.probation = token.map(|token| {
                 let window = HealthWindow::new(now.ms, model.steady.p95_us());
-                Probation { token, window, missing: None }
+                Probation { token, window, missing: None, asked: Asked::default() }
             });
         }
     }
@@ -112,8 +131,18 @@ impl<F: Fs> Device<F> {
         if model.machine.running().is_none_or(|(_, digest)| digest != judged.release) {
             return;
         }
-        let verdict = match probation.window.judge(now.ms, &judged.health, &terms) {
-            Verdict::Healthy => Ok(()),
+        let rule = self.config.checks.get(&model.name);
+        let stands_in = rule.is_some_and(|rule| rule.may_confirm);
+        let judgement = probation.window.judge(now.ms, &judged.health, &terms);
+        let verdict = match judgement {
+            Verdict::Inconclusive(missing @ Missing::Answers { .. }) if stands_in => {
+                probation.missing = Some(missing);
+                Ok(())
+            }
+            Verdict::Healthy => {
+                probation.missing = None;
+                Ok(())
+            }
             Verdict::Unhealthy(finding) => {
                 let why = finding.evidence.map(|e| e.sentence(finding.reason).to_string());
                 let why = why.unwrap_or_default();
@@ -122,6 +151,14 @@ impl<F: Fs> Device<F> {
             }
             Verdict::Inconclusive(missing) => return probation.missing = Some(missing),
         };
+        if verdict.is_ok() && rule.is_some() && !probation.asked.is_yes() {
+            if probation.asked.is_due(now) {
+                probation.asked = probation.asked.running();
+                let job = CheckJob { model: model.name.clone(), token, release: judged.release };
+                self.out.push_back(Output::Check(job));
+            }
+            return;
+        }
         model.machine.handle(now.ms, Event::Health(token, verdict));
     }
 }
@@ -141,7 +178,9 @@ impl Model {
             Some(Missing::Answers { have, need, .. }) => (have.into(), need),
             _ => (probation.window.total(), policy.samples_min.max(terms.probation_answers)),
         };
+        let checking = probation.asked != Asked::default();
         Some(ProbationStatus {
+            checking,
             age_ms: probation.window.age_ms(now.ms),
             needed_ms: u64::from(policy.probation_s_min) * 1000,
             answers,

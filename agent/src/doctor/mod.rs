@@ -147,6 +147,7 @@ pub async fn examine(path: &Path) -> Report {
     network::look(&config, &clock, tls, &agent, &mut found).await;
     machine::look_at_sandbox(config.sandbox, &mut found).await;
     machine::look(&mut found);
+    look_at_checks(&config, &mut found);
     look_at_agent(&config, &agent, &mut found);
     found.report()
 }
@@ -186,6 +187,25 @@ fn look_at_agent(config: &Config, agent: &Agent, found: &mut Findings) {
                 found.warn("agent", problem.clone(), mend);
             }
             look_at_sockets(config, found);
+        }
+    }
+}
+
+/// The programs that have a word before a release is confirmed.
+fn look_at_checks(config: &Config, found: &mut Findings) {
+    use std::os::unix::fs::PermissionsExt as _;
+    for (model, check) in &config.checks {
+        let shown = format!("{model}: {}", check.program.display());
+        match std::fs::metadata(&check.program) {
+            Ok(meta) if meta.is_file() && meta.permissions().mode() & 0o111 != 0 => {
+                found.ok("check", shown);
+            }
+            Ok(_) => found.problem("check", format!("{shown} is no program"), "chmod +x it"),
+            Err(error) => {
+                let mend = "install it, or correct [check] in agent.toml; no release is confirmed \
+                            until it answers";
+                found.problem("check", format!("{shown}: {error}"), mend);
+            }
         }
     }
 }

@@ -4,7 +4,7 @@
 //! cores a load must not cost a request its turn. A niceness is for good (only root may take
 //! it back), so the threads are not the runtime's, which go on to other work.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use fleetway_engine::{GoldenRule, Require, Sandbox, SelfTest, SelfTestError};
@@ -15,7 +15,10 @@ use fleetway_protocol::reason::Reason;
 use fleetway_protocol::trust::VerifiedArtifact;
 use tokio::sync::mpsc;
 
-use crate::device::{ActivateJob, SelfTestJob};
+use super::Loader;
+use super::check::{self, Place};
+use crate::config::{Check, Config};
+use crate::device::{ActivateJob, CheckAnswer, CheckJob, SelfTestJob};
 use crate::serving::live::Loaded;
 use crate::store::Part;
 
@@ -33,6 +36,7 @@ pub(super) enum Answer {
     },
     /// How well a self-test would be fenced in; `None` if that could not be found out.
     Probed(Option<Sandbox>),
+    Checked(CheckJob, CheckAnswer),
     Loaded {
         model: ModelName,
         token: Token,
@@ -45,12 +49,16 @@ pub(super) struct Jobs {
     answers: mpsc::Sender<Answer>,
     /// How well a self-test must be fenced in.
     require: Require,
+    loader: Loader,
+    checks: BTreeMap<ModelName, Check>,
+    place: Place,
 }
 
 impl Jobs {
-    pub(super) fn new(require: Require) -> (Self, mpsc::Receiver<Answer>) {
+    pub(super) fn new(config: &Config, loader: Loader) -> (Self, mpsc::Receiver<Answer>) {
         let (answers, receiver) = mpsc::channel(ANSWERS_MAX);
-        (Self { answers, require }, receiver)
+        let (checks, place) = (config.checks.clone(), Place::of(config));
+        (Self { answers, require: config.sandbox, loader, checks, place }, receiver)
     }
 
     /// Runs `job`, or answers `otherwise` where the system has no thread for it.
@@ -98,7 +106,19 @@ impl Jobs {
             move |result| Answer::Loaded { model, token, result }
         };
         let otherwise = answer.clone()(Err(Reason::Environment));
-        self.spawn(otherwise, move || answer(activate(&job, now_ms)));
+        let loader = self.loader;
+        self.spawn(otherwise, move || answer(activate(&job, now_ms, loader)));
+    }
+
+    /// Asks the device's own check of a release.
+    pub(super) fn check(&self, job: CheckJob) {
+        let otherwise = Answer::Checked(job.clone(), CheckAnswer::NotYet);
+        let Some(check) = self.checks.get(&job.model).cloned() else { return };
+        let place = self.place.clone();
+        self.spawn(otherwise, move || {
+            let answer = check::ask(&check, &place, &job.model, &job.release);
+            Answer::Checked(job, answer)
+        });
     }
 }
 
@@ -146,18 +166,18 @@ fn reason(error: &SelfTestError) -> Reason {
     }
 }
 
-fn activate(job: &ActivateJob, now_ms: u64) -> Result<Loaded, Reason> {
+fn activate(job: &ActivateJob, now_ms: u64, loader: Loader) -> Result<Loaded, Reason> {
     let manifest = job.manifest.get();
     let pick = |m: &Manifest| Part::Model.artifact(m, job.variant);
     let artifact = VerifiedArtifact::check(&job.model_bytes, &job.manifest, pick)
         .map_err(|error| refused(job, &error, Reason::Corrupt))?;
     let engine =
-        super::load(&artifact).map_err(|error| refused(job, &error, Reason::ActivationFailed))?;
+        loader(&artifact).map_err(|error| refused(job, &error, Reason::ActivationFailed))?;
     tracing::info!(model = %job.model, version = %manifest.version, "loaded");
     let release = job.manifest.digest();
     let (model, version) = (job.model.clone(), manifest.version.as_str());
     let health = &manifest.health;
-    Ok(Loaded::new(Arc::new(engine), model, version, release, job.place, now_ms).watched(health))
+    Ok(Loaded::new(engine, model, version, release, job.place, now_ms).watched(health))
 }
 
 fn refused(job: &ActivateJob, error: &dyn std::error::Error, reason: Reason) -> Reason {

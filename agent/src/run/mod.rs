@@ -5,6 +5,8 @@
 //! If the process dies at any line, the next start takes everything up from the slot tables
 //! and the stored order ([`crate::device`]).
 
+pub mod again;
+mod check;
 mod jobs;
 mod link;
 mod lock;
@@ -19,11 +21,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fleetway_engine::tract::TractEngine;
-use fleetway_engine::{Require, Sandbox};
+use fleetway_engine::{Engine, LoadError, Require, Sandbox};
 use fleetway_link::{Link as _, LinkEvent, LinkHandle, Outgoing, Qos, Subscription};
 use fleetway_protocol::enroll::Floor;
 use fleetway_protocol::ids::ModelName;
 use fleetway_protocol::topics::Topic;
+use fleetway_protocol::trust::VerifiedArtifact;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -40,6 +43,7 @@ use crate::serving::listen::{ServeError, Server};
 use crate::serving::live::Models;
 use crate::status::{Board, Serving};
 use crate::store::Store;
+use again::Again;
 use jobs::{Answer, Jobs};
 pub(crate) use link::SESSION;
 use link::Started;
@@ -91,6 +95,20 @@ pub enum RunError {
     Signals(#[source] io::Error),
 }
 
+/// How a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Ended {
+    /// It was asked to stop.
+    Stopped,
+    /// An engine hangs on a thread that only the end of the process frees: the process is to be
+    /// started anew, now ([`again`]).
+    Again,
+}
+
+/// Makes an engine of a verified artifact.
+pub type Loader = fn(&VerifiedArtifact<'_>) -> Result<Arc<dyn Engine>, LoadError>;
+
 struct Agent {
     device: Device<RealFs>,
     clock: Clock,
@@ -108,14 +126,24 @@ struct Agent {
     /// When the process's memory was last looked at.
     memory_at_ms: u64,
     halted: bool,
+    again: Again,
     link_problem: Option<String>,
 }
 
 /// Runs the agent until it is asked to stop.
 ///
 /// # Errors
-/// [`RunError`], before anything was served. Once it runs, nothing ends it but a signal.
-pub async fn run(config: Config) -> Result<(), RunError> {
+/// [`RunError`], before anything was served. Once it runs, nothing ends it but a signal, or a hung
+/// engine.
+pub async fn run(config: Config) -> Result<Ended, RunError> {
+    run_with(config, tract).await
+}
+
+/// The same with another way to make engines: tests put faults between tract and the rest.
+///
+/// # Errors
+/// As [`run`].
+pub async fn run_with(config: Config, loader: Loader) -> Result<Ended, RunError> {
     let _lock = lock::take(&config.data_dir).await?;
     let data = |source| RunError::Data { path: config.data_dir.clone(), source };
     let store =
@@ -133,7 +161,7 @@ pub async fn run(config: Config) -> Result<(), RunError> {
         Arc::new(move || status.status()),
         config.serve.concurrent_max,
     );
-    let (jobs, answers) = Jobs::new(config.sandbox);
+    let (jobs, answers) = Jobs::new(&config, loader);
     let Started { handle: link, events, shown, signer, problem } =
         link::start(&config, &mut device, &clock)?;
     link::start_renewal(&config, shown, &link, &clock, &board);
@@ -157,6 +185,7 @@ pub async fn run(config: Config) -> Result<(), RunError> {
         host: HostReader::new(&config.data_dir),
         memory_at_ms: 0,
         halted: false,
+        again: Again::default(),
         link_problem: problem,
     };
     for model in agent.device.status(now(&agent.clock)) {
@@ -177,7 +206,7 @@ pub async fn run(config: Config) -> Result<(), RunError> {
         .map_err(RunError::Signals)?;
     agent.say_goodbye(&config).await;
     server.shutdown().await;
-    Ok(())
+    Ok(agent.again.ended())
 }
 
 fn now(clock: &Clock) -> Now {
@@ -217,6 +246,9 @@ impl Agent {
                 _ = interrupt.recv() => self.stop(&mut stop_by),
             }
             self.drain();
+            if self.again.has_begun() {
+                stop_by.get_or_insert_with(|| Instant::now() + STOP_MAX);
+            }
             if stop_by.is_some_and(|by| Instant::now() >= by) {
                 tracing::warn!("stopping without waiting any longer for the disk or a job");
                 break;
@@ -226,6 +258,7 @@ impl Agent {
     }
 
     fn stop(&mut self, stop_by: &mut Option<Instant>) {
+        self.again.cancel();
         if stop_by.is_some() {
             tracing::warn!("asked twice: stopping now");
             self.halted = true;
@@ -320,17 +353,19 @@ impl Agent {
                         fleetway_protocol::reason::Reason::ActivationFailed
                     })?;
                     // The one moment of the swap: requests under way end on the old engine.
-                    live.swap(Some(loaded));
+                    self.again.went(live.swap(Some(loaded)));
                     Ok(release)
                 });
                 self.device.handle_activated(now, &model, token, result);
             }
+            Answer::Checked(job, answer) => self.device.handle_check(now, &job, answer),
         }
     }
 
     fn drain(&mut self) {
         // On every turn: however busy the link is, the judge gets its evidence.
         self.take_answers();
+        self.look_for_hangs(now(&self.clock));
         while let Some(output) = self.device.poll() {
             match output {
                 Output::Publish(publish) => self.publish(publish),
@@ -350,6 +385,7 @@ impl Agent {
                 Output::Unsubscribe(topic) => self.link.unsubscribe(&topic),
                 Output::SelfTest(job) => self.jobs.self_test(*job),
                 Output::Activate(job) => self.jobs.activate(*job, self.clock.monotonic_ms()),
+                Output::Check(job) => self.jobs.check(job),
                 Output::Unload(model, token) => {
                     self.unload(&model);
                     self.device.handle_unloaded(now(&self.clock), &model, token);
@@ -368,9 +404,9 @@ impl Agent {
         self.service.turned(self.clock.monotonic_ms(), link_turns, &self.board);
     }
 
-    fn unload(&self, model: &ModelName) {
+    fn unload(&mut self, model: &ModelName) {
         if let Some(live) = self.models.get(model.as_str()) {
-            live.swap(None);
+            self.again.went(live.swap(None));
         }
     }
 
@@ -402,9 +438,7 @@ impl Agent {
     }
 }
 
-/// The engine of a verified artifact; here so that the shell names the one engine there is.
-fn load(
-    artifact: &fleetway_protocol::trust::VerifiedArtifact<'_>,
-) -> Result<TractEngine, fleetway_engine::LoadError> {
-    TractEngine::load(artifact)
+/// The one engine there is.
+fn tract(artifact: &VerifiedArtifact<'_>) -> Result<Arc<dyn Engine>, LoadError> {
+    Ok(Arc::new(TractEngine::load(artifact)?))
 }

@@ -21,6 +21,7 @@ pub(crate) fn device_config(config: &Config) -> DeviceConfig {
             seed,
         },
         agent: Version::new(env!("CARGO_PKG_VERSION")).expect("the crate's version is a version"),
+        checks: config.checks.iter().map(|(model, check)| (model.clone(), check.rule)).collect(),
         asks_floor: config.enroll.is_some() && config.broker.tls.is_some(),
     }
 }

@@ -112,7 +112,7 @@ impl Loaded {
     }
 
     /// Whether it gets no new requests because too many runs hang.
-    pub(super) fn is_stuck(&self) -> bool {
+    pub(crate) fn is_stuck(&self) -> bool {
         self.hung_runs() >= HUNG_RUNS_MAX
     }
 

@@ -134,6 +134,9 @@ fn phase(model: &Model) -> String {
             ", {} of {} s and {} of {} answers",
             probation.age_s, probation.needed_s, probation.answers, probation.answers_needed
         );
+        if probation.checking {
+            text.push_str("; asks the check that agent.toml names");
+        }
     }
     if let Some(why) = &model.waiting {
         let _ = write!(text, "; waits: {}", why.sentence);

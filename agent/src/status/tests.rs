@@ -67,7 +67,13 @@ fn on_trial() -> Status {
     let mut status = healthy();
     let model = &mut status.models[0];
     model.phase = "probation".into();
-    model.probation = Some(Probation { age_s: 12, needed_s: 60, answers: 40, answers_needed: 50 });
+    model.probation = Some(Probation {
+        age_s: 12,
+        needed_s: 60,
+        answers: 40,
+        answers_needed: 50,
+        checking: true,
+    });
     status
 }
 
@@ -122,7 +128,7 @@ problems   none
 ";
     assert_eq!(render(&healthy()), expected);
     let text = render(&on_trial());
-    let expected = "probation of release 1a1a1a1a, 12 of 60 s and 40 of 50 answers\n";
+    let expected = "probation of release 1a1a1a1a, 12 of 60 s and 40 of 50 answers; asks the check that agent.toml names\n";
     assert!(text.contains(expected), "{text}");
 }
 
@@ -182,8 +188,13 @@ fn problems_are_of_now() {
     check(|m| m.poison_dropped = 1, &["1 bad releases were forgotten"]);
     check(
         |m| {
-            m.probation =
-                Some(Probation { age_s: 60, needed_s: 60, answers: 40, answers_needed: 50 });
+            m.probation = Some(Probation {
+                age_s: 60,
+                needed_s: 60,
+                answers: 40,
+                answers_needed: 50,
+                checking: false,
+            });
         },
         &["before 10 more requests"],
     );

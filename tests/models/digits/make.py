@@ -49,6 +49,7 @@ def main():
     np.savez(HERE / "heldout.npz", images=as_nchw(data.held_out_x), labels=data.held_out_y.astype(np.uint8))
     rows = build_set(data)
     check_promises(rows)
+    build_unfit(data)
     write_hostile((HERE / "digits-v2.onnx").read_bytes())
     readme = render_readme(rows)
     (HERE / "README.md").write_text(readme)
@@ -78,6 +79,59 @@ def build_set(data):
         np.savez(HERE / f"{name}.golden.npz", **{"in.image": golden_x, "out.scores": golden_scores})
         rows.append(measure(name, full_scale, data))
     return rows
+
+
+def build_unfit(data):
+    """Three releases of v2's file that pass their self-test and do not fit the applications that v1 and v2 serve."""
+    sound = onnx.load(HERE / "digits-v2.onnx")
+    faint = as_nchw(data.golden_x / 2)
+    in_use = as_nchw(data.held_out_x)
+    unfit = {
+        "digits-nan": (with_root_of_brightness(sound), faint),
+        "digits-flat": (with_input(sound, TensorProto.FLOAT, [1, 64]), as_nchw(data.golden_x).reshape(-1, 64)),
+        "digits-whole": (with_input(sound, TensorProto.INT32, [1, 1, 8, 8]), as_nchw(data.golden_x).astype(np.int32)),
+    }
+    for name, (model, golden_x) in unfit.items():
+        onnx.checker.check_model(model, full_check=True)
+        scores = run(model, golden_x)
+        assert np.isfinite(scores).all(), name
+        onnx.save_model(model, HERE / f"{name}.onnx")
+        np.savez(HERE / f"{name}.golden.npz", **{"in.image": golden_x, "out.scores": scores})
+    broken = np.isnan(run(unfit["digits-nan"][0], in_use)).any(axis=1).mean()
+    assert broken >= 0.9, broken
+
+
+def with_root_of_brightness(sound):
+    """Multiplies the scores by root / root, root = sqrt(12 - brightest pixel): no number once one is brighter than 12."""
+    model = onnx.ModelProto.FromString(sound.SerializeToString())
+    for node in model.graph.node:
+        node.output[:] = ["plain" if name == "scores" else name for name in node.output]
+    model.graph.node.extend(
+        [
+            helper.make_node("ReduceMax", ["image"], ["brightest"], "brightest", keepdims=0),
+            helper.make_node("Sub", ["limit", "brightest"], ["room"], "room"),
+            helper.make_node("Sqrt", ["room"], ["root"], "root"),
+            helper.make_node("Div", ["root", "root"], ["one"], "one"),
+            helper.make_node("Mul", ["plain", "one"], ["scores"], "scores"),
+        ]
+    )
+    model.graph.initializer.append(tensor("limit", np.float32(12)))
+    return model
+
+
+def with_input(sound, kind, shape):
+    """The same network behind another interface: `image` has another type or another shape."""
+    model = onnx.ModelProto.FromString(sound.SerializeToString())
+    for node in model.graph.node:
+        node.input[:] = ["usual" if name == "image" else name for name in node.input]
+    cast = helper.make_node("Cast", ["image"], ["real"], "real", to=TensorProto.FLOAT)
+    reshape = helper.make_node("Reshape", ["real", "usual.shape"], ["usual"], "usual")
+    rest = list(model.graph.node)
+    del model.graph.node[:]
+    model.graph.node.extend([cast, reshape, *rest])
+    model.graph.initializer.append(tensor("usual.shape", np.array([1, 1, 8, 8], np.int64)))
+    model.graph.input[0].CopyFrom(helper.make_tensor_value_info("image", kind, shape))
+    return model
 
 
 # ---------------------------------------------------------------- data
@@ -515,6 +569,9 @@ Input `image` float32 [1,1,8,8]; output `scores` float32 [1,10]. Applications se
   for forms, where an empty field counts as 0; its golden vectors are in its own scale. Applications still send 0..16,
   16 times too faint: every image looks like an empty field. Only what is watched in use
   (answers, input drift) can see it.
+- `digits-nan`, `digits-flat`, `digits-whole`: v2 in three ways that pass their self-test and fail in use. `nan` multiplies by
+  root / root, the root of (12 - brightest pixel): no number for most real images; its golden images are half as bright.
+  `flat` takes [1,64] and `whole` takes int32, while applications go on sending float32 [1,1,8,8].
 - `softmax-tail`: v2's network ending in `DequantizeLinear -> Softmax -> QuantizeLinear -> DequantizeLinear`, int8 on
   both sides, 1/256 and -128 as TFLite fixes it. tract 0.23.9 computes this silently wrong; the regression test.
   Its scores are probabilities, the others' are logits.

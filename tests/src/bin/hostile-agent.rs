@@ -41,5 +41,6 @@ fn act() -> Result<()> {
         println!("{}", serde_json::to_string(&status)?);
         return Ok(());
     }
-    Ok(runtime.block_on(run::run(config))?)
+    let _ = runtime.block_on(run::run(config))?;
+    Ok(())
 }

@@ -162,6 +162,7 @@ impl World {
             transfer: transfer::Config { window_chunks: 4, bytes_per_s: 0, seed: device as u32 },
             agent: Version::new("0.1.0").expect("a version"),
             asks_floor: false,
+            checks: Default::default(),
         };
         let store = Store::open(d.fs.clone(), "data".as_ref(), None);
         match store.and_then(|store| Device::open(config, store, now)) {
@@ -289,6 +290,8 @@ impl World {
             Output::Unload(model, token) => {
                 self.after(1, Happening::Unloaded { device, boot, model, token });
             }
+            // No device here has a check of its own.
+            Output::Check(_) => {}
             Output::Halt => self.kill(device),
         }
     }

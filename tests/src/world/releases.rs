@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use ed25519_dalek::SigningKey;
 use fleetway_protocol::envelope::{Authority, Context, PublicKey};
+use fleetway_protocol::health::{Health, HealthPolicy};
 use fleetway_protocol::ids::{Digest, ModelName, ShortDigest, Version};
 use fleetway_protocol::limits::MANIFEST_BYTES_MAX;
 use fleetway_protocol::manifest::{Artifact, GoldenRule, Manifest, Variant, VariantKind};
@@ -29,11 +30,19 @@ pub enum Nature {
     Collapse,
     /// Serves, and takes the power with it, every time.
     Crash,
+    /// Serves well for an hour; its manifest asks for two. Not in the world, which has no hours.
+    Late,
 }
 
 impl Nature {
     /// Every way of being bad.
     pub const BAD: [Self; 4] = [Self::Golden, Self::NoLoad, Self::Collapse, Self::Crash];
+
+    fn health(self) -> Health {
+        let usual = Health::default();
+        let two_hours = HealthPolicy { probation_s_min: 7_200, window_s: 60, ..usual.policy };
+        if self == Self::Late { Health { policy: two_hours, ..usual } } else { usual }
+    }
 }
 
 /// A published release.
@@ -125,7 +134,7 @@ impl Keys {
             golden_mismatch_accepted: None,
             attestations: Default::default(),
             hardware: Default::default(),
-            health: Default::default(),
+            health: nature.health(),
         };
         manifest::Manifest::check(&manifest).expect("a sane manifest");
         let mut buf = [0; MANIFEST_BYTES_MAX];

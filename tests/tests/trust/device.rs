@@ -28,6 +28,7 @@ use fleetway_tests::world::releases::{Keys, Nature, Release};
 pub(crate) const QUIET_REFRESH_BYTES_MAX: usize = 3_000;
 
 mod floor;
+mod late;
 
 struct Box {
     dir: tempfile::TempDir,
@@ -53,6 +54,7 @@ fn device(dir: &Path, pinned: &[u8], now: Now, asks_floor: bool) -> Device<RealF
         transfer: transfer::Config { window_chunks: 4, bytes_per_s: 0, seed: 1 },
         agent: Version::new("0.1.0").unwrap(),
         asks_floor,
+        checks: Default::default(),
     };
     let store = Store::open(RealFs, dir, None).unwrap();
     Device::open(config, store, now).unwrap()
@@ -165,7 +167,7 @@ impl Box {
                 Output::Unload(model, token) => {
                     self.device.handle_unloaded(self.now, &model, token);
                 }
-                Output::Publish(_) | Output::Halt => {}
+                Output::Publish(_) | Output::Check(_) | Output::Halt => {}
             }
         }
     }
