@@ -4,7 +4,9 @@
 //! [`Tensor`] keeps one promise: the number of elements is the product of its shape. Every
 //! constructor checks it, decoding from bytes included.
 
-use crate::limits::{RANK_MAX, TENSOR_ELEMENTS_MAX};
+mod error;
+
+pub use error::{TensorError, element_count};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -145,6 +147,21 @@ macro_rules! each {
 }
 
 impl TensorData {
+    /// No elements yet, and room for so many.
+    pub fn with_room(dtype: DType, room: usize) -> Self {
+        match dtype {
+            DType::F32 => Self::F32(Vec::with_capacity(room)),
+            DType::F64 => Self::F64(Vec::with_capacity(room)),
+            DType::I8 => Self::I8(Vec::with_capacity(room)),
+            DType::U8 => Self::U8(Vec::with_capacity(room)),
+            DType::I16 => Self::I16(Vec::with_capacity(room)),
+            DType::U16 => Self::U16(Vec::with_capacity(room)),
+            DType::I32 => Self::I32(Vec::with_capacity(room)),
+            DType::I64 => Self::I64(Vec::with_capacity(room)),
+            DType::Bool => Self::Bool(Vec::with_capacity(room)),
+        }
+    }
+
     /// Element type.
     pub fn dtype(&self) -> DType {
         match self {
@@ -200,71 +217,6 @@ impl TensorData {
             Self::Bool(v) => Self::Bool(v.get(range)?.to_vec()),
         })
     }
-}
-
-/// Why a tensor could not be made.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum TensorError {
-    /// More axes than [`RANK_MAX`].
-    #[error("{rank} axes; at most {RANK_MAX} are allowed")]
-    Rank {
-        /// Axes asked for.
-        rank: usize,
-    },
-    /// The product of the shape passes [`TENSOR_ELEMENTS_MAX`].
-    #[error("shape {shape:?} has more than {TENSOR_ELEMENTS_MAX} elements")]
-    TooLarge {
-        /// Shape asked for.
-        shape: Vec<usize>,
-    },
-    /// The data does not fill the shape.
-    #[error("shape {shape:?} needs {want} elements, the data has {have}")]
-    Length {
-        /// Shape asked for.
-        shape: Vec<usize>,
-        /// Elements that the shape needs.
-        want: usize,
-        /// Elements that came.
-        have: usize,
-    },
-    /// Raw bytes that are no whole number of elements, or a boolean that is neither 0 nor 1.
-    #[error("{have} bytes are not the {want} bytes of {dtype}{shape:?}")]
-    Bytes {
-        /// Element type asked for.
-        dtype: DType,
-        /// Shape asked for.
-        shape: Vec<usize>,
-        /// Bytes that it needs.
-        want: usize,
-        /// Bytes that came.
-        have: usize,
-    },
-    /// Rows that are not of one form.
-    #[error("rows of {have:?} do not go under {shape:?}")]
-    Rows {
-        /// Shape that is there.
-        shape: Vec<usize>,
-        /// Shape that came.
-        have: Vec<usize>,
-    },
-    /// A boolean byte that is neither 0 nor 1.
-    #[error("byte {byte} is no boolean (0 or 1)")]
-    NotBool {
-        /// The byte.
-        byte: u8,
-    },
-}
-
-/// The product of `shape`, or why it is not allowed.
-pub fn element_count(shape: &[usize]) -> Result<usize, TensorError> {
-    if shape.len() > RANK_MAX {
-        return Err(TensorError::Rank { rank: shape.len() });
-    }
-    shape
-        .iter()
-        .try_fold(1usize, |product, &dim| product.checked_mul(dim))
-        .filter(|&count| count <= TENSOR_ELEMENTS_MAX)
-        .ok_or_else(|| TensorError::TooLarge { shape: shape.to_vec() })
 }
 
 /// Shape and elements; the elements always fill the shape.

@@ -4,6 +4,7 @@
 use fleetway_protocol::envelope::Envelope;
 use fleetway_protocol::ids::{DeviceId, Digest};
 use fleetway_protocol::keyset::ReleaseKeys;
+use fleetway_protocol::manifest::{Artifact, Manifest};
 
 use super::records::{DeviceRecord, ReleaseRecord, RolloutRecord};
 use super::txn::{About, Txn};
@@ -108,6 +109,15 @@ impl Fleet {
                 next: top.counter.saturating_add(1),
                 model,
             });
+        }
+        // Chunks travel under the artifact's digest and a number: cut in two ways they would collide.
+        let published = self.releases.values().flat_map(|r| artifacts(&r.manifest));
+        let is_cut_otherwise = |a: &&Artifact| {
+            artifacts(&manifest).any(|b| a.digest == b.digest && a.chunk_bytes != b.chunk_bytes)
+        };
+        if let Some(other) = published.into_iter().find(is_cut_otherwise) {
+            let Artifact { digest, chunk_bytes, .. } = *other;
+            return Err(PublishError::Chunks { artifact: digest, chunk_bytes });
         }
         let mut txn = Txn::default();
         let accepted = match &manifest.golden_mismatch_accepted {
@@ -237,4 +247,8 @@ fn show_labels(labels: &Labels) -> String {
     }
     let shown: Vec<_> = labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
     shown.join(",")
+}
+
+fn artifacts(manifest: &Manifest) -> impl Iterator<Item = &Artifact> {
+    manifest.variants.iter().flat_map(|variant| [&variant.model, &variant.golden])
 }

@@ -121,6 +121,16 @@ pub enum PublishError {
         /// The version.
         version: Version,
     },
+    /// The same bytes are published in chunks of another size.
+    #[error(
+        "not published: its file {artifact:.12} is published already, in chunks of {chunk_bytes} bytes; import it again with --chunk-bytes {chunk_bytes}"
+    )]
+    Chunks {
+        /// The file.
+        artifact: Digest,
+        /// Bytes of the chunks that it is published in.
+        chunk_bytes: u32,
+    },
     /// The fleet could not be written.
     #[error(transparent)]
     Fleet(#[from] FleetError),
@@ -131,7 +141,9 @@ impl PublishError {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Trust(_) => ErrorKind::Trust,
-            Self::Counter { .. } | Self::Version { .. } => ErrorKind::Conflict,
+            Self::Counter { .. } | Self::Version { .. } | Self::Chunks { .. } => {
+                ErrorKind::Conflict
+            }
             Self::Fleet(error) => error.kind(),
         }
     }

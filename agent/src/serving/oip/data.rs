@@ -6,7 +6,7 @@
 use std::fmt;
 
 use fleetway_engine::tensor::{TensorData, TensorError, element_count};
-use fleetway_engine::{DType, Tensor, TensorSpec};
+use fleetway_engine::{Tensor, TensorSpec};
 use serde::de::{
     self, DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor,
 };
@@ -141,17 +141,7 @@ impl<'a> Sink<'a> {
     fn new(spec: &'a TensorSpec, elements_max: usize) -> Result<Self, TensorError> {
         let want = element_count(&spec.shape)?;
         let room = want.min(elements_max);
-        let data = match spec.dtype {
-            DType::F32 => TensorData::F32(Vec::with_capacity(room)),
-            DType::F64 => TensorData::F64(Vec::with_capacity(room)),
-            DType::I8 => TensorData::I8(Vec::with_capacity(room)),
-            DType::U8 => TensorData::U8(Vec::with_capacity(room)),
-            DType::I16 => TensorData::I16(Vec::with_capacity(room)),
-            DType::U16 => TensorData::U16(Vec::with_capacity(room)),
-            DType::I32 => TensorData::I32(Vec::with_capacity(room)),
-            DType::I64 => TensorData::I64(Vec::with_capacity(room)),
-            DType::Bool => TensorData::Bool(Vec::with_capacity(room)),
-        };
+        let data = TensorData::with_room(spec.dtype, room);
         Ok(Self { spec, want, data, depth: None })
     }
 

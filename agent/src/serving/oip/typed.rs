@@ -36,7 +36,7 @@ pub(super) fn read(contents: &[u8], spec: &TensorSpec) -> Result<Tensor, Request
     let want = element_count(&spec.shape).map_err(|e| wrong(e.to_string()))?;
     let (field, list) = field_of(spec.dtype);
     // An element is at least one byte.
-    let mut sink = Sink { data: empty(spec.dtype, want.min(contents.len())), want };
+    let mut sink = Sink { data: TensorData::with_room(spec.dtype, want.min(contents.len())), want };
     for item in Fields::of(contents) {
         let (number, value) = item.map_err(RequestError::Message)?;
         if number != field {
@@ -49,20 +49,6 @@ pub(super) fn read(contents: &[u8], spec: &TensorSpec) -> Result<Tensor, Request
     let shape = &spec.shape;
     Tensor::new(shape.clone(), sink.data)
         .map_err(|_| wrong(format!("{have} elements, shape {shape:?} needs {want}")))
-}
-
-fn empty(dtype: DType, room: usize) -> TensorData {
-    match dtype {
-        DType::F32 => TensorData::F32(Vec::with_capacity(room)),
-        DType::F64 => TensorData::F64(Vec::with_capacity(room)),
-        DType::I8 => TensorData::I8(Vec::with_capacity(room)),
-        DType::U8 => TensorData::U8(Vec::with_capacity(room)),
-        DType::I16 => TensorData::I16(Vec::with_capacity(room)),
-        DType::U16 => TensorData::U16(Vec::with_capacity(room)),
-        DType::I32 => TensorData::I32(Vec::with_capacity(room)),
-        DType::I64 => TensorData::I64(Vec::with_capacity(room)),
-        DType::Bool => TensorData::Bool(Vec::with_capacity(room)),
-    }
 }
 
 enum Fault {

@@ -225,6 +225,12 @@ fn publishing_keeps_the_order_of_counters() {
     assert_eq!(kind, ErrorKind::Conflict);
     let (kind, _) = publish(&manifest("v4", 4), &SigningKey::from_bytes(&[8; 32])).unwrap_err();
     assert_eq!(kind, ErrorKind::Trust);
+    let mut cut = manifest("v4", 4);
+    cut.variants[0].model = manifest("v3", 3).variants[0].model;
+    cut.variants[0].model.chunk_bytes *= 2;
+    let (kind, text) = publish(&cut, &key()).unwrap_err();
+    assert_eq!(kind, ErrorKind::Conflict);
+    assert!(text.contains("again with --chunk-bytes"), "{text}");
     let broken = Manifest { min_release: 9, ..manifest("v4", 4) };
     assert_eq!(publish(&broken, &key()).unwrap_err().0, ErrorKind::Trust);
     assert!(publish(&manifest("v4", 4), &key()).is_ok());

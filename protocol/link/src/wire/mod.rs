@@ -155,6 +155,13 @@ mod text {
     }
 
     pub(super) fn refused(code: &dyn Debug) -> String {
-        format!("the broker refused the connection: {code:?}")
+        let code = format!("{code:?}");
+        let mend = match code.contains("NotAuthorized") {
+            true => {
+                " (it does not let this identity in; one that was revoked must be enrolled again)"
+            }
+            false => "",
+        };
+        format!("the broker refused the connection: {code}{mend}")
     }
 }

@@ -74,7 +74,10 @@ async fn a_refusal_for_another_reason_is_none_either() {
     let (_handle, mut events) = link(&broker.url(), |_| ());
     for _ in 0..5 {
         let reason = events.down().await;
-        assert!(reason.ends_with("the broker refused the connection: NotAuthorized"), "{reason}");
+        assert!(
+            reason.contains("the broker refused the connection: NotAuthorized (it"),
+            "{reason}"
+        );
     }
     assert!(broker.seen(CONNECT).iter().all(|packet| packet.level == 5));
 }
