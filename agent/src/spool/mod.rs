@@ -1,7 +1,7 @@
 //! Reports that wait on disk until the link is back.
 //!
 //! ```text
-//! <dir>/mark.{0,1}                    first number that still waits, and how many were lost
+//! <dir>/mark.{0,1}                    the series, the first number that still waits, how many were lost
 //! <dir>/<first number>.seg            records, oldest first; appended to, never rewritten
 //! ```
 //! Every record has a number, without gaps from 1 on. Of the numbers that were given, each one
@@ -9,7 +9,9 @@
 //!
 //! > produced = delivered + lost + waiting
 //!
-//! A record is durable when [`Spool::push`] returns. Delivery is at least once: what was delivered
+//! A record is durable when [`Spool::push`] returns, or at least its number is: a full disk still takes
+//! the mark, which is written in place. No number is given twice; a spool whose mark is gone begins
+//! another series, and what the old one held is dropped. Delivery is at least once: what was delivered
 //! and not yet marked comes again after a power cut, under the same number, by which the receiver
 //! knows it. When the bound is reached the oldest segment goes, and what was in it counts as lost;
 //! so does a record whose bytes rotted, and one that the disk did not take.
@@ -18,6 +20,8 @@
 //! a cut between the two costs nothing.
 
 mod segment;
+#[cfg(test)]
+mod tests;
 
 use std::collections::VecDeque;
 use std::io;
@@ -37,13 +41,32 @@ pub const SEGMENT_BYTES: u64 = BYTES_MAX / 16;
 /// The mark's record, bytes.
 const MARK_BYTES_MAX: usize = 64;
 
-/// Where the spool's numbers stand.
+/// Where the spool's numbers stand. Always of the same length on disk, so that a full one takes it
+/// in place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "[[u8; 8]; 4]", into = "[[u8; 8]; 4]")]
 struct Mark {
+    /// Name of this run of numbers.
+    series: u64,
+    /// Numbers below this one were given, though no segment says so.
+    given: u64,
     /// Every number below this one is delivered or lost.
     first: u64,
     /// How many of them are lost.
     lost: u64,
+}
+
+impl From<[[u8; 8]; 4]> for Mark {
+    fn from(bytes: [[u8; 8]; 4]) -> Self {
+        let [series, given, first, lost] = bytes.map(u64::from_le_bytes);
+        Self { series, given, first, lost }
+    }
+}
+
+impl From<Mark> for [[u8; 8]; 4] {
+    fn from(mark: Mark) -> Self {
+        [mark.series, mark.given, mark.first, mark.lost].map(u64::to_le_bytes)
+    }
 }
 
 /// A record that waits.
@@ -53,6 +76,15 @@ pub struct Waiting {
     pub number: u64,
     /// What was pushed.
     pub bytes: Vec<u8>,
+}
+
+/// A record that was taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pushed {
+    /// Its number, which is durable.
+    pub number: u64,
+    /// Whether its bytes are. If not it counts as lost, unless it arrives by itself.
+    pub kept: bool,
 }
 
 /// What became of the numbers given so far.
@@ -81,24 +113,32 @@ pub struct Spool {
 }
 
 impl Spool {
-    /// Opens the directory, or begins it. At most `bytes_max` bytes of segments are kept.
+    /// Opens the directory, or begins it with `series`, a name that no earlier one has. At most
+    /// `bytes_max` bytes of segments are kept.
     ///
     /// # Errors
     /// The disk's.
-    pub fn open(fs: &impl Fs, dir: &Path, bytes_max: u64) -> io::Result<Self> {
+    pub fn open(fs: &impl Fs, dir: &Path, bytes_max: u64, series: u64) -> io::Result<Self> {
         fs.create_dir(dir)?;
         if let Some(parent) = dir.parent() {
             fs.sync_dir(parent)?;
         }
-        let mark_file = RecordFile::open(fs, dir, "mark", MARK_BYTES_MAX)?;
-        let mark = mark_file.value().copied().unwrap_or(Mark { first: 1, lost: 0 });
+        let mut mark_file = RecordFile::open(fs, dir, "mark", MARK_BYTES_MAX)?;
+        let mark = match mark_file.value() {
+            Some(mark) => *mark,
+            None => {
+                let mark = Mark { series, given: 1, first: 1, lost: 0 };
+                begin(fs, dir, &mut mark_file, mark)?;
+                mark
+            }
+        };
         let mut spool = Self {
             dir: dir.to_path_buf(),
             bytes_max,
             mark_file,
             mark,
             segments: VecDeque::new(),
-            next: mark.first,
+            next: mark.first.max(mark.given),
         };
         let mut firsts: Vec<u64> =
             fs.list(dir)?.iter().filter_map(|name| Segment::first_of(name)).collect();
@@ -133,18 +173,60 @@ impl Spool {
         }
     }
 
-    /// Takes a record, and gives its number once it is durable.
+    /// Name of this run of numbers.
+    pub fn series(&self) -> u64 {
+        self.mark.series
+    }
+
+    /// The oldest number that waits, or the next one if none does.
+    pub fn first(&self) -> u64 {
+        self.first_from(0).unwrap_or(self.next)
+    }
+
+    /// The oldest number that waits, from `from` on.
+    pub fn first_from(&self, from: u64) -> Option<u64> {
+        let from = from.max(self.mark.first);
+        self.segments.iter().find_map(|segment| segment.first_from(from))
+    }
+
+    /// A record of no use to anybody: lost, until the next start finds it again.
+    pub fn forget(&mut self, number: u64) {
+        if let Some(segment) = self.segments.iter_mut().find(|s| s.count(number, number + 1) > 0) {
+            segment.forget(number);
+        }
+    }
+
+    /// The number that is given next.
+    pub fn next(&self) -> u64 {
+        self.next
+    }
+
+    /// Numbers for so many records that never came here: lost.
+    pub fn skip(&mut self, records: u64) {
+        self.next += records;
+    }
+
+    /// Takes a record, and gives its number once that is durable.
     ///
     /// # Errors
-    /// The disk's: the record is lost then, and counted.
+    /// The disk's, if it takes not even the number: the record is lost then, and counted, and must not
+    /// be sent, for its number may be given again after a power cut.
     ///
     /// # Panics
     /// If it is longer than [`RECORD_BYTES_MAX`]: reports are bounded by their types.
-    pub fn push(&mut self, fs: &impl Fs, record: &[u8]) -> io::Result<u64> {
+    pub fn push(&mut self, fs: &impl Fs, record: &[u8]) -> io::Result<Pushed> {
         assert!(record.len() <= RECORD_BYTES_MAX, "a report of bounded parts");
         let number = self.next;
         // Given, whatever becomes of it.
         self.next += 1;
+        if let Err(error) = self.append(fs, number, record) {
+            self.put_mark(fs, Mark { given: self.next, ..self.mark }).map_err(|_| error)?;
+            return Ok(Pushed { number, kept: false });
+        }
+        Ok(Pushed { number, kept: true })
+    }
+
+    fn append(&mut self, fs: &impl Fs, number: u64, record: &[u8]) -> io::Result<()> {
         self.make_room(fs, segment::framed_bytes(record))?;
         let full = |s: &Segment| s.bytes + segment::framed_bytes(record) > self.segment_bytes();
         // A segment with a gap is not gone on with: numbers in one follow each other.
@@ -157,7 +239,7 @@ impl Spool {
         if appended.is_err() && segment.is_empty() {
             self.segments.pop_back();
         }
-        appended.map(|()| number)
+        appended
     }
 
     fn segment_bytes(&self) -> u64 {
@@ -170,7 +252,7 @@ impl Spool {
             let (end, path) = (oldest.end(), oldest.path(&self.dir));
             let first = end.max(self.mark.first);
             let lost = self.mark.lost + (first - self.mark.first);
-            self.put_mark(fs, Mark { first, lost })?;
+            self.put_mark(fs, Mark { first, lost, ..self.mark })?;
             self.segments.pop_front();
             fs.remove(&path)?;
         }
@@ -198,19 +280,24 @@ impl Spool {
         Ok(Vec::new())
     }
 
-    /// Every record up to and with `number` has arrived.
+    /// Every record up to and with `number` has arrived, but for those that are lost: `lost` of all
+    /// numbers so far, if the receiver knows; else those that are not here.
     ///
     /// The mark is written when a segment is through, so that the flash is not worn by it: after a
     /// power cut the newest of the delivered ones come again.
     ///
     /// # Errors
     /// The disk's; they come again then.
-    pub fn delivered(&mut self, fs: &impl Fs, number: u64) -> io::Result<()> {
+    pub fn delivered(&mut self, fs: &impl Fs, number: u64, lost: Option<u64>) -> io::Result<()> {
+        if number < self.mark.first.saturating_sub(1) {
+            return Ok(()); // what was dropped since is not in its count
+        }
         let first = (number + 1).clamp(self.mark.first, self.next);
         let there = self.segments.iter().map(|s| s.count(self.mark.first, first));
         let passed: u64 = there.sum();
-        let lost = self.mark.lost + (first - self.mark.first - passed);
-        self.mark = Mark { first, lost };
+        let counted = self.mark.lost + (first - self.mark.first - passed);
+        let lost = lost.unwrap_or(counted).min(first - 1);
+        self.mark = Mark { first, lost, ..self.mark };
         if self.segments.front().is_some_and(|s| s.end() <= first) {
             self.put_mark(fs, self.mark)?;
         }
@@ -229,113 +316,14 @@ impl Spool {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::fs::RealFs;
-
-    fn spool(dir: &Path, bytes_max: u64) -> Spool {
-        Spool::open(&RealFs, &dir.join("spool"), bytes_max).unwrap()
+/// What is there without a mark cannot be told from another series: it goes, durably, before the
+/// first number is given.
+fn begin(fs: &impl Fs, dir: &Path, mark_file: &mut RecordFile<Mark>, mark: Mark) -> io::Result<()> {
+    for name in fs.list(dir)?.iter().filter(|name| Segment::first_of(name).is_some()) {
+        fs.remove(&dir.join(name))?;
     }
-
-    fn holds(spool: &Spool) -> Counts {
-        let counts = spool.counts();
-        assert_eq!(counts.produced, counts.delivered + counts.lost + counts.waiting, "{counts:?}");
-        counts
-    }
-
-    fn all(spool: &Spool) -> Vec<u64> {
-        let (mut from, mut numbers) = (0, Vec::new());
-        loop {
-            let some = spool.waiting(&RealFs, from, 7).unwrap();
-            let Some(last) = some.last() else { return numbers };
-            from = last.number + 1;
-            for record in &some {
-                assert_eq!(record.bytes, format!("report {}", record.number).into_bytes());
-                numbers.push(record.number);
-            }
-        }
-    }
-
-    fn push(spool: &mut Spool, n: u64) {
-        for _ in 0..n {
-            let text = format!("report {}", spool.next);
-            spool.push(&RealFs, text.as_bytes()).unwrap();
-        }
-    }
-
-    #[test]
-    fn what_waits_comes_back_in_order_after_a_restart_and_goes_when_it_arrived() {
-        let dir = tempfile::tempdir().unwrap();
-        let mut first = spool(dir.path(), 1 << 20);
-        push(&mut first, 100);
-        first.delivered(&RealFs, 30).unwrap();
-        assert_eq!(all(&first), (31..=100).collect::<Vec<_>>());
-        let counts = Counts { produced: 100, delivered: 30, lost: 0, waiting: 70 };
-        assert_eq!(holds(&first), counts);
-        // Not marked yet: they come again, under their numbers.
-        let mut again = spool(dir.path(), 1 << 20);
-        assert_eq!(all(&again), (1..=100).collect::<Vec<_>>());
-        push(&mut again, 10);
-        again.delivered(&RealFs, 110).unwrap();
-        assert_eq!((all(&again), again.bytes()), (vec![], 0));
-        let mut last = spool(dir.path(), 1 << 20);
-        assert_eq!(holds(&last), Counts { produced: 110, delivered: 110, lost: 0, waiting: 0 });
-        push(&mut last, 1);
-        assert_eq!(all(&last), [111]);
-    }
-
-    #[test]
-    fn the_oldest_go_first_within_the_bound_and_are_counted() {
-        let dir = tempfile::tempdir().unwrap();
-        let mut spool = spool(dir.path(), 1024);
-        for _ in 0..500 {
-            push(&mut spool, 1);
-            assert!(spool.bytes() <= 1024, "{}", spool.bytes());
-            holds(&spool);
-        }
-        let counts = holds(&spool);
-        assert!(counts.waiting >= 20 && counts.lost == 500 - counts.waiting, "{counts:?}");
-        assert_eq!(all(&spool).last(), Some(&500));
-        let again = Spool::open(&RealFs, &dir.path().join("spool"), 1024).unwrap();
-        assert_eq!((holds(&again), all(&again)), (counts, all(&spool)));
-    }
-
-    #[test]
-    fn rot_costs_what_it_touched_and_is_counted() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("spool");
-        let mut fresh = spool(dir.path(), 4096);
-        push(&mut fresh, 120);
-        let files = || -> Vec<PathBuf> {
-            std::fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()).collect()
-        };
-        let before: Vec<_> =
-            files().into_iter().map(|p| (p.clone(), std::fs::read(p).unwrap())).collect();
-        let segments: Vec<_> = files().into_iter().filter(|p| p.extension().is_some()).collect();
-        assert!(segments.len() >= 3, "{segments:?}");
-        for segment in &segments {
-            let bytes = std::fs::read(segment).unwrap();
-            for at in (0..bytes.len()).step_by(7) {
-                let mut rotten = bytes.clone();
-                rotten[at] ^= 0x10;
-                std::fs::write(segment, &rotten).unwrap();
-                let mut spool = spool(dir.path(), 4096);
-                let counts = Counts { produced: 120, delivered: 0, lost: 1, waiting: 119 };
-                assert_eq!(holds(&spool), counts, "{at} in {segment:?}");
-                assert_eq!(all(&spool).len(), 119);
-                // It goes on behind whatever does not read, in a segment of its own or not.
-                push(&mut spool, 1);
-                assert_eq!(all(&spool).last(), Some(&121));
-                spool.delivered(&RealFs, 60).unwrap();
-                holds(&spool);
-                for path in files() {
-                    std::fs::remove_file(path).unwrap();
-                }
-                for (path, bytes) in &before {
-                    std::fs::write(path, bytes).unwrap();
-                }
-            }
-        }
-    }
+    fs.sync_dir(dir)?;
+    // Both copies, so that a disk that is full later has a place for either.
+    mark_file.put(fs, mark)?;
+    mark_file.put(fs, mark)
 }

@@ -103,6 +103,17 @@ impl Segment {
         self.open && self.end == number
     }
 
+    /// The lowest number that is there from number `from` on.
+    pub(super) fn first_from(&self, from: u64) -> Option<u64> {
+        (self.first.max(from)..self.end).find(|number| !self.missing.contains(number))
+    }
+
+    /// From now on this number is not there; it is one that is.
+    pub(super) fn forget(&mut self, number: u64) {
+        self.missing.insert(number);
+        self.open = false;
+    }
+
     /// How many records are there from number `from` on, below `to`.
     pub(super) fn count(&self, from: u64, to: u64) -> u64 {
         let (from, to) = (self.first.max(from), self.end.min(to));
