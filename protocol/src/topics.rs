@@ -14,7 +14,7 @@
 //! <root>b/<digest>/r            the signed manifest of a release
 //! <root>b/<digest>/l            the chunk list of an artifact
 //! <root>t/<file>                what the release authority publishes, retained  QoS 1
-//! <root>j/<id>/...              the same for dashboards, flat JSON: the controller's, not parsed here
+//! <root>j/<id>/...              the same for dashboards, flat JSON, the controller alone   QoS 0
 //! ```
 //! What goes `up` is signed by the device ([`crate::signed`]).
 //! `<digest>` is the first 16 bytes in hexadecimal. `<root>` is `fleetway/v1/`.

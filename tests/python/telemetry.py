@@ -9,7 +9,7 @@ import sys
 
 import jsonschema
 
-KINDS = {"on": "online", "st": "state", "tm": "telemetry", "ev": "event"}
+KINDS = {"on": "online", "st": "state", "tm": "telemetry", "hw": "host", "ev": "event"}
 # Longest message, bytes.
 BYTES_MAX = 512
 

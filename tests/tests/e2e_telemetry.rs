@@ -123,7 +123,10 @@ async fn day(broker: BrokerKind) -> Result<()> {
     let live = |said: &Value| said["late"] == 0 && said["infer_total"].as_u64() > Some(50);
     let said = dashboard.until("cam-1/tm/digits", "counts", live).await?;
     ensure!(said["version"] == "v1" && said["lat_p50_ms"].is_number(), "{said}");
-    ensure!(said["rss_mb"].is_number() && said["reports_total"].as_u64() > Some(1), "{said}");
+    ensure!(said["rss_mb"].is_number() && said["confidence"].is_number(), "{said}");
+    let live = |said: &Value| said["late"] == 0 && said["reports_total"].as_u64() > Some(3);
+    let said = dashboard.until("cam-1/hw", "counts", live).await?;
+    ensure!(said["mem_free_mb"].is_number() && said["uptime_s"].is_u64(), "{said}");
 
     // The broker is away, and reports are made.
     let made_before = waiting(&fleet).await?.produced;
@@ -143,7 +146,7 @@ async fn day(broker: BrokerKind) -> Result<()> {
     fleet.roll_out("v2", JUDGE, WAIT).await?;
     let late = |said: &Value| said["late"] == 1 && said["number"].as_u64() > Some(made_before);
     let said = dashboard.until("cam-1/tm/digits", "a late report", late).await?;
-    ensure!(said.get("infer_total").is_none() && said.get("cpu_pct").is_none(), "{said}");
+    ensure!(said.get("infer_total").is_none() && said["load_infer_total"].is_u64(), "{said}");
     let still_runs = |state: &Value| state["phase"] == "idle" && state["version"] == "v2";
     dashboard.until("cam-1/st/digits", "runs v2", still_runs).await?;
     let totals = wait::until("everything to be filled in", WAIT, async || {
@@ -186,7 +189,7 @@ fn check(fleet: &Fleet, dashboard: &Dashboard, broker: BrokerKind) -> Result<()>
     let said = python::validate_telemetry(&write("messages", seen.iter().map(line).collect())?)?;
     let counts: Value = serde_json::from_str(&said)?;
     report(&format!("{broker:?}: validated {}", said.trim()));
-    for (kind, least) in [("on", 2), ("st", 5), ("tm", 20), ("ev", 4)] {
+    for (kind, least) in [("on", 2), ("st", 5), ("tm", 20), ("hw", 20), ("ev", 4)] {
         ensure!(counts[kind].as_u64() >= Some(least), "{kind}: {counts}");
     }
     let telemetry = seen.iter().find(|seen| seen.topic.contains("/tm/")).context("none")?;

@@ -184,7 +184,7 @@ impl World {
 
     fn see_mirror(&mut self) {
         while let Some(message) = self.fleet.poll_mirror() {
-            if !message.topic.contains("/tm/") {
+            if !message.topic.contains("/tm/") && !message.topic.ends_with("/hw") {
                 continue;
             }
             let said: Value = serde_json::from_slice(&message.payload).unwrap();
@@ -215,21 +215,25 @@ impl World {
         }
     }
 
-    /// A good link, and no more reports, until nothing waits.
+    /// A good link, and a round a minute, until nothing waits: what the device gave up in the middle of
+    /// a backlog the controller learns from the next report.
     fn settle(&mut self) -> (ReportTotals, Counts) {
         self.loss_percent = 0;
         self.link(true);
-        self.round();
-        let by_ms = self.now_ms + 48 * HOUR_MS;
-        while self.outlet.counts().waiting > 0 || !self.now_ms.is_multiple_of(60_000) {
-            assert!(self.now_ms < by_ms, "it never settles: {:?}", self.outlet.counts());
-            self.now_ms += 250;
-            self.carry();
-            if self.now_ms.is_multiple_of(1_000) {
-                self.controller_ticks();
+        for _ in 0..24 * 60 {
+            self.round();
+            for _ in 0..240 {
+                self.now_ms += 250;
+                self.carry();
+                if self.now_ms.is_multiple_of(1_000) {
+                    self.controller_ticks();
+                }
+            }
+            if self.outlet.counts().waiting == 0 {
+                return (self.fleet.report_totals(&self.device).unwrap(), self.outlet.counts());
             }
         }
-        (self.fleet.report_totals(&self.device).unwrap(), self.outlet.counts())
+        panic!("it never settles: {:?}", self.outlet.counts())
     }
 
     /// Both sides have counted the same, and it is what was made.
@@ -275,9 +279,9 @@ fn a_day_without_a_link_is_filled_in() {
     println!("{waiting} reports were filled in within {took_s} s: {totals:?}, {} late", world.late);
     assert_eq!(totals.lost, 0);
     assert!((3_600..3 * 3_600).contains(&took_s), "{took_s} s");
-    // Every report of the model once, with its own time, and all answers counted.
-    assert_eq!(world.mirrored.len() as u64, world.made / 2);
-    assert!(world.mirrored.values().all(|times| *times == 1) && world.late > 8_000);
+    // Every report once, with its own time, and all answers counted.
+    assert_eq!(world.mirrored.len() as u64, world.made);
+    assert!(world.mirrored.values().all(|times| *times == 1) && world.late > 16_000);
     assert_eq!(world.infer_total, world.requests.0);
 }
 
@@ -327,9 +331,8 @@ fn storms_lose_reports_and_no_count() {
         world.fs.set_mood(Mood::Well);
         let totals = world.check();
         // Nothing that is counted as delivered was not really there.
-        let hosts = world.made / 2;
         let mirrored = world.mirrored.len() as u64;
-        assert!(totals.delivered <= mirrored + hosts, "{totals:?}, {mirrored} mirrored");
+        assert!(totals.delivered <= mirrored, "{totals:?}, {mirrored} mirrored");
         seen.insert((totals.lost > 0, world.mirrored.values().any(|times| *times > 1)));
     }
     // With one seed there is one kind of run.

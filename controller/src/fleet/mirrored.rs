@@ -4,7 +4,7 @@
 use fleetway_protocol::ids::{DeviceId, Digest, Generation, ModelName};
 use fleetway_protocol::machine::Phase;
 use fleetway_protocol::reason::Reason;
-use fleetway_protocol::report::{State, Telemetry};
+use fleetway_protocol::report::{Host, State, Telemetry};
 
 use super::{Device, Fleet};
 use crate::mirror::{self, Event, Message, Mirror, Named, TelemetryFacts};
@@ -84,11 +84,17 @@ impl Fleet {
             health: release.map(|release| &release.manifest.health),
             late: !is_live,
             answers: now.and_then(|device| device.book.answers(model)),
-            host: now.and_then(|device| device.live.host.as_ref()),
-            reports: now.map(|device| device.book.totals()),
         };
         let message = mirror::telemetry(id, model, telemetry, &facts);
         self.mirror(message);
+        self.mirror_online(id);
+    }
+
+    /// A report of the machine; `is_live` if it is the newest.
+    pub(super) fn mirror_host(&mut self, id: &DeviceId, host: &Host, is_live: bool) {
+        let (true, Some(device)) = (self.mirror.is_some(), self.devices.get(id)) else { return };
+        let reports = is_live.then(|| device.book.totals());
+        self.mirror(mirror::host(id, host, !is_live, reports));
         self.mirror_online(id);
     }
 

@@ -73,12 +73,15 @@ impl Fleet {
     /// How a device's machine does: the last is kept in memory and shown.
     pub fn handle_host(&mut self, now_s: u64, id: &DeviceId, host: &Host) {
         let Host { stamp, numbered, .. } = host;
-        let Some((device, _)) = self.hear(now_s, id, *stamp, numbered) else { return };
+        let Some((device, entry)) = self.hear(now_s, id, *stamp, numbered) else { return };
         let newer = device.live.host.as_ref().is_none_or(|known| *stamp > known.stamp);
-        if newer && device.book.is_newest(numbered) {
+        let is_live = newer && device.book.is_newest(numbered);
+        if is_live {
             device.live.host = Some(host.clone());
             device.live.speaks(now_s);
-            self.mirror_online(id);
+        }
+        if entry == Entry::New || is_live {
+            self.mirror_host(id, host, is_live);
         }
     }
 

@@ -62,6 +62,11 @@ const fn may(name: &'static str, kind: Type, unit: &'static str, meaning: &'stat
 
 use Type::{Flag, Integer, Number, Text};
 
+const LATE: &str = "1: the report waited on the device's disk; it is history.";
+const NUMBER: &str = "Number of the report among its device's; the same one twice is one report.";
+const REPORTS: &str = "Telemetry reports that the device made, all kinds. Not in late reports.";
+const DELIVERED: &str = "Of those, the ones that came, each counted once. Not in late reports.";
+const LOST: &str = "Of those, the ones that will never come. Not in late reports.";
 const DEVICE: Key = must("device", Text, "", "Id of the device.");
 const MODEL: Key = must("model", Text, "", "Name of the model.");
 
@@ -75,13 +80,8 @@ pub const TELEMETRY: Kind = Kind {
         must("ts", Integer, "ms", "When the device made the report, Unix time by its clock."),
         DEVICE,
         MODEL,
-        must("late", Flag, "0/1", "1: the report waited on the device's disk; it is history."),
-        must(
-            "number",
-            Integer,
-            "",
-            "Number of the report among its device's; the same one twice is one report.",
-        ),
+        must("late", Flag, "0/1", LATE),
+        must("number", Integer, "", NUMBER),
         must("release", Text, "", "The release that answered: first 12 digits of its digest."),
         must(
             "boot",
@@ -117,29 +117,30 @@ pub const TELEMETRY: Kind = Kind {
         may("top_class", Integer, "", "The class answered most often since the load."),
         may("top_class_pct", Number, "%", "Its share of the answers."),
         may("rss_mb", Number, "MB", "Resident memory of the agent, 10^6 bytes."),
-        may("cpu_pct", Number, "%", "Processor time in use on the device. Not in late reports."),
-        may(
-            "mem_free_mb",
-            Number,
-            "MB",
-            "Memory that programs could still have. Not in late reports.",
-        ),
-        may("temp_c", Number, "C", "The hottest sensor. Not in late reports."),
-        may(
-            "disk_free_mb",
-            Number,
-            "MB",
-            "Room on the disk of the agent's data. Not in late reports.",
-        ),
-        may("uptime_s", Integer, "s", "Since the device's system started. Not in late reports."),
-        may("reports_total", Integer, "", "Telemetry reports that the device made, all kinds."),
-        may(
-            "reports_delivered_total",
-            Integer,
-            "",
-            "Of those, the ones that came, each counted once.",
-        ),
-        may("reports_lost_total", Integer, "", "Of those, the ones that will never come."),
+    ],
+};
+
+/// `j/<device>/hw`.
+pub const HOST: Kind = Kind {
+    name: "host",
+    topic: "j/<device>/hw",
+    retained: false,
+    meaning: "How a device's machine does, one message per report.",
+    keys: &[
+        must("ts", Integer, "ms", "When the device made the report, Unix time by its clock."),
+        DEVICE,
+        must("late", Flag, "0/1", LATE),
+        must("number", Integer, "", NUMBER),
+        may("cpu_pct", Number, "%", "Processor time in use since the report before."),
+        may("mem_mb", Number, "MB", "Memory that there is, 10^6 bytes."),
+        may("mem_free_mb", Number, "MB", "Memory that programs could still have."),
+        may("temp_c", Number, "C", "The hottest sensor."),
+        may("disk_mb", Number, "MB", "The disk of the agent's data."),
+        may("disk_free_mb", Number, "MB", "Room on it."),
+        may("uptime_s", Integer, "s", "Since the device's system started."),
+        may("reports_total", Integer, "", REPORTS),
+        may("reports_delivered_total", Integer, "", DELIVERED),
+        may("reports_lost_total", Integer, "", LOST),
     ],
 };
 
@@ -215,7 +216,7 @@ pub const ONLINE: Kind = Kind {
 };
 
 /// All kinds.
-pub const KINDS: [&Kind; 4] = [&TELEMETRY, &STATE, &EVENT, &ONLINE];
+pub const KINDS: [&Kind; 5] = [&TELEMETRY, &HOST, &STATE, &EVENT, &ONLINE];
 
 impl Kind {
     /// The JSON schema (2020-12) of its payload.

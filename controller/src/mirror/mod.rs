@@ -25,7 +25,7 @@ use fleetway_protocol::slot::{Ending, Outcome};
 
 use crate::fleet::{ReportTotals, Sum};
 use flat::Flat;
-use keys::{EVENT, STATE, TELEMETRY};
+use keys::{EVENT, HOST, STATE, TELEMETRY};
 
 /// A message, bytes. Small enough for every bridge and for a microcontroller's buffer.
 pub const BYTES_MAX: usize = 512;
@@ -134,10 +134,6 @@ pub struct TelemetryFacts<'a> {
     pub late: bool,
     /// Answers over all loads; of reports of now.
     pub answers: Option<Sum>,
-    /// How the machine does; of reports of now.
-    pub host: Option<&'a Host>,
-    /// What became of all reports; of reports of now.
-    pub reports: Option<ReportTotals>,
 }
 
 /// `j/<device>/tm/<model>`.
@@ -147,16 +143,10 @@ pub fn telemetry(
     said: &Telemetry,
     facts: &TelemetryFacts<'_>,
 ) -> Message {
-    const MB: f64 = 1e6;
     let counters = &said.counters;
     let latency_ms = |permille| counters.latency.quantile_us(permille).map(|us| us as f64 / 1000.0);
-    let mb = |bytes: Option<u64>| bytes.map(|bytes| bytes as f64 / MB);
-    let host = |get: fn(&Host) -> Option<u64>| facts.host.and_then(get);
     let (class, share_pct) = top_class(counters).unzip();
     let (psi_max, drift) = facts.health.and_then(|health| psi(counters, health)).unzip();
-    let cpu_pct =
-        facts.host.and_then(|h| h.cpu_permille).map(|permille| f64::from(permille) / 10.0);
-    let temp_c = facts.host.and_then(|h| h.temperature_milli_c).map(|m| f64::from(m) / 1000.0);
     let mut flat = Flat::new(&TELEMETRY);
     flat.int("ts", said.numbered.time_s.saturating_mul(1000))
         .text("device", Some(device.as_str()))
@@ -177,16 +167,34 @@ pub fn telemetry(
         .num("confidence", counters.confidence().map(|c| f64::from(Confidence::share(c))), 4)
         .int("top_class", class)
         .num("top_class_pct", share_pct, 1)
-        .num("rss_mb", mb(said.rss_bytes), 1)
-        .num("cpu_pct", cpu_pct, 1)
-        .num("mem_free_mb", mb(host(|h| h.memory_available_bytes)), 1)
-        .num("temp_c", temp_c, 1)
-        .num("disk_free_mb", mb(host(|h| h.disk_free_bytes)), 1)
-        .int("uptime_s", host(|h| h.uptime_s))
-        .int("reports_total", facts.reports.map(|reports| reports.produced))
-        .int("reports_delivered_total", facts.reports.map(|reports| reports.delivered))
-        .int("reports_lost_total", facts.reports.map(|reports| reports.lost));
+        .num("rss_mb", mb(said.rss_bytes), 1);
     passing(format!("j/{device}/tm/{model}"), &flat)
+}
+
+fn mb(bytes: Option<u64>) -> Option<f64> {
+    bytes.map(|bytes| bytes as f64 / 1e6)
+}
+
+/// `j/<device>/hw`; `reports` is what became of all reports, of one of now.
+pub fn host(device: &DeviceId, said: &Host, late: bool, reports: Option<ReportTotals>) -> Message {
+    let cpu_pct = said.cpu_permille.map(|permille| f64::from(permille) / 10.0);
+    let temp_c = said.temperature_milli_c.map(|milli_c| f64::from(milli_c) / 1000.0);
+    let mut flat = Flat::new(&HOST);
+    flat.int("ts", said.numbered.time_s.saturating_mul(1000))
+        .text("device", Some(device.as_str()))
+        .flag("late", late)
+        .int("number", said.numbered.number)
+        .num("cpu_pct", cpu_pct, 1)
+        .num("mem_mb", mb(said.memory_bytes), 1)
+        .num("mem_free_mb", mb(said.memory_available_bytes), 1)
+        .num("temp_c", temp_c, 1)
+        .num("disk_mb", mb(said.disk_bytes), 1)
+        .num("disk_free_mb", mb(said.disk_free_bytes), 1)
+        .int("uptime_s", said.uptime_s)
+        .int("reports_total", reports.map(|reports| reports.produced))
+        .int("reports_delivered_total", reports.map(|reports| reports.delivered))
+        .int("reports_lost_total", reports.map(|reports| reports.lost));
+    passing(format!("j/{device}/hw"), &flat)
 }
 
 /// The most frequent class, and its share in per cent.
