@@ -271,6 +271,8 @@ root = ""#,
 concurrent_max = 3
 [link]
 telemetry_s = 1
+[telemetry]
+spool_bytes = 65536
 [sandbox]
 require = "full"
 "#
