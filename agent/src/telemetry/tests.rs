@@ -9,6 +9,7 @@ use fleetway_protocol::telemetry::{Numbered, Span};
 use fleetway_protocol::{codec, limits::REPORT_BYTES_MAX};
 
 const OPEN: Room = Room { live: true, idle: true };
+const NONE: [u64; 0] = [];
 const BUSY: Room = Room { live: true, idle: false };
 
 fn outlet(dir: &Path, settings: Settings) -> Outlet<RealFs> {
@@ -95,9 +96,9 @@ fn filling_in_waits_for_everything_else_and_is_bounded() {
     let settings = Settings { backfill_per_s: 4, ..Settings::default() };
     let mut outlet = outlet(dir.path(), settings);
     make(&mut outlet, 100);
-    assert_eq!(leave(&mut outlet, OPEN, 0..5_000), [], "no link");
+    assert_eq!(leave(&mut outlet, OPEN, 0..5_000), NONE, "no link");
     outlet.handle_up();
-    assert_eq!(leave(&mut outlet, BUSY, 5_000..15_000), [], "something else waits");
+    assert_eq!(leave(&mut outlet, BUSY, 5_000..15_000), NONE, "something else waits");
     // By the rate, then by what is unanswered.
     let left = leave(&mut outlet, OPEN, 15_000..16_000);
     assert_eq!(left, [1, 2, 3, 4]);
@@ -109,7 +110,7 @@ fn filling_in_waits_for_everything_else_and_is_bounded() {
     assert_eq!(leave(&mut outlet, OPEN, 61_000..62_000), [9, 10, 11, 12]);
     // What is not answered comes again.
     outlet.handle_heard(heard(9, 0, &[(11, 101)])).unwrap();
-    assert_eq!(leave(&mut outlet, OPEN, 62_000..120_000), []);
+    assert_eq!(leave(&mut outlet, OPEN, 62_000..120_000), NONE);
     assert_eq!(leave(&mut outlet, OPEN, 120_000..170_000), [10]);
     outlet.handle_heard(heard(101, 0, &[])).unwrap();
     assert_eq!(outlet.counts(), Counts { produced: 101, delivered: 101, lost: 0, waiting: 0 });
@@ -124,7 +125,7 @@ fn a_link_that_goes_takes_with_it_what_was_on_its_way() {
     assert_eq!(leave(&mut outlet, BUSY, 0..100), [1, 2, 3]);
     outlet.handle_down();
     make(&mut outlet, 1);
-    assert_eq!(leave(&mut outlet, OPEN, 100..1_000), []);
+    assert_eq!(leave(&mut outlet, OPEN, 100..1_000), NONE);
     outlet.handle_up();
     assert_eq!(leave(&mut outlet, OPEN, 1_000..2_000), [1, 2, 3, 4]);
 }
