@@ -7,6 +7,7 @@
 mod check;
 mod file;
 mod serve;
+mod telemetry;
 #[cfg(test)]
 mod tests;
 
@@ -58,6 +59,8 @@ pub struct Config {
     pub serve: Serve,
     /// How the link behaves.
     pub link: Link,
+    /// What telemetry may cost.
+    pub telemetry: crate::telemetry::Settings,
     /// How well a self-test must be fenced in before it may look at a model.
     pub sandbox: Require,
     /// Checks of this box's own, by model.
@@ -180,6 +183,7 @@ impl Config {
             trust_root: check_root_file(&file.trust.root, dir)?,
             serve: serve::check(file.serve, dir, &data_dir)?,
             link: check_link(&file.link)?,
+            telemetry: telemetry::check(&file.telemetry)?,
             sandbox: check_sandbox(&file.sandbox)?,
             checks: check::check(file.check)?,
             data_dir,

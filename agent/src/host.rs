@@ -7,6 +7,7 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use fleetway_protocol::report::{Host, Stamp};
+use fleetway_protocol::telemetry::Numbered;
 
 /// Bytes of one file at most. `/proc/stat` begins with what we want; the rest is small.
 const FILE_BYTES_MAX: u64 = 8 << 10;
@@ -50,6 +51,7 @@ impl HostReader {
         let disk = disk.as_ref();
         Host {
             stamp: Stamp::default(),
+            numbered: Numbered::default(),
             uptime_s: self.file("proc/uptime").and_then(uptime_s),
             cpu_permille: before.zip(self.cpu).and_then(|(before, now)| load_permille(before, now)),
             memory_bytes: meminfo_bytes(&memory, "MemTotal:"),
@@ -157,6 +159,7 @@ mod tests {
     fn what_is_not_there_is_absent() {
         let nothing = Host {
             stamp: Stamp::default(),
+            numbered: Numbered::default(),
             uptime_s: None,
             cpu_permille: None,
             memory_bytes: None,

@@ -3,7 +3,7 @@
 //!
 //! Read in this order:
 //! 1. [`device`]: the synchronous core that the daemon and the simulated world share;
-//! 2. [`fs`], [`store`]: what is durable, and how;
+//! 2. [`fs`], [`store`], [`spool`]: what is durable, and how; [`telemetry`]: how reports leave;
 //! 3. [`identity`]: how it joins the fleet, and keeps its certificate;
 //!    [`serving`]: how an application gets its answers;
 //! 4. [`config`], [`clock`], [`run`], [`status`], [`service`]: the thin shell around them;
@@ -20,5 +20,7 @@ pub mod identity;
 pub mod run;
 pub mod service;
 pub mod serving;
+pub mod spool;
 pub mod status;
 pub mod store;
+pub mod telemetry;

@@ -13,6 +13,7 @@ mod problems;
 pub mod render;
 mod sandbox;
 mod serving;
+mod telemetry;
 #[cfg(test)]
 mod tests;
 
@@ -29,6 +30,7 @@ pub use endings::{Last, Why};
 pub use render::phase_name;
 pub use sandbox::SandboxState;
 pub use serving::Serving;
+pub use telemetry::Reports;
 
 use crate::clock::Clock;
 use crate::device::{self, place_name};
@@ -52,6 +54,9 @@ pub struct Status {
     pub certificate: Certificate,
     /// How well self-tests are fenced in.
     pub sandbox: SandboxState,
+    /// What became of the telemetry reports; absent until their place on disk is open.
+    #[serde(default)]
+    pub telemetry: Option<Reports>,
     /// The models.
     pub models: Vec<Model>,
     /// What is known of the release authority; absent where fixed keys are believed.
@@ -265,6 +270,7 @@ struct Facts {
     certificate: Certificate,
     renewal_problem: Option<String>,
     sandbox: SandboxState,
+    telemetry: Option<Reports>,
     models: Vec<device::ModelStatus>,
     problems: Vec<String>,
     trust: Option<device::TrustStatus>,
@@ -350,6 +356,11 @@ impl Board {
         self.change(|facts| (facts.refused, facts.late) = (refused, late));
     }
 
+    /// What became of the telemetry reports.
+    pub fn set_telemetry(&self, counts: Option<crate::spool::Counts>) {
+        self.change(|facts| facts.telemetry = counts.map(Reports::from));
+    }
+
     /// The status of this moment.
     pub fn status(&self) -> Status {
         let facts = self.facts.lock().unwrap_or_else(PoisonError::into_inner);
@@ -371,6 +382,7 @@ impl Board {
                 ..facts.certificate.clone()
             },
             sandbox: facts.sandbox.clone(),
+            telemetry: facts.telemetry,
             models: facts.models.iter().map(model).collect(),
             generation: facts.generation,
             authority: facts.trust.as_ref().map(|t| Authority::of(t, self.clock.unix_s())),

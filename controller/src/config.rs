@@ -61,6 +61,8 @@ pub(crate) struct Config {
     /// The external broker is a mosquitto with its dynamic-security plugin, configured by
     /// `fleetway broker config mosquitto --dynamic-security`.
     pub(crate) dynamic_security: bool,
+    /// Whether what devices say is published for dashboards, as flat JSON below `j/`.
+    pub(crate) mirror: bool,
 }
 
 /// Section `[trust]`.
@@ -107,6 +109,7 @@ impl Default for Config {
             blobs: Blobs::default(),
             enroll: Enroll::default(),
             dynamic_security: false,
+            mirror: true,
         }
     }
 }
@@ -255,7 +258,9 @@ impl Config {
              # It is a mosquitto with `fleetway broker config mosquitto --dynamic-security`.\n\
              # dynamic_security = true\n\
              # Root of all topics.\n\
-             # root = \"{root}\"\n\n\
+             # root = \"{root}\"\n\
+             # Flat JSON for dashboards below j/ (docs/telemetry).\n\
+             # mirror = true\n\n\
              [trust]\n\
              # Public keys of the release authority, and how many of them must have signed.\n\
              release_keys = [\"keys/release.key.pub\"]\n\

@@ -9,7 +9,8 @@
 //! 2. [`fleet`]: operator commands and device reports, each durable before it counts;
 //! 3. [`store`]: how it becomes durable; [`catalog`], [`keys`]: releases, and keys in files;
 //!    [`attest`]: what others say of a model;
-//!    [`audit`]: what was done, in a chain that shows what was changed;
+//!    [`audit`]: what was done, in a chain that shows what was changed; [`mirror`]: what devices say,
+//!    for dashboards;
 //! 4. [`trust`]: the release authority's files, and who signs them;
 //! 5. [`broker`], [`pki`], [`enroll`]: how devices reach us, and how they come in;
 //! 6. `serve`, `api`, `cli`, `config`: the shell.
@@ -22,6 +23,7 @@ pub mod clock;
 pub mod enroll;
 pub mod fleet;
 pub mod keys;
+pub mod mirror;
 pub mod pki;
 pub mod planner;
 pub mod store;

@@ -24,6 +24,8 @@ pub enum Context {
     Order,
     /// The keyset, by the root keys.
     Keyset,
+    /// Which telemetry came, by the director.
+    Heard,
 }
 
 impl Context {
@@ -32,6 +34,7 @@ impl Context {
         match self {
             Self::Manifest => b"fleetway/v1/manifest\0\0\0\0\0\0\0\0\0\0\0\0",
             Self::Order => b"fleetway/v1/order\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0",
+            Self::Heard => b"fleetway/v1/heard\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0",
             Self::Keyset => b"fleetway/v1/keyset\0\0\0\0\0\0\0\0\0\0\0\0\0\0",
         }
     }

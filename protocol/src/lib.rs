@@ -13,8 +13,8 @@
 //! 5. [`slot`], [`machine`]: what a device remembers, and what it does next;
 //! 6. [`transfer`]: how chunks arrive; [`histogram`], [`counters`], [`drift`], [`health`]: how a
 //!    model is doing;
-//! 7. [`signed`], [`sandbox`]: what a device's reports are believed by, and what it says of its
-//!    own fences;
+//! 7. [`signed`], [`sandbox`], [`telemetry`]: what a device's reports are believed by, what it says
+//!    of its own fences, and how none of its telemetry is lost uncounted;
 //! 8. [`join`], [`enroll`]: how a device comes into the fleet.
 #![no_std]
 #![forbid(unsafe_code)]
@@ -42,6 +42,7 @@ pub mod report;
 pub mod sandbox;
 pub mod signed;
 pub mod slot;
+pub mod telemetry;
 pub mod topics;
 pub mod transfer;
 pub mod trust;

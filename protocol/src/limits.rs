@@ -75,6 +75,13 @@ pub const REPORT_BYTES_MAX: usize = 4096;
 pub const REPORT_SIGNATURE_BYTES_MAX: usize = 64;
 /// Report with its signature: version, two lengths (2 and 1 bytes) and the algorithm.
 pub const SIGNED_REPORT_BYTES_MAX: usize = REPORT_BYTES_MAX + REPORT_SIGNATURE_BYTES_MAX + 5;
+/// Greatest number of a telemetry report: 30 million years of one a second, and a double holds it.
+pub const REPORT_NUMBER_MAX: u64 = 1 << 50;
+/// Spans in the controller's answer to telemetry: what came while a backlog is filled in has a gap
+/// per report that was lost on the way; more are said the next time.
+pub const HEARD_SPANS_MAX: usize = 8;
+/// That answer, encoded: the id and 3 + 2 * 8 numbers of at most 10 bytes.
+pub const HEARD_BYTES_MAX: usize = DEVICE_ID_BYTES_MAX + 4 + 10 * (3 + 2 * HEARD_SPANS_MAX);
 /// Answer classes that are counted one by one; the rest share the last counter.
 pub const CLASSES_MAX: usize = 64;
 /// Pieces asked for in one `want` message: what a controller may have in flight for one

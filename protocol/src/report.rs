@@ -14,6 +14,7 @@ use crate::machine::Phase;
 use crate::reason::Reason;
 use crate::sandbox::Sandbox;
 use crate::slot::Outcome;
+use crate::telemetry::Numbered;
 use crate::topics::Piece;
 
 /// When something was said: a boot, and a number that rises within it.
@@ -78,18 +79,22 @@ pub struct State {
 }
 
 /// Counters of one model since the engine loaded this release. They only rise until the
-/// epoch or the release changes; the controller takes differences.
+/// epoch or the load changes; the controller takes differences.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Telemetry {
     /// When.
     pub stamp: Stamp,
+    /// Which one, and of when.
+    pub numbered: Numbered,
     /// The release that gave the answers.
     pub release: Digest,
+    /// How many times the engine had loaded something in this boot: the counters began with it.
+    pub load: u32,
     /// What it answered.
     pub counters: Counters,
     /// Resident memory of the agent, bytes.
     pub rss_bytes: Option<u64>,
-    /// Reports that this device could not keep until they were sent.
+    /// Telemetry reports of this series that are lost, as far as the device knows.
     pub dropped: u64,
 }
 
@@ -98,7 +103,9 @@ impl Telemetry {
     pub fn new(release: Digest) -> Self {
         Self {
             stamp: Stamp::default(),
+            numbered: Numbered::default(),
             release,
+            load: 0,
             counters: Counters::new(),
             rss_bytes: None,
             dropped: 0,
@@ -111,6 +118,8 @@ impl Telemetry {
 pub struct Host {
     /// When.
     pub stamp: Stamp,
+    /// Which one, and of when.
+    pub numbered: Numbered,
     /// Seconds since the system started.
     pub uptime_s: Option<u64>,
     /// Share of the processor time used by anybody since the last report, per thousand of all

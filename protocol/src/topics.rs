@@ -9,10 +9,12 @@
 //! <root>d/<id>/up/want          chunks asked for                         QoS 1
 //! <root>d/<id>/dn/ds            the order, retained                      QoS 1
 //! <root>d/<id>/dn/blk           chunks in reply to `want`                QoS 0
+//! <root>d/<id>/dn/tm            which telemetry came                     QoS 0
 //! <root>b/<digest>/<n>          chunk n of an artifact, retained         QoS 0
 //! <root>b/<digest>/r            the signed manifest of a release
 //! <root>b/<digest>/l            the chunk list of an artifact
 //! <root>t/<file>                what the release authority publishes, retained  QoS 1
+//! <root>j/<id>/...              the same for dashboards, flat JSON, the controller alone   QoS 0
 //! ```
 //! What goes `up` is signed by the device ([`crate::signed`]).
 //! `<digest>` is the first 16 bytes in hexadecimal. `<root>` is `fleetway/v1/`.
@@ -53,6 +55,8 @@ pub enum Topic {
     Order(DeviceId),
     /// Chunks in reply to `Want`.
     Block(DeviceId),
+    /// Which telemetry came.
+    Heard(DeviceId),
     /// A piece of something content-addressed.
     Blob(ShortDigest, Piece),
     /// A file of the release authority.
@@ -86,6 +90,7 @@ impl Topic {
             Self::Want(id) => write!(text, "{root}d/{id}/up/want"),
             Self::Order(id) => write!(text, "{root}d/{id}/dn/ds"),
             Self::Block(id) => write!(text, "{root}d/{id}/dn/blk"),
+            Self::Heard(id) => write!(text, "{root}d/{id}/dn/tm"),
             Self::Blob(digest, Piece::Release) => write!(text, "{root}b/{digest}/r"),
             Self::Blob(digest, Piece::ChunkList) => write!(text, "{root}b/{digest}/l"),
             Self::Blob(digest, Piece::Chunk(n)) => write!(text, "{root}b/{digest}/{n}"),
@@ -113,6 +118,7 @@ impl Topic {
                     ("up", "want") => Self::Want(id),
                     ("dn", "ds") => Self::Order(id),
                     ("dn", "blk") => Self::Block(id),
+                    ("dn", "tm") => Self::Heard(id),
                     _ => return None,
                 }
             }
@@ -170,7 +176,8 @@ mod tests {
             Topic::Ack(id.clone()),
             Topic::Want(id.clone()),
             Topic::Order(id.clone()),
-            Topic::Block(id),
+            Topic::Block(id.clone()),
+            Topic::Heard(id),
             Topic::Blob(digest, Piece::Release),
             Topic::Blob(digest, Piece::ChunkList),
             Topic::Blob(digest, Piece::Chunk(u32::MAX)),

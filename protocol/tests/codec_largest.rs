@@ -28,6 +28,7 @@ use fleetway_protocol::sandbox::{Fence, Sandbox};
 use fleetway_protocol::slot::{
     Ending, Outcome, Poison, ReleaseFacts, Slot, SlotId, SlotState, SlotTable,
 };
+use fleetway_protocol::telemetry::{Heard, Numbered, Span};
 use fleetway_protocol::topics::Piece;
 use samples::encoded;
 
@@ -144,6 +145,16 @@ fn largest_state() -> State {
     }
 }
 
+const LARGE_NUMBERED: Numbered =
+    Numbered { series: u64::MAX, number: u64::MAX, first: u64::MAX, time_s: u64::MAX };
+
+fn largest_heard() -> Heard {
+    let device = DeviceId::new(&"d".repeat(DEVICE_ID_BYTES_MAX)).expect("id");
+    let span = Span { from: u64::MAX, to: u64::MAX };
+    let above = core::iter::repeat_n(span, HEARD_SPANS_MAX).collect();
+    Heard { device, series: u64::MAX, through: u64::MAX, lost: u64::MAX, above }
+}
+
 fn largest_telemetry() -> Telemetry {
     // Some of the smallest buckets are never counted in, but a hostile device may say so.
     let counts: heapless::Vec<u32, BUCKETS> = core::iter::repeat_n(u32::MAX, BUCKETS).collect();
@@ -151,6 +162,8 @@ fn largest_telemetry() -> Telemetry {
     let latency = latency.expect("a histogram is its counts");
     Telemetry {
         stamp: LARGE_STAMP,
+        numbered: LARGE_NUMBERED,
+        load: u32::MAX,
         counters: Counters {
             requests: u64::MAX,
             errors: u64::MAX,
@@ -213,6 +226,7 @@ fn the_largest_of_each_kind_fits_its_bound() {
     let much = Some(u64::MAX);
     let host = Host {
         stamp: LARGE_STAMP,
+        numbered: LARGE_NUMBERED,
         uptime_s: much,
         cpu_permille: Some(u16::MAX),
         memory_bytes: much,
@@ -222,6 +236,7 @@ fn the_largest_of_each_kind_fits_its_bound() {
         disk_free_bytes: much,
     };
     check("host", &host, REPORT_BYTES_MAX);
+    check("heard", &largest_heard(), HEARD_BYTES_MAX);
     let refused = Some(Reason::Stale);
     let ack = Ack { stamp: LARGE_STAMP, generation, order: DIGEST, refused };
     check("ack", &ack, REPORT_BYTES_MAX);

@@ -13,6 +13,7 @@ mod identity;
 mod metadata;
 mod operator;
 mod shell;
+mod spool;
 
 use std::path::Path;
 
@@ -61,6 +62,10 @@ pub const TARGETS: &[Target] = &[
     target("host", protocol::fuzz_host, || vec![samples::encoded(&samples::host())]),
     target("ack", protocol::fuzz_ack, || vec![samples::encoded(&samples::ack())]),
     target("signed-report", protocol::fuzz_signed_report, || vec![samples::signed_report()]),
+    target("heard", protocol::fuzz_heard, || {
+        vec![samples::sealed_heard(), samples::encoded(&samples::heard())]
+    }),
+    slow("spool", spool::segment, spool::samples),
     target("want", protocol::fuzz_want, || vec![samples::encoded(&samples::want())]),
     target("block", protocol::fuzz_block, || vec![samples::encoded(&samples::block())]),
     target("record", protocol::fuzz_record, || vec![samples::encoded(&samples::table())]),
@@ -266,6 +271,8 @@ root = ""#,
 concurrent_max = 3
 [link]
 telemetry_s = 1
+[telemetry]
+spool_bytes = 65536
 [sandbox]
 require = "full"
 "#

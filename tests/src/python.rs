@@ -45,6 +45,25 @@ pub fn triton() -> Result<&'static Path> {
     prepared.as_deref().map_err(|error| anyhow::anyhow!("{error}"))
 }
 
+/// The JSON Schema validator that most people use.
+const SCHEMA: [&str; 1] = ["jsonschema==4.25.1"];
+
+/// Validates messages, one `{"topic": ..., "payload": ...}` a line, against the shipped schemas; what the
+/// script counted.
+///
+/// # Errors
+/// If a message is not as its schema says, with both.
+pub fn validate_telemetry(messages: &Path) -> Result<String> {
+    static PYTHON: OnceLock<std::result::Result<PathBuf, String>> = OnceLock::new();
+    let prepared = PYTHON.get_or_init(|| {
+        prepare("python-schema-4.25.1", &SCHEMA).map_err(|error| format!("{error:#}"))
+    });
+    let python = prepared.as_deref().map_err(|error| anyhow::anyhow!("{error}"))?;
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let schemas = here.parent().context("a workspace")?.join("docs/telemetry");
+    run(Command::new(python).arg(here.join("python/telemetry.py")).arg(schemas).arg(messages))
+}
+
 /// The interpreter that has python-tuf.
 ///
 /// # Errors

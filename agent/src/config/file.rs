@@ -23,6 +23,8 @@ pub(super) struct File {
     #[serde(default)]
     pub(super) link: Link,
     #[serde(default)]
+    pub(super) telemetry: Telemetry,
+    #[serde(default)]
     pub(super) sandbox: Sandbox,
     #[serde(default)]
     pub(super) check: BTreeMap<Spanned<String>, Check>,
@@ -90,6 +92,14 @@ pub(super) struct Link {
     pub(super) bytes_per_s: Option<u32>,
     pub(super) keep_alive_s: Option<Spanned<u64>>,
     pub(super) telemetry_s: Option<Spanned<u64>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Telemetry {
+    pub(super) spool_bytes: Option<Spanned<u64>>,
+    pub(super) bytes_per_day: Option<Spanned<u64>>,
+    pub(super) backfill_per_s: Option<Spanned<u32>>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -52,6 +52,7 @@ fn the_shortest_file_has_the_defaults() {
     assert_eq!((window_chunks, bytes_per_s), (4, None));
     assert_eq!(config.sandbox, Require::Confined);
     assert_eq!((keep_alive.as_secs(), telemetry.as_secs()), (60, 10));
+    assert_eq!(config.telemetry, crate::telemetry::Settings::default());
 }
 
 #[test]
@@ -61,8 +62,9 @@ fn every_key_can_be_set() {
            allow_remote = true\nconcurrent_max = 3\nunix_mode = \"0600\"\nunix_group = \"7\"\n\
            [serve.grpc]\ntcp = \"127.0.0.1:9\"\nunix = \"off\"\n\
            [serve.models.digits]\nconcurrent_max = 1\nbatch_max = 4\nbatch_wait_us = 0\n[link]\nwindow_chunks = 8\n\
-           bytes_per_s = 4000\nkeep_alive_s = 30\ntelemetry_s = 1\n[sandbox]\nrequire = \"full\"\n\
-           [check.digits]\ncommand = [\"/bin/gate\", \"-q\"]\ntimeout_s = 9\ndecides = \"confirm\"\n";
+           bytes_per_s = 4000\nkeep_alive_s = 30\ntelemetry_s = 1\n\
+           [check.digits]\ncommand = [\"/bin/gate\", \"-q\"]\ntimeout_s = 9\ndecides = \"confirm\"\n\
+           [telemetry]\nspool_bytes = 65536\nbytes_per_day = 0\nbackfill_per_s = 9\n[sandbox]\nrequire = \"full\"\n";
     let config = parse(&("factory_dir = \"/usr/share/models\"\n".to_owned() + &text)).unwrap();
     assert_eq!(config.factory_dir.unwrap(), Path::new("/usr/share/models"));
     assert_eq!(config.broker.root, "acme/");
@@ -84,6 +86,9 @@ fn every_key_can_be_set() {
         (Path::new("/bin/gate"), &["-q".to_owned()][..])
     );
     assert_eq!((check.timeout.as_secs(), check.rule.may_confirm), (9, true));
+    let crate::telemetry::Settings { spool_bytes, bytes_per_day, backfill_per_s } =
+        config.telemetry;
+    assert_eq!((spool_bytes, bytes_per_day, backfill_per_s), (65_536, 0, 9));
 }
 
 /// One change to the sample, the place of the error, and what it says.
@@ -124,6 +129,10 @@ fn a_mistake_is_named_with_its_place_and_mend() {
     check("[trust]", &link("window_chunks = 9"), (11, 17), "window_chunks is 9; use 1 to 8");
     check("[trust]", &link("keep_alive_s = 4"), (11, 16), "use 5 to 65535");
     check("[trust]", &link("telemetry_s = 0"), (11, 15), "use 1 to 3600");
+    let telemetry = |line: &str| format!("[telemetry]\n{line}\n[trust]");
+    check("[trust]", &telemetry("spool_bytes = 9"), (11, 15), "use 65536 to 268435456");
+    check("[trust]", &telemetry("bytes_per_day = 9"), (11, 17), "or 0 for no bound");
+    check("[trust]", &telemetry("backfill_per_s = 0"), (11, 18), "use 1 to 100");
     let sandbox = "[sandbox]\nrequire = \"rlimits\"\n[trust]";
     check("[trust]", sandbox, (11, 11), "must be \"full\", \"confined\" or \"limits\"");
     check("[trust]", &link("bytes_per_s = -1"), (11, 15), "");

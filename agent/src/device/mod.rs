@@ -33,18 +33,21 @@ use fleetway_protocol::reason::Reason;
 use fleetway_protocol::report::State;
 use fleetway_protocol::sandbox::Sandbox;
 use fleetway_protocol::slot::{Place, ReleaseFacts, SlotTable};
+use fleetway_protocol::telemetry::Heard;
 use fleetway_protocol::topics::{Piece, Topic};
 use fleetway_protocol::transfer;
 use fleetway_protocol::trust::Verified;
 
 use crate::fs::Fs;
 use crate::store::{RecordFile, Store};
+use crate::telemetry::Record;
 use admission::{Admitted, Pending};
 pub use check::{CheckAnswer, CheckJob, CheckRule};
 use fetch::Fetch;
 pub use probation::ProbationStatus;
 use probation::{Judged, Probation, Steady};
 pub use refused::Counts;
+pub(crate) use reports::encode;
 pub use reports::{ModelStatus, place_name};
 pub use stored::{StoredModel, StoredPlace};
 use trust::Trust;
@@ -147,6 +150,10 @@ pub enum Output {
     Check(CheckJob),
     /// Serve nothing for this model; answer with [`Device::handle_unloaded`].
     Unload(ModelName, Token),
+    /// A telemetry report was made: for [`crate::telemetry::Outlet`].
+    Telemetry(Record),
+    /// What the controller has of them, for the same.
+    Heard(Box<Heard>),
     /// Everything is durable: the process may end.
     Halt,
 }
@@ -292,6 +299,7 @@ impl<F: Fs> Device<F> {
             Some(Topic::Order(id)) if id == self.config.id => self.handle_order(now, payload),
             Some(Topic::Blob(of, piece)) => self.handle_piece(now, of, piece, payload),
             Some(Topic::Block(id)) if id == self.config.id => self.handle_block(now, payload),
+            Some(Topic::Heard(id)) if id == self.config.id => return self.handle_heard(payload),
             Some(Topic::Trust(file)) => self.handle_trust(now, &file, payload),
             _ => self.refused.count("topic"),
         }

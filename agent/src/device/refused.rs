@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use fleetway_protocol::envelope::OpenError;
+use fleetway_protocol::telemetry::HeardError;
 use fleetway_protocol::trust::{OrderError, ReleaseError};
 
 use super::Device;
@@ -41,6 +42,16 @@ pub(super) fn order_check(error: &OrderError) -> &'static str {
         OrderError::Stale { .. } => "order generation",
         OrderError::Expired { .. } => "order expired",
         OrderError::Ambiguous => "order ambiguous",
+    }
+}
+
+/// The check of an answer to telemetry that failed.
+pub(super) fn heard_check(error: &HeardError) -> &'static str {
+    match error {
+        HeardError::Open(OpenError::Decode(_)) | HeardError::Decode(_) => "heard decode",
+        HeardError::Open(_) => "heard signature",
+        HeardError::Device(_) => "heard device",
+        HeardError::Numbers => "heard numbers",
     }
 }
 

@@ -9,11 +9,14 @@ use fleetway_protocol::reason::Reason;
 use fleetway_protocol::report::{Host, Presence, Progress, Stamp, State, Telemetry};
 use fleetway_protocol::sandbox::Sandbox;
 use fleetway_protocol::slot::{Outcome, Place, SlotId, SlotTable};
+use fleetway_protocol::telemetry::Heard;
 use fleetway_protocol::topics::Topic;
 use serde::Serialize;
 
-use super::{Device, Model, Now, ProbationStatus};
+use super::refused::heard_check;
+use super::{Device, Model, Now, Output, ProbationStatus};
 use crate::fs::Fs;
+use crate::telemetry::Record;
 
 /// Shortest time between two reports that differ in progress alone, milliseconds.
 const PROGRESS_REPORT_MS: u64 = 250;
@@ -23,7 +26,7 @@ const PROGRESS_REPORT_MS: u64 = 250;
 pub(super) const REFRESH_MS: u64 = 60_000;
 
 /// A report as bytes. Reports are bounded by their types, so that they always fit.
-pub(super) fn encode<T: Serialize>(report: &T) -> Vec<u8> {
+pub(crate) fn encode<T: Serialize>(report: &T) -> Vec<u8> {
     let mut buf = [0; REPORT_BYTES_MAX];
     let bytes = codec::encode(report, &mut buf);
     bytes.expect("a report of bounded parts fits REPORT_BYTES_MAX").to_vec()
@@ -91,23 +94,28 @@ impl<F: Fs> Device<F> {
         }
     }
 
-    /// Counters of a model, to be sent to the controller.
-    pub fn handle_telemetry(&mut self, model: &ModelName, mut telemetry: Telemetry) {
-        if !self.up {
-            return; // the next snapshot has all of it: counters only rise
-        }
+    /// Counters of a model, to be sent to the controller, now or when there is a link again.
+    pub fn handle_telemetry(&mut self, now: Now, model: &ModelName, mut telemetry: Telemetry) {
         telemetry.stamp = self.stamp();
-        let topic = Topic::Telemetry(self.config.id.clone(), model.clone());
-        self.publish(topic, encode(&telemetry), false, false);
+        telemetry.numbered.time_s = now.unix_s;
+        self.out.push_back(Output::Telemetry(Record::Model(model.clone(), Box::new(telemetry))));
     }
 
-    /// How the machine does, to be sent to the controller.
-    pub fn handle_host(&mut self, mut host: Host) {
-        if !self.up {
-            return; // all of it is of the moment, but for the uptime
-        }
+    /// How the machine does, to be sent to the controller, now or when there is a link again.
+    pub fn handle_host(&mut self, now: Now, mut host: Host) {
         host.stamp = self.stamp();
-        self.publish(Topic::Host(self.config.id.clone()), encode(&host), false, false);
+        host.numbered.time_s = now.unix_s;
+        self.out.push_back(Output::Telemetry(Record::Host(Box::new(host))));
+    }
+
+    /// What the controller has of our telemetry, if it is the controller who says so.
+    pub(super) fn handle_heard(&mut self, bytes: &[u8]) {
+        // Before the first keyset nobody is believed; the controller answers again.
+        let Some(keyring) = self.trust.keyring() else { return };
+        match Heard::open(bytes, keyring, &self.config.id) {
+            Ok(heard) => self.out.push_back(Output::Heard(Box::new(heard))),
+            Err(error) => self.refused.count(heard_check(&error)),
+        }
     }
 
     fn state(&self, model: &Model) -> State {

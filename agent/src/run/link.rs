@@ -59,6 +59,7 @@ pub(super) fn start(
     link.standing = vec![
         Subscription::new(topic(Topic::Order(config.device.clone())), Qos::AtLeastOnce),
         Subscription::new(topic(Topic::Block(config.device.clone())), Qos::AtMostOnce),
+        Subscription::new(topic(Topic::Heard(config.device.clone())), Qos::AtMostOnce),
     ];
     let presence = topic(Topic::Presence(config.device.clone()));
     link.will = Some(Will {

@@ -1,7 +1,5 @@
 //! What the loop measures and has reported: counters, the machine, the process's memory.
 
-use fleetway_link::Link as _;
-
 use super::{Agent, LOOK_MS};
 use crate::device::Now;
 use crate::host::resident_bytes;
@@ -9,15 +7,13 @@ use crate::host::resident_bytes;
 impl Agent {
     /// Reports how the machine does and what every model answered.
     pub(super) fn send_telemetry(&mut self) {
-        self.device.handle_host(self.host.read());
+        let now = super::now(&self.clock);
+        self.device.handle_host(now, self.host.read());
         let rss_bytes = resident_bytes();
-        let stats = self.link.stats();
-        let dropped = stats.overflowed + stats.expired;
         for live in self.models.list() {
             if let Some(mut telemetry) = live.recorder().snapshot() {
                 telemetry.rss_bytes = rss_bytes;
-                telemetry.dropped = dropped;
-                self.device.handle_telemetry(live.model(), telemetry);
+                self.device.handle_telemetry(now, live.model(), telemetry);
             }
         }
     }

@@ -14,6 +14,7 @@ mod measure;
 mod signing;
 mod start;
 mod story;
+mod telemetry;
 
 use std::io;
 use std::path::PathBuf;
@@ -25,6 +26,7 @@ use fleetway_engine::{Engine, LoadError, Require, Sandbox};
 use fleetway_link::{Link as _, LinkEvent, LinkHandle, Outgoing, Qos, Subscription};
 use fleetway_protocol::enroll::Floor;
 use fleetway_protocol::ids::ModelName;
+use fleetway_protocol::machine::Phase;
 use fleetway_protocol::topics::Topic;
 use fleetway_protocol::trust::VerifiedArtifact;
 use tokio::signal::unix::{SignalKind, signal};
@@ -33,7 +35,7 @@ use tokio::time::Instant;
 
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::device::{Device, Now, Output, Publish};
+use crate::device::{Device, ModelStatus, Now, Output, Publish};
 use crate::fs::RealFs;
 use crate::host::HostReader;
 use crate::identity::floor::FloorQuestion;
@@ -52,6 +54,7 @@ use signing::ReportSigner;
 pub(crate) use start::device_config;
 use start::make_socket_dir;
 use story::Story;
+use telemetry::Telemetry;
 
 /// How long the end may take until what is under way is cut: a service manager waits longer.
 const STOP_MAX: Duration = Duration::from_secs(8);
@@ -117,7 +120,8 @@ struct Agent {
     jobs: Jobs,
     require: Require,
     link: LinkHandle,
-    signer: ReportSigner,
+    signer: Arc<ReportSigner>,
+    telemetry: Telemetry,
     question: Option<FloorQuestion>,
     floors: mpsc::Sender<Floor>,
     service: Service,
@@ -165,6 +169,10 @@ pub async fn run_with(config: Config, loader: Loader) -> Result<Ended, RunError>
     let Started { handle: link, events, shown, signer, problem } =
         link::start(&config, &mut device, &clock)?;
     link::start_renewal(&config, shown, &link, &clock, &board);
+    let signer = Arc::new(signer);
+    let telemetry =
+        Telemetry::start(&config, device.epoch(), &clock, link.clone(), Arc::clone(&signer))
+            .map_err(data)?;
     let question = link::floor_question(&config, &clock, device.epoch());
     // One answer, and one more if the disk refused the first.
     let (floors, told) = mpsc::channel(2);
@@ -178,6 +186,7 @@ pub async fn run_with(config: Config, loader: Loader) -> Result<Ended, RunError>
         require: config.sandbox,
         link,
         signer,
+        telemetry,
         question,
         floors,
         service: Service::from_env(),
@@ -297,11 +306,13 @@ impl Agent {
             LinkEvent::Up { version, .. } => {
                 tracing::info!(%version, "connected");
                 self.board.link_up();
+                self.telemetry.link(true);
                 self.device.handle_up(now);
             }
             LinkEvent::Down { reason, retry_in } => {
                 tracing::warn!(%reason, retry_s = retry_in.as_secs_f32(), "not connected");
                 self.board.link_down(reason);
+                self.telemetry.link(false);
                 self.device.handle_down(now);
             }
             LinkEvent::Message { topic, payload, .. } => {
@@ -390,6 +401,8 @@ impl Agent {
                     self.unload(&model);
                     self.device.handle_unloaded(now(&self.clock), &model, token);
                 }
+                Output::Telemetry(record) => self.telemetry.record(record),
+                Output::Heard(heard) => self.telemetry.heard(heard),
                 Output::Halt => self.halted = true,
             }
         }
@@ -397,9 +410,11 @@ impl Agent {
         let problems = problems.into_iter().chain(self.link_problem.clone()).collect();
         let models = self.device.status(now(&self.clock));
         self.story.tell(&models);
+        self.telemetry.set_fetches(models.iter().any(fetches));
         self.board.set_models(models, problems);
         self.board.set_trust(self.device.trust_status(), self.device.generation());
         self.board.set_counts(self.device.refused().clone(), self.device.late().clone());
+        self.board.set_telemetry(self.telemetry.counts());
         let link_turns = self.link.stats().turns;
         self.service.turned(self.clock.monotonic_ms(), link_turns, &self.board);
     }
@@ -427,6 +442,7 @@ impl Agent {
 
     /// Says that the device goes, so that nobody has to wait for the will.
     async fn say_goodbye(&mut self, config: &Config) {
+        self.telemetry.stop();
         let topic = Topic::Presence(config.device.clone()).text(&config.broker.root);
         let payload = self.signer.seal(&topic, &self.device.presence(false));
         let message = Outgoing::new(topic.as_str(), payload).retained();
@@ -436,6 +452,11 @@ impl Agent {
         let unsent = self.link.shutdown(DRAIN_MAX).await;
         tracing::info!(unsent, "stopped");
     }
+}
+
+/// Whether a model's bytes are on their way: then nothing else is in a hurry.
+fn fetches(model: &ModelStatus) -> bool {
+    model.phase == Phase::Download && model.waiting.is_none()
 }
 
 /// The one engine there is.

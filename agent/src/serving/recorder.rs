@@ -22,13 +22,14 @@ struct Record {
     before: Option<Telemetry>,
     queue: VecDeque<(Digest, Answer)>,
     dropped: u64,
+    loads: u32,
 }
 
 impl Default for Recorder {
     /// With room for the whole queue, so that counting an answer allocates nothing.
     fn default() -> Self {
         let queue = VecDeque::with_capacity(ANSWERS_QUEUED_MAX);
-        Self(Mutex::new(Record { now: None, before: None, queue, dropped: 0 }))
+        Self(Mutex::new(Record { now: None, before: None, queue, dropped: 0, loads: 0 }))
     }
 }
 
@@ -37,7 +38,7 @@ impl Recorder {
     /// that release.
     pub(super) fn record(&self, release: &Digest, answer: Answer) {
         let mut record = lock(&self.0);
-        let Record { now, before, queue, dropped } = &mut *record;
+        let Record { now, before, queue, dropped, .. } = &mut *record;
         let telemetry = [now, before].into_iter().flatten().find(|t| t.release == *release);
         match telemetry {
             Some(telemetry) => telemetry.counters.record(&answer),
@@ -79,7 +80,9 @@ impl Recorder {
         if let Some(telemetry) = record.now.take() {
             record.before = Some(telemetry);
         }
-        record.now = release.map(Telemetry::new);
+        record.loads += u32::from(release.is_some());
+        let load = record.loads;
+        record.now = release.map(|release| Telemetry { load, ..Telemetry::new(release) });
         record.queue.clear();
     }
 }

@@ -42,6 +42,9 @@ pub fn render(status: &Status) -> String {
     let sandbox = &status.sandbox;
     let shown = format!("{}{lacks} (required: {})", sandbox.state, sandbox.require);
     line(&mut text, "sandbox", &shown);
+    if let Some(reports) = &status.telemetry {
+        line(&mut text, "telemetry", &reports.text());
+    }
     for model in &status.models {
         text.push('\n');
         render_model(&mut text, model);

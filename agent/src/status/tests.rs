@@ -35,6 +35,7 @@ fn healthy() -> Status {
         },
         certificate: Certificate { left_s: Some(20 * 86_400), ..Certificate::default() },
         sandbox: SandboxState::of(&Sandbox::default(), Require::Confined),
+        telemetry: Some(Reports { produced: 1_200, delivered: 1_190, lost: 0, waiting: 10 }),
         models: vec![Model {
             name: "digits".into(),
             running: Some(Running {
@@ -117,6 +118,7 @@ link       connected to mqtts://broker:8883 for 3 min 20 s
 answers    http://127.0.0.1:8800/v2, /var/lib/fleetway/serve.sock
 identity   certificate good for 20 d 0 h
 sandbox    full (required: confined)
+telemetry  1200 made, 1190 delivered, 10 wait
 
 digits     runs v2 (release 1a1a1a1a, slot b)
            nothing to do
@@ -140,6 +142,7 @@ link       NOT connected to mqtts://broker:8883 for 3 min 20 s
 answers    http://127.0.0.1:8800/v2, /var/lib/fleetway/serve.sock
 identity   certificate good for 20 d 0 h
 sandbox    full (required: confined)
+telemetry  1200 made, 1190 delivered, 10 wait
 
 digits     runs v2 (release 1a1a1a1a, slot b)
            download of release 99999999, 7 of 16 chunks (43 %); waits: no room on the disk; goes on by itself when there is

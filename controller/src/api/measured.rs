@@ -1,6 +1,6 @@
 //! What was measured, in the API's words, and what healthy means, in a person's.
 
-use fleetway_controller::fleet::{Fleet, TelemetryView as Telemetry};
+use fleetway_controller::fleet::{Fleet, ReportTotals, TelemetryView as Telemetry};
 use fleetway_protocol::counters::{Confidence, Counters, Scores};
 use fleetway_protocol::drift::{DRIFT_SAMPLES_MIN, Drift};
 use fleetway_protocol::health::{
@@ -11,7 +11,7 @@ use fleetway_protocol::reason::Reason;
 use fleetway_protocol::report::Host;
 
 use super::types::{
-    AnswersView, DriftView, EvidenceView, HostView, InUseView, TelemetryView, TopClass,
+    AnswersView, DriftView, EvidenceView, HostView, InUseView, ReportsView, TelemetryView, TopClass,
 };
 
 /// The last telemetry of a model on a device.
@@ -76,6 +76,12 @@ pub(super) fn host(host: &Host) -> HostView {
         disk_bytes: host.disk_bytes,
         disk_free_bytes: host.disk_free_bytes,
     }
+}
+
+/// What became of a device's telemetry reports.
+pub(super) fn reports(totals: ReportTotals) -> ReportsView {
+    let ReportTotals { produced, delivered, lost } = totals;
+    ReportsView { produced, delivered, lost }
 }
 
 /// What a verdict was measured on.

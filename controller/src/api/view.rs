@@ -83,6 +83,7 @@ pub(crate) fn device(fleet: &Fleet, device: Device) -> DeviceView {
         refused: device.refused.map(reason),
         models: models.collect(),
         host: device.host.as_ref().map(measured::host),
+        reports: measured::reports(device.reports),
         identity: identity(&device.identity).into(),
         certificate_ends_s: Some(device.identity.certificate_ends_s).filter(|ends_s| *ends_s > 0),
         labels: device.labels,

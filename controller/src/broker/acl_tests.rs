@@ -209,12 +209,14 @@ fn every_topic_of_the_protocol_goes_its_way() {
         Topic::Presence(id()),
         Topic::State(id(), model()),
         Topic::Telemetry(id(), model()),
+        Topic::Host(id()),
         Topic::Ack(id()),
         Topic::Want(id()),
     ];
     let down = [
         Topic::Order(id()),
         Topic::Block(id()),
+        Topic::Heard(id()),
         blob(Piece::Release),
         blob(Piece::ChunkList),
         blob(Piece::Chunk(0)),

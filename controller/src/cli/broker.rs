@@ -1,4 +1,5 @@
-//! `fleetway broker config`: what an external broker needs to enforce the fleet's rules.
+//! `fleetway broker config`: what an external broker needs to enforce the fleet's rules; `fleetway
+//! broker viewer`: what a dashboard needs to read the JSON mirror, and no more.
 //!
 //! One directory, complete: configuration, access rules, certificates, and the plugin's first
 //! state. It is to be brought to the broker's host as it is; paths in it are those of `--dir`.
@@ -9,7 +10,7 @@ use fleetway_controller::broker::dynsec;
 use fleetway_controller::broker::mosquitto::{Mosquitto, Plugin, RenderError, render};
 use serde::Serialize;
 
-use super::args::{BrokerConfigArgs, BrokerProgram, BrokerVerb};
+use super::args::{BrokerConfigArgs, BrokerProgram, BrokerVerb, BrokerViewerArgs};
 use super::files::{self, Layout, PUBLIC, SECRET};
 use super::output::facts;
 use super::{Context, absolute, trust};
@@ -27,10 +28,50 @@ struct Written {
 }
 
 pub(super) fn run(verb: BrokerVerb, context: &Context) -> Result<(), Failure> {
-    let BrokerVerb::Config(args) = verb;
-    match args.broker {
-        BrokerProgram::Mosquitto => mosquitto(args, context),
+    match verb {
+        BrokerVerb::Config(args) => match args.broker {
+            BrokerProgram::Mosquitto => mosquitto(args, context),
+        },
+        BrokerVerb::Viewer(args) => viewer(args, context),
     }
+}
+
+/// What was made for a dashboard.
+#[derive(Serialize)]
+struct Viewer {
+    dir: String,
+    common_name: String,
+    filter: String,
+}
+
+fn viewer(args: BrokerViewerArgs, context: &Context) -> Result<(), Failure> {
+    let config = Config::load(&context.data)?;
+    let ca = load_ca(&Layout::new(&context.data))?;
+    let BrokerViewerArgs { name, days, out } = args;
+    let out = out.unwrap_or_else(|| context.data.join("viewers").join(name.as_str()));
+    let out = absolute(&out)?;
+    let issued = ca
+        .issue_viewer(name.as_str(), days, now())
+        .map_err(|error| Failure::usage(format!("no certificate: {}", chain(&error))))?;
+    files::make_dir(&out)?;
+    files::write(&out.join("ca.pem"), PUBLIC, ca.cert_pem().as_bytes())?;
+    files::write(&out.join("viewer.key"), SECRET, issued.key_pem.as_bytes())?;
+    files::write(&out.join("viewer.pem"), PUBLIC, issued.cert_pem.as_bytes())?;
+    let text = format!("issued the certificate of the dashboard {name} for {days} days");
+    trust::note(context, "broker.viewer", Some(ca.id()), &text);
+    let written = Viewer {
+        dir: out.display().to_string(),
+        common_name: format!("viewer.{name}"),
+        filter: format!("{}j/#", config.root),
+    };
+    context.output.data(&written, || {
+        facts(&[
+            ("directory", written.dir.clone()),
+            ("client id", format!("{} or {0}.SOMETHING", written.common_name)),
+            ("subscribe to", written.filter.clone()),
+            ("mosquitto", format!("wants `--viewer {name}` in `broker config mosquitto`")),
+        ])
+    })
 }
 
 fn mosquitto(args: BrokerConfigArgs, context: &Context) -> Result<(), Failure> {

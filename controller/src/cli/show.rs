@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use super::output::{ago, bytes, count, facts, millis, or_dash, percent, table};
 use crate::api::types::{
-    AnswersView, DeviceModelView, DeviceView, HostView, ReleaseRef, SandboxView, TelemetryView,
+    AnswersView, DeviceModelView, DeviceView, HostView, ReleaseRef, ReportsView, SandboxView,
+    TelemetryView,
 };
 
 /// `site=lab floor=2`.
@@ -93,6 +94,7 @@ pub(super) fn device_text(device: &DeviceView, now_s: u64) -> String {
         ("identity", identity_text(device, now_s)),
     ];
     lines.extend(device.host.iter().flat_map(host_lines));
+    lines.extend(reports_line(device.reports));
     let mut text = facts(&lines);
     for model in &device.models {
         text.push_str("\n\n");
@@ -164,9 +166,6 @@ fn model_text(model: &DeviceModelView) -> String {
         lines.push(("  classes", classes_text(&telemetry.answers.classes)));
         lines.extend(measured_lines(&telemetry.answers));
         lines.extend(telemetry.rss_bytes.map(|rss| ("  memory", bytes(rss))));
-        if telemetry.dropped > 0 {
-            lines.push(("  lost", format!("{} reports", telemetry.dropped)));
-        }
     }
     facts(&lines)
 }
@@ -194,6 +193,13 @@ fn host_lines(host: &HostView) -> Vec<(&'static str, String)> {
         ("temperature", host.temp_c.map(|celsius| format!("{celsius:.1} C"))),
     ];
     lines.into_iter().filter_map(|(name, said)| Some((name, said?))).collect()
+}
+
+fn reports_line(reports: ReportsView) -> Option<(&'static str, String)> {
+    let ReportsView { produced, delivered, lost } = reports;
+    let waiting = produced.saturating_sub(delivered.saturating_add(lost));
+    let text = format!("{produced} made, {delivered} came, {lost} lost, {waiting} wait");
+    (produced > 0).then_some(("telemetry", text))
 }
 
 fn classes_text(classes: &[u32]) -> String {

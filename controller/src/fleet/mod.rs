@@ -18,19 +18,22 @@
 //!
 //! The public surface, by file: `commands` (devices, releases), `identities` (tokens, keys,
 //! revocation), `rollouts` (plan, start,
-//! pause, resume, abort), `reports` (`handle_*`), `tick` (`tick`, `poll_effect`,
+//! pause, resume, abort), `reports` and `telemetry` (`handle_*`, `settle`), `tick` (`tick`, `poll_effect`,
 //! `resend_all`), `queries`; values in [`views`], errors in [`errors`].
 
+mod book;
 mod commands;
 pub mod errors;
 mod facts;
 mod identities;
+mod mirrored;
 mod open;
 mod orders;
 mod queries;
 mod records;
 mod reports;
 mod rollouts;
+mod telemetry;
 #[cfg(test)]
 mod tests;
 mod tick;
@@ -47,9 +50,11 @@ use fleetway_protocol::report::{Host, Stamp};
 use fleetway_protocol::sandbox::Sandbox;
 
 use crate::audit::Bounds;
+use crate::mirror::Mirror;
 use crate::planner::Deployment;
 use crate::store::Store;
 
+pub use book::{ReportTotals, Sum};
 pub use errors::{DeviceError, EnrollError, FleetError, PublishError, RolloutError};
 pub use identities::{TOKEN_LIFE_S, TOKEN_TRIES};
 pub use open::{read_audit, write_audit};
@@ -58,7 +63,9 @@ pub use views::{
     ReleaseView, RolloutView, TelemetryView,
 };
 
+use book::Book;
 use records::{DeviceRecord, IdentityRecord, MetaRecord, OrderRecord, RolloutRecord};
+use telemetry::Unanswered;
 
 /// Seconds that an order is good for.
 pub const ORDER_LIFE_S: u64 = 7 * 24 * 3600;
@@ -103,6 +110,8 @@ pub struct Fleet {
     issuer: Option<String>,
     /// Envelopes by release, the exact bytes.
     envelopes: BTreeMap<Digest, Vec<u8>>,
+    /// What dashboards get, if they get anything.
+    mirror: Option<Mirror>,
 }
 
 /// A device: what is durable, and what is only known since the start.
@@ -111,6 +120,8 @@ struct Device {
     record: DeviceRecord,
     identity: IdentityRecord,
     order: Option<OrderRecord>,
+    /// Which of its telemetry came. Durable when the device is answered.
+    book: Book,
     /// Follows from the deployments.
     moved_by: MovedBy,
     live: Live,
@@ -135,8 +146,19 @@ struct Live {
     ack: Option<Stamp>,
     want: Option<Stamp>,
     sandbox: Option<Sandbox>,
+    unanswered: Unanswered,
+    /// What dashboards were told last.
+    mirrored_online: Option<bool>,
     /// The record knows of a newer boot than the store.
     booted: bool,
+}
+
+impl Live {
+    /// It said something that nobody keeps: whoever does is there, whatever an old will says.
+    fn speaks(&mut self, now_s: u64) {
+        self.online = true;
+        self.heard_s = Some(now_s);
+    }
 }
 
 /// The newest rollout of each model that ever moved a device, and its release.

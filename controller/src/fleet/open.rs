@@ -8,6 +8,7 @@ use fleetway_protocol::ids::{DeviceId, Digest};
 use fleetway_protocol::keyset::ReleaseKeys;
 use serde::de::DeserializeOwned;
 
+use super::book::Book;
 use super::records::{
     AUDIT_KEY, IdentityRecord, META_KEY, MetaRecord, OrderRecord, ReleaseRecord, decode, encode,
     read_deployment_key,
@@ -47,6 +48,7 @@ impl Fleet {
             audit: Bounds::default(),
             director: None,
             issuer: None,
+            mirror: None,
             store,
         };
         fleet.read_devices(&mut lost)?;
@@ -87,12 +89,18 @@ impl Fleet {
         for (id, record) in self.read_all(Kind::Device, read_device_id, lost)? {
             let (live, moved_by) = (Live::default(), BTreeMap::new());
             let identity = IdentityRecord::default();
-            self.devices.insert(id, Device { record, identity, order: None, moved_by, live });
+            let (book, order) = (Book::default(), None);
+            self.devices.insert(id, Device { record, identity, order, book, moved_by, live });
         }
         for (id, identity) in self.read_all(Kind::Enrollment, read_device_id, lost)? {
             // Without one its own record rotted; that was told already.
             if let Some(device) = self.devices.get_mut(&id) {
                 device.identity = identity;
+            }
+        }
+        for (id, book) in self.read_all(Kind::Telemetry, read_device_id, lost)? {
+            if let Some(device) = self.devices.get_mut(&id) {
+                device.book = book;
             }
         }
         for (raw, payload) in self.store.list(Kind::Order)? {

@@ -208,6 +208,7 @@ fn device_view(id: &DeviceId, device: &Device) -> DeviceView {
         refused: live.refused,
         host: live.host.clone(),
         models: models.collect(),
+        reports: device.book.totals(),
         identity,
     }
 }

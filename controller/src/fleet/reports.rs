@@ -8,12 +8,12 @@ use std::collections::BTreeMap;
 use fleetway_protocol::ids::{DeviceId, Digest, Generation, ModelName, RolloutId};
 use fleetway_protocol::limits::MODELS_PER_DEVICE_MAX;
 use fleetway_protocol::reason::Reason;
-use fleetway_protocol::report::{Ack, Host, Presence, Stamp, State, Telemetry, Want};
+use fleetway_protocol::report::{Ack, Presence, Stamp, State, Want};
 use fleetway_protocol::slot::Ending;
 
 use super::orders::{GENERATION_SANE_MAX, is_due};
 use super::txn::{About, Txn};
-use super::{Device, Fleet, FleetError, Ignored, RESEND_S, TelemetryView};
+use super::{Device, Fleet, FleetError, Ignored, RESEND_S};
 use crate::planner::{Verdict, Why};
 
 impl Fleet {
@@ -49,6 +49,7 @@ impl Fleet {
             device.live.agent = Some(presence.agent.clone());
             device.live.sandbox = presence.sandbox.clone().or(device.live.sandbox.take());
             device.live.presence = Some(newest.max(presence.stamp));
+            self.mirror_online(id);
             return self.handle_generation(now_s, id, presence.generation);
         }
         if device.live.presence.is_some() && presence.stamp <= newest && device.live.online
@@ -62,6 +63,7 @@ impl Fleet {
         device.live.heard_s = Some(now_s);
         device.live.agent = Some(presence.agent.clone());
         device.live.sandbox = presence.sandbox.clone().or(device.live.sandbox.take());
+        self.mirror_online(id);
         self.handle_generation(now_s, id, presence.generation)
     }
 
@@ -88,6 +90,7 @@ impl Fleet {
             self.ignored.too_many_models += 1;
             return Ok(());
         }
+        let before = old.cloned();
         let changed = old.is_none_or(|old| {
             (old.running, old.last, old.generation, old.floor)
                 != (state.running, state.last, state.generation, state.floor)
@@ -110,56 +113,8 @@ impl Fleet {
                 device.live.taken = ours;
             }
         }
+        self.mirror_state(now_s, id, model, before.as_ref(), state);
         self.handle_generation(now_s, id, state.generation)
-    }
-
-    /// Telemetry of one model: the last is kept in memory and shown.
-    pub fn handle_telemetry(
-        &mut self,
-        now_s: u64,
-        id: &DeviceId,
-        model: &ModelName,
-        telemetry: &Telemetry,
-    ) {
-        let Some(device) = reporter(&mut self.devices, &mut self.ignored, id, telemetry.stamp)
-        else {
-            return;
-        };
-        let known = device.live.telemetry.get(model);
-        if known.is_some_and(|(stamp, _)| telemetry.stamp <= *stamp) {
-            self.ignored.old += 1;
-            return;
-        }
-        if known.is_none() && device.live.telemetry.len() >= MODELS_PER_DEVICE_MAX {
-            self.ignored.too_many_models += 1;
-            return;
-        }
-        let view = TelemetryView {
-            heard_s: now_s,
-            release: telemetry.release,
-            counters: telemetry.counters.clone(),
-            rss_bytes: telemetry.rss_bytes,
-            dropped: telemetry.dropped,
-        };
-        device.live.telemetry.insert(model.clone(), (telemetry.stamp, view));
-        // Telemetry is not retained: whoever sends it is there, whatever an old will says.
-        device.live.online = true;
-        device.live.heard_s = Some(now_s);
-    }
-
-    /// How a device's machine does: the last is kept in memory and shown.
-    pub fn handle_host(&mut self, now_s: u64, id: &DeviceId, host: &Host) {
-        let Some(device) = reporter(&mut self.devices, &mut self.ignored, id, host.stamp) else {
-            return;
-        };
-        if device.live.host.as_ref().is_some_and(|known| host.stamp <= known.stamp) {
-            self.ignored.old += 1;
-            return;
-        }
-        device.live.host = Some(host.clone());
-        // Not retained either.
-        device.live.online = true;
-        device.live.heard_s = Some(now_s);
     }
 
     /// A device's answer to an order.
@@ -198,11 +153,14 @@ impl Fleet {
                 device.live.reissue_above = Some(generation);
             }
             Some(reason) => {
-                device.live.refused = Some(reason);
+                let news = device.live.refused.replace(reason) != Some(reason);
                 // A clock that is wrong may be set right, a full disk may be freed: the order
                 // is sent again. Anything else is an answer.
                 if reason != Reason::Expired && !reason.is_transient() && !taken {
                     self.refuse_order(now_s, id, reason)?;
+                }
+                if news {
+                    self.mirror_refused(now_s, id, generation, reason);
                 }
             }
         }

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use fleetway_protocol::ids::{DeviceId, Digest, RolloutId};
 
+use super::book::Book;
 use super::records::{
     AUDIT_KEY, DeviceRecord, IdentityRecord, META_KEY, MetaRecord, OrderRecord, ReleaseRecord,
     RolloutRecord, deployment_key, encode,
@@ -148,6 +149,7 @@ impl Fleet {
                         record: DeviceRecord::default(),
                         identity: IdentityRecord::default(),
                         order: None,
+                        book: Book::default(),
                         moved_by: BTreeMap::new(),
                         live: Live::default(),
                     };
@@ -156,7 +158,8 @@ impl Fleet {
                     device.live.booted = false;
                 }
                 None => {
-                    self.devices.remove(&id);
+                    let gone = self.devices.remove(&id);
+                    self.mirror_gone(&id, gone.as_ref());
                     self.effects.push_back(Effect::ClearOrder(id));
                 }
             }
@@ -256,6 +259,7 @@ fn write_records(txn: &Txn, batch: &mut Batch) -> Result<(), FleetError> {
                 batch.remove(Kind::Device, key);
                 batch.remove(Kind::Order, key);
                 batch.remove(Kind::Enrollment, key);
+                batch.remove(Kind::Telemetry, key);
             }
         }
     }

@@ -13,6 +13,7 @@ use fleetway_protocol::report::{Host, Progress};
 use fleetway_protocol::sandbox::Sandbox;
 use fleetway_protocol::slot::Outcome;
 
+use super::ReportTotals;
 use crate::pki::DeviceKey;
 use crate::planner::{DeviceReport, Labels, RolloutReport, RolloutSpec, RolloutState, Why};
 
@@ -43,6 +44,8 @@ pub struct DeviceView {
     pub host: Option<Host>,
     /// Its models.
     pub models: BTreeMap<ModelName, ModelView>,
+    /// What became of its telemetry reports.
+    pub reports: ReportTotals,
     /// Who it is to us.
     pub identity: IdentityView,
 }
@@ -109,7 +112,7 @@ pub struct TelemetryView {
     pub counters: Counters,
     /// Resident memory of the agent, bytes.
     pub rss_bytes: Option<u64>,
-    /// Reports that the device had to drop.
+    /// Telemetry reports of this device that are lost, as far as it knows.
     pub dropped: u64,
 }
 

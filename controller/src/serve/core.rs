@@ -14,9 +14,10 @@ use ed25519_dalek::SigningKey;
 use fleetway_controller::clock;
 use fleetway_controller::fleet::{Effect, Fleet};
 use fleetway_link::{Link as _, LinkHandle, Outgoing};
+use fleetway_protocol::codec;
 use fleetway_protocol::envelope::{self, Context, Envelope, PublicKey};
 use fleetway_protocol::ids::{DeviceId, Generation};
-use fleetway_protocol::limits::ENVELOPE_BYTES_MAX;
+use fleetway_protocol::limits::{ENVELOPE_BYTES_MAX, HEARD_BYTES_MAX};
 use fleetway_protocol::topics::Topic;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{MissedTickBehavior, interval};
@@ -93,6 +94,8 @@ pub(super) struct Outward {
     pub(super) pump: Pump,
     /// Ends the sessions of those who may not stay.
     pub(super) cutter: Cutter,
+    /// Publishes what dashboards get.
+    pub(super) mirror: super::mirror::Publisher,
 }
 
 impl Core {
@@ -201,6 +204,8 @@ impl Worker {
                 Input::Stop => break,
             }
             self.carry_out();
+            let idle = self.unsent.is_empty() && !self.outward.pump.is_seeding();
+            self.outward.mirror.publish(&mut self.fleet, idle);
         }
         debug!("the fleet's thread ends");
     }
@@ -241,6 +246,7 @@ impl Worker {
         if up {
             self.unsent.clear();
             self.fleet.resend_all();
+            self.fleet.mirror_all(clock::now_s());
             self.carry_out();
             if !std::mem::replace(&mut self.greeted, true) {
                 self.outward.pump.tell_blocking(PumpOrder::ClearRest);
@@ -254,6 +260,31 @@ impl Worker {
         self.audit.take_offline(&mut self.fleet);
         let ticked = self.fleet.tick(clock::now_s());
         self.note(ticked);
+        self.answer_telemetry();
+    }
+
+    /// Says what has come of telemetry, once that is durable.
+    fn answer_telemetry(&mut self) {
+        let answers = match self.fleet.settle(clock::now_s()) {
+            Ok(answers) => answers,
+            Err(failed) => return self.note(Err(failed)),
+        };
+        let director = self.outward.director.get();
+        for heard in answers {
+            let mut buf = [0; HEARD_BYTES_MAX];
+            let payload = codec::encode(&heard, &mut buf).ok();
+            let Some(sealed) = payload.and_then(|p| sealed(&director, Context::Heard, p)) else {
+                error!(device = %heard.device, "an answer does not fit its envelope: a bug");
+                continue;
+            };
+            let topic = Topic::Heard(heard.device).text(&self.outward.root).to_string();
+            // One that does not leave is given again with the next report.
+            if let Err(refused) =
+                self.outward.link.publish(Outgoing::new(topic, sealed).at_most_once())
+            {
+                debug!(%refused, "an answer to telemetry was not taken");
+            }
+        }
     }
 
     /// An error that repeats itself is told once.
@@ -312,7 +343,7 @@ impl Worker {
     }
 
     fn send(&mut self, device: DeviceId, payload: &[u8], generation: Generation) {
-        match sealed(&self.outward.director.get(), payload) {
+        match sealed(&self.outward.director.get(), Context::Order, payload) {
             Some(envelope) => {
                 debug!(%device, generation, "order");
                 let topic = Topic::Order(device.clone()).text(&self.outward.root).to_string();
@@ -336,9 +367,9 @@ impl Worker {
 }
 
 /// `payload` in an envelope with the director's signature.
-fn sealed(director: &SigningKey, payload: &[u8]) -> Option<Vec<u8>> {
+fn sealed(director: &SigningKey, context: Context, payload: &[u8]) -> Option<Vec<u8>> {
     let mut envelope = Envelope::new(payload);
-    envelope.push(envelope::sign(director, Context::Order, payload)).ok()?;
+    envelope.push(envelope::sign(director, context, payload)).ok()?;
     let mut buf = vec![0; ENVELOPE_BYTES_MAX];
     envelope.encode(&mut buf).ok().map(<[u8]>::to_vec)
 }
@@ -351,10 +382,11 @@ mod tests {
     #[test]
     fn orders_open_for_the_director_only() {
         let key = SigningKey::from_bytes(&[7; 32]);
-        let bytes = sealed(&key, b"order").unwrap();
+        let bytes = sealed(&key, Context::Order, b"order").unwrap();
         let envelope = Envelope::decode(&bytes).unwrap();
         let authority = Authority::new(&[PublicKey::of(&key)], 1).unwrap();
         assert_eq!(envelope.open(&authority, Context::Order), Ok(&b"order"[..]));
         assert!(envelope.open(&authority, Context::Manifest).is_err());
+        assert!(envelope.open(&authority, Context::Heard).is_err());
     }
 }

@@ -9,7 +9,7 @@
 //! Read in this order: this page; `connect` (broker and links); `inbox` and `reports` (what
 //! devices say, and whether it is they who say it);
 //! `open` and [`core`] (the fleet and its thread); `enroll` and `cut` (who comes in, and who
-//! is thrown out); `blobs`, `pieces`, `queue`, `pump` (model bytes).
+//! is thrown out); `mirror` (what dashboards get); `blobs`, `pieces`, `queue`, `pump` (model bytes).
 
 mod audit;
 pub(crate) mod blobs;
@@ -19,6 +19,7 @@ pub(crate) mod cut;
 pub(crate) mod enroll;
 mod identity;
 pub(crate) mod inbox;
+mod mirror;
 pub(crate) mod open;
 pub(crate) mod pieces;
 mod pump;
@@ -239,12 +240,14 @@ async fn start(
     let cutter = Cutter::new(gate.clone(), local.clone(), dynamic_security);
     let Opened { mut fleet, audit, release_keys, .. } = opened;
     fleet.set_director(director.id());
+    fleet.set_mirror(config.mirror);
     let outward = Outward {
         link: link.clone(),
         root: root.clone(),
         director: director.clone(),
         pump: pump.clone(),
         cutter: cutter.clone(),
+        mirror: mirror::Publisher::new(link.clone(), root.clone()),
     };
     let trust = Trust::new(
         TrustDir::new(layout.root()),

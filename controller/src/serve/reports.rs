@@ -13,6 +13,7 @@ use fleetway_protocol::ids::{DeviceId, Digest, ModelName};
 use fleetway_protocol::limits::REPORT_BYTES_MAX;
 use fleetway_protocol::report::{Ack, Host, Presence, State, Telemetry, Want};
 use fleetway_protocol::signed::{ReportError, SignedReport};
+use fleetway_protocol::telemetry::Numbered;
 use fleetway_protocol::topics::Topic;
 
 /// A device's report.
@@ -103,7 +104,9 @@ pub(super) fn read(
         | Topic::Host(id)
         | Topic::Ack(id)
         | Topic::Want(id) => id.clone(),
-        Topic::Order(_) | Topic::Block(_) | Topic::Blob(..) | Topic::Trust(_) => return Ok(None),
+        Topic::Order(_) | Topic::Block(_) | Topic::Heard(_) | Topic::Blob(..) | Topic::Trust(_) => {
+            return Ok(None);
+        }
     };
     if payload.is_empty() {
         return Ok(None);
@@ -123,11 +126,23 @@ fn said(topic: Topic, body: &[u8]) -> Result<Option<Said>, DecodeError> {
     fn decoded<T: serde::de::DeserializeOwned>(body: &[u8]) -> Result<T, DecodeError> {
         codec::decode(body, REPORT_BYTES_MAX)
     }
+    /// Numbers that no device comes to are no numbers.
+    fn sane(numbered: Numbered) -> Result<(), DecodeError> {
+        numbered.is_sane().then_some(()).ok_or(DecodeError::Malformed)
+    }
     Ok(Some(match topic {
         Topic::Presence(_) => Said::Presence(decoded(body)?),
         Topic::State(_, model) => Said::State(model, decoded(body)?),
-        Topic::Telemetry(_, model) => Said::Telemetry(model, decoded(body)?),
-        Topic::Host(_) => Said::Host(decoded(body)?),
+        Topic::Telemetry(_, model) => {
+            let telemetry: Box<Telemetry> = decoded(body)?;
+            sane(telemetry.numbered)?;
+            Said::Telemetry(model, telemetry)
+        }
+        Topic::Host(_) => {
+            let host: Host = decoded(body)?;
+            sane(host.numbered)?;
+            Said::Host(host)
+        }
         Topic::Ack(_) => Said::Ack(decoded(body)?),
         Topic::Want(_) => {
             let want: Want = decoded(body)?;
@@ -136,7 +151,9 @@ fn said(topic: Topic, body: &[u8]) -> Result<Option<Said>, DecodeError> {
             }
             Said::Want(want)
         }
-        Topic::Order(_) | Topic::Block(_) | Topic::Blob(..) | Topic::Trust(_) => return Ok(None),
+        Topic::Order(_) | Topic::Block(_) | Topic::Heard(_) | Topic::Blob(..) | Topic::Trust(_) => {
+            return Ok(None);
+        }
     }))
 }
 

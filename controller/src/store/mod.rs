@@ -47,11 +47,13 @@ pub enum Kind {
     Journal = 6,
     /// Join tokens and issued certificates; the shell's.
     Enrollment = 7,
+    /// Which of a device's telemetry reports came.
+    Telemetry = 8,
 }
 
 impl Kind {
     /// All, in the order of their numbers.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Meta,
         Self::Device,
         Self::Release,
@@ -60,6 +62,7 @@ impl Kind {
         Self::Order,
         Self::Journal,
         Self::Enrollment,
+        Self::Telemetry,
     ];
 
     /// Its name, on disk and in events.
@@ -73,6 +76,7 @@ impl Kind {
             Self::Order => "order",
             Self::Journal => "journal",
             Self::Enrollment => "enrollment",
+            Self::Telemetry => "telemetry",
         }
     }
 }

@@ -19,6 +19,7 @@ use fleetway_protocol::report::{
 };
 use fleetway_protocol::signed::{Algorithm, SignedReport};
 use fleetway_protocol::slot::SlotTable;
+use fleetway_protocol::telemetry::Heard;
 use fleetway_protocol::topics::{ROOT_DEFAULT, TOPIC_BYTES_MAX, Topic};
 use fleetway_protocol::trust::{Keyring, Verified};
 
@@ -178,6 +179,23 @@ pub(crate) fn fuzz_want(bytes: &[u8]) -> bool {
     assert!(want.pieces.len() <= WANT_PIECES_MAX);
     let _ = want.is_sane();
     true
+}
+
+/// The controller's answer to telemetry; its payload as if it were signed, too.
+pub(crate) fn fuzz_heard(bytes: &[u8]) -> bool {
+    if let Ok(heard) = codec::decode::<Heard>(bytes, HEARD_BYTES_MAX) {
+        stable(&heard, HEARD_BYTES_MAX);
+        if heard.is_sane() {
+            let settled = |number: &u64| heard.settles(*number);
+            assert!(heard.above.iter().all(|span| settled(&span.from) && settled(&span.to)));
+            assert!(!heard.settles(heard.through.max(REPORT_NUMBER_MAX) + 1));
+        }
+    }
+    let opened = Heard::open(bytes, &KEYRING, &samples::device());
+    if let Ok(heard) = &opened {
+        assert_eq!(*heard, samples::heard());
+    }
+    opened.is_ok()
 }
 
 pub(crate) fn fuzz_block(bytes: &[u8]) -> bool {

@@ -24,10 +24,12 @@ use fleetway_protocol::signed::{Algorithm, SignedReport};
 use fleetway_protocol::slot::{
     Ending, Outcome, Poison, ReleaseFacts, Slot, SlotId, SlotState, SlotTable,
 };
+use fleetway_protocol::telemetry::{Heard, Numbered, Span};
 use fleetway_protocol::topics::Piece;
 use fleetway_protocol::trust::Keyring;
 
 pub(crate) const STAMP: Stamp = Stamp { epoch: 3, seq: 300 };
+const NUMBERED: Numbered = Numbered { series: 1, number: 300, first: 299, time_s: 1_760_000_000 };
 
 pub(crate) fn release_key() -> SigningKey {
     SigningKey::from_bytes(&[1; 32])
@@ -240,6 +242,8 @@ pub(crate) fn telemetry() -> Telemetry {
     }
     telemetry.counters.record(&Answer::failed(0));
     telemetry.stamp = STAMP;
+    telemetry.numbered = NUMBERED;
+    telemetry.load = 2;
     telemetry.rss_bytes = Some(20_000_000);
     telemetry.dropped = 1;
     telemetry
@@ -248,6 +252,7 @@ pub(crate) fn telemetry() -> Telemetry {
 pub(crate) fn host() -> Host {
     Host {
         stamp: STAMP,
+        numbered: NUMBERED,
         uptime_s: Some(86_400),
         cpu_permille: Some(125),
         memory_bytes: Some(1 << 30),
@@ -256,6 +261,16 @@ pub(crate) fn host() -> Host {
         disk_bytes: None,
         disk_free_bytes: Some(1 << 33),
     }
+}
+
+pub(crate) fn heard() -> Heard {
+    let above = [Span { from: 302, to: 310 }, Span { from: 312, to: 312 }];
+    let above = above.into_iter().collect();
+    Heard { device: device(), series: 1, through: 300, lost: 2, above }
+}
+
+pub(crate) fn sealed_heard() -> Vec<u8> {
+    sealed(&director_key(), Context::Heard, &encoded(&heard()))
 }
 
 pub(crate) fn ack() -> Ack {

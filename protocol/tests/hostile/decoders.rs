@@ -12,6 +12,7 @@ use fleetway_protocol::report::{
     Ack, BLOCK_BYTES_MAX, Block, Host, Presence, State, Telemetry, Want,
 };
 use fleetway_protocol::signed::SignedReport;
+use fleetway_protocol::telemetry::{Heard, HeardError};
 use fleetway_protocol::trust::{OrderError, ReleaseError, Verified};
 
 use crate::samples::encoded;
@@ -36,6 +37,14 @@ pub(crate) fn order(bytes: &[u8]) -> Result<(), DecodeError> {
     match Verified::<Order>::admit(bytes, &samples::keyring(), &samples::device(), 299, 1) {
         Ok(_) => Ok(()),
         Err(OrderError::Open(OpenError::Decode(error)) | OrderError::Decode(error)) => Err(error),
+        Err(other) => panic!("{other}"),
+    }
+}
+
+fn heard(bytes: &[u8]) -> Result<(), DecodeError> {
+    match Heard::open(bytes, &samples::keyring(), &samples::device()) {
+        Ok(_) => Ok(()),
+        Err(HeardError::Open(OpenError::Decode(error)) | HeardError::Decode(error)) => Err(error),
         Err(other) => panic!("{other}"),
     }
 }
@@ -85,6 +94,7 @@ pub(crate) fn decoders() -> Vec<Decoder> {
             fuzz::fuzz_envelope,
         ),
         signed("order", samples::sealed_order(), order, fuzz::fuzz_order),
+        signed("heard", samples::sealed_heard(), heard, fuzz::fuzz_heard),
         signed("manifest", samples::sealed_manifest(), manifest, fuzz::fuzz_manifest),
         signed("keyset", samples::sealed_keyset(), keyset, fuzz::fuzz_keyset),
         report("presence", encoded(&samples::presence()), plain::<Presence>, fuzz::fuzz_presence),

@@ -11,6 +11,7 @@ use serde::Deserialize;
 
 use super::infer::Endpoint;
 use super::process::Process;
+use super::views::Reports;
 use super::{cli, programs, wait};
 
 /// Longer than a start on a loaded machine, with a model to check and load.
@@ -41,6 +42,8 @@ pub struct AgentStatus {
     pub certificate: AgentCertificate,
     /// How self-tests are fenced in.
     pub sandbox: Sandbox,
+    /// What became of the telemetry reports.
+    pub telemetry: Option<Reports>,
     /// The models.
     pub models: Vec<AgentModel>,
     /// What is wrong: a sentence each.

@@ -45,7 +45,8 @@ impl Mosquitto {
     /// The command's, the disk's.
     pub async fn configure(&self, controller: &Controller) -> Result<()> {
         let out = self.dir.display();
-        let line = format!("broker config mosquitto --dynamic-security --out '{out}'");
+        let line =
+            format!("broker config mosquitto --dynamic-security --viewer wall --out '{out}'");
         controller.cli.ok(&line).await?;
         controller.configure("dynamic_security = true")?;
         // Started by root it would become the user `mosquitto`, who may not read the key.

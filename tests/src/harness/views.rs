@@ -95,8 +95,24 @@ pub struct Device {
     pub refused: Option<Reason>,
     /// How its machine does.
     pub host: Option<Host>,
+    /// What became of its telemetry reports.
+    pub reports: Reports,
     /// Its models.
     pub models: Vec<DeviceModel>,
+}
+
+/// What became of a device's telemetry reports.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+pub struct Reports {
+    /// Made.
+    pub produced: u64,
+    /// Came.
+    pub delivered: u64,
+    /// Will never come.
+    pub lost: u64,
+    /// Still on the device; only the device says so.
+    #[serde(default)]
+    pub waiting: u64,
 }
 
 /// How a device's self-tests are fenced in.

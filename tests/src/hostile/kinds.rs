@@ -91,6 +91,7 @@ impl Class {
             Some(Topic::Blob(_, Piece::ChunkList)) => Self::List,
             Some(Topic::Blob(_, Piece::Chunk(_))) => Self::Chunk,
             Some(Topic::Block(_)) => Self::Block,
+            Some(Topic::Heard(_)) => Self::Other,
             Some(_) => Self::Report,
             None => Self::Other,
         }

@@ -292,6 +292,8 @@ impl World {
             }
             // No device here has a check of its own.
             Output::Check(_) => {}
+            // The day of link loss has a world of its own (tests/telemetry.rs).
+            Output::Telemetry(_) | Output::Heard(_) => {}
             Output::Halt => self.kill(device),
         }
     }

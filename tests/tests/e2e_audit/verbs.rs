@@ -45,6 +45,7 @@ const VERBS: &[(&str, Record)] = &[
     ("device show", READS),
     ("device label", Plain("device.label")),
     ("broker config", Signed("broker.config")),
+    ("broker viewer", Signed("broker.viewer")),
     ("audit list", READS),
     ("audit verify", READS),
     ("key generate", Signed("key.generate")),
@@ -129,6 +130,7 @@ impl Story {
         self.run("device label", "cam-1 site=lab", "site=lab").await?;
         self.run("device revoke", "cam-2", "revoked cam-2").await?;
         self.run("broker config", &format!("mosquitto --out {out}"), &out).await?;
+        self.run("broker viewer", "wall", "dashboard wall").await?;
         self.run("model import", &import, "imported digits v1").await?;
         self.run("model sign", "digits@v1", "signed digits@v1").await?;
         self.run("model publish", "digits@v1", "published digits v1").await?;

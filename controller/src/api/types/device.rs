@@ -103,10 +103,24 @@ pub(crate) struct DeviceView {
     pub(crate) models: Vec<DeviceModelView>,
     /// How its machine does.
     pub(crate) host: Option<HostView>,
+    /// What became of its telemetry reports.
+    #[serde(default)]
+    pub(crate) reports: ReportsView,
     /// `added`, `invited`, `enrolled` or `revoked`.
     pub(crate) identity: String,
     /// When its newest certificate ends, Unix seconds.
     pub(crate) certificate_ends_s: Option<u64>,
+}
+
+/// What became of a device's telemetry reports, each counted once.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ReportsView {
+    /// Made, as far as was heard.
+    pub(crate) produced: u64,
+    /// Came.
+    pub(crate) delivered: u64,
+    /// Will never come.
+    pub(crate) lost: u64,
 }
 
 /// How well a device's self-tests are fenced in.

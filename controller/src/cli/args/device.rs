@@ -16,6 +16,23 @@ pub(crate) enum BrokerVerb {
         after_long_help = "Example:\n  fleetway broker config mosquitto --dynamic-security --out ./mosquitto"
     )]
     Config(BrokerConfigArgs),
+    /// Make the certificate of a dashboard that may read the JSON mirror
+    #[command(after_long_help = "Example:\n  fleetway broker viewer wall --out ./wall")]
+    Viewer(BrokerViewerArgs),
+}
+
+/// `broker viewer`.
+#[derive(Debug, Args)]
+pub(crate) struct BrokerViewerArgs {
+    /// Its name; the certificate's is viewer.NAME
+    #[arg(value_name = "NAME")]
+    pub(crate) name: DeviceId,
+    /// Days that the certificate is good for
+    #[arg(long, value_name = "DAYS", default_value_t = 365)]
+    pub(crate) days: u32,
+    /// Where to write it [default: viewers/NAME in the data directory]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: Option<PathBuf>,
 }
 
 /// `broker config`.

@@ -5,6 +5,7 @@ mod identities;
 mod orders;
 mod record;
 mod scenarios;
+mod telemetry;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
