@@ -5,6 +5,7 @@
 //! Relative paths are relative to the file.
 
 mod file;
+mod hold;
 mod serve;
 #[cfg(test)]
 mod tests;
@@ -18,6 +19,7 @@ use std::time::Duration;
 use fleetway_engine::Require;
 use fleetway_link::TlsFiles;
 use fleetway_link::{BrokerUrl, EnrollUrl};
+use fleetway_protocol::hold::Hold;
 use fleetway_protocol::ids::{DeviceId, HardwareClass};
 use fleetway_protocol::limits::WINDOW_CHUNKS_MAX;
 use fleetway_protocol::topics::{ROOT_DEFAULT, check_root};
@@ -54,6 +56,8 @@ pub struct Config {
     pub serve: Serve,
     /// How the link behaves.
     pub link: Link,
+    /// What the owner has every update wait for.
+    pub hold: Hold,
     /// How well a self-test must be fenced in before it may look at a model.
     pub sandbox: Require,
 }
@@ -91,6 +95,8 @@ pub struct Link {
     pub keep_alive: Duration,
     /// Time between two telemetry reports.
     pub telemetry: Duration,
+    /// Whether its bytes are paid for one by one.
+    pub metered: bool,
 }
 
 /// Why there is no configuration. Shown as `file:line:column: what is wrong; what to do`.
@@ -174,6 +180,7 @@ impl Config {
             trust_root: check_root_file(&file.trust.root, dir)?,
             serve: serve::check(file.serve, dir, &data_dir)?,
             link: check_link(&file.link)?,
+            hold: hold::check(&file.hold)?,
             sandbox: check_sandbox(&file.sandbox)?,
             data_dir,
         })
@@ -256,6 +263,7 @@ fn check_link(link: &file::Link) -> Result<Link, Fault> {
             Some(n) => check_range(n, "window_chunks", 1..=WINDOW_CHUNKS_MAX)?,
             None => 4,
         },
+        metered: link.metered,
         bytes_per_s: link.bytes_per_s.and_then(NonZeroU32::new),
         keep_alive: seconds(&link.keep_alive_s, 60, "keep_alive_s", KEEP_ALIVE_S)?,
         telemetry: seconds(&link.telemetry_s, 10, "telemetry_s", TELEMETRY_S)?,

@@ -12,9 +12,11 @@ use fleetway_protocol::ids::ModelName;
 use fleetway_protocol::machine::Token;
 use fleetway_protocol::manifest::Manifest;
 use fleetway_protocol::reason::Reason;
+use fleetway_protocol::shadow::Compared;
 use fleetway_protocol::trust::VerifiedArtifact;
 use tokio::sync::mpsc;
 
+use super::shadow::Shadows;
 use crate::device::{ActivateJob, SelfTestJob};
 use crate::serving::live::Loaded;
 use crate::store::Part;
@@ -33,6 +35,19 @@ pub(super) enum Answer {
     },
     /// How well a self-test would be fenced in; `None` if that could not be found out.
     Probed(Option<Sandbox>),
+    /// What came of copies for the candidate in the shadow, and how many were not made.
+    Compared {
+        model: ModelName,
+        token: Token,
+        compared: Vec<Compared>,
+        dropped: u32,
+    },
+    /// The candidate in the shadow ended by itself.
+    ShadowEnded {
+        model: ModelName,
+        token: Token,
+        reason: Reason,
+    },
     Loaded {
         model: ModelName,
         token: Token,
@@ -51,6 +66,11 @@ impl Jobs {
     pub(super) fn new(require: Require) -> (Self, mpsc::Receiver<Answer>) {
         let (answers, receiver) = mpsc::channel(ANSWERS_MAX);
         (Self { answers, require }, receiver)
+    }
+
+    /// Candidates in the shadow, which answer through the same receiver.
+    pub(super) fn shadows(&self) -> Shadows {
+        Shadows::new(self.answers.clone(), self.require)
     }
 
     /// Runs `job`, or answers `otherwise` where the system has no thread for it.
@@ -131,7 +151,7 @@ fn self_test(job: &SelfTestJob, require: Require) -> Result<Sandbox, Reason> {
     }
 }
 
-fn reason(error: &SelfTestError) -> Reason {
+pub(super) fn reason(error: &SelfTestError) -> Reason {
     match error {
         SelfTestError::Golden { .. } => Reason::Golden,
         SelfTestError::Refused { .. } | SelfTestError::Load { .. } | SelfTestError::Run { .. } => {

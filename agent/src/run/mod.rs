@@ -9,9 +9,11 @@ mod jobs;
 mod link;
 mod lock;
 mod measure;
+mod shadow;
 mod signing;
 mod start;
 mod story;
+mod surroundings;
 
 use std::io;
 use std::path::PathBuf;
@@ -23,6 +25,7 @@ use fleetway_engine::{Require, Sandbox};
 use fleetway_link::{Link as _, LinkEvent, LinkHandle, Outgoing, Qos, Subscription};
 use fleetway_protocol::enroll::Floor;
 use fleetway_protocol::ids::ModelName;
+use fleetway_protocol::reason::Reason;
 use fleetway_protocol::topics::Topic;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
@@ -30,7 +33,7 @@ use tokio::time::Instant;
 
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::device::{Device, Now, Output, Publish};
+use crate::device::{Device, Now, Output, Publish, ShadowJob};
 use crate::fs::RealFs;
 use crate::host::HostReader;
 use crate::identity::floor::FloorQuestion;
@@ -44,10 +47,12 @@ use jobs::{Answer, Jobs};
 pub(crate) use link::SESSION;
 use link::Started;
 pub use lock::LockError;
+use shadow::Shadows;
 use signing::ReportSigner;
 pub(crate) use start::device_config;
 use start::make_socket_dir;
 use story::Story;
+use surroundings::Around;
 
 /// How long the end may take until what is under way is cut: a service manager waits longer.
 const STOP_MAX: Duration = Duration::from_secs(8);
@@ -107,6 +112,8 @@ struct Agent {
     host: HostReader,
     /// When the process's memory was last looked at.
     memory_at_ms: u64,
+    around: Around,
+    shadows: Shadows,
     halted: bool,
     link_problem: Option<String>,
 }
@@ -128,11 +135,13 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     let board = Board::new(device_id, broker, config.sandbox, clock.clone(), Arc::clone(&models));
     let board = Arc::new(board);
     let status = Arc::clone(&board);
+    let locks = board.locks();
     let api = Api::new(
         Arc::clone(&models),
         Arc::new(move || status.status()),
         config.serve.concurrent_max,
-    );
+    )
+    .with_locks(Arc::clone(&locks), clock.clone());
     let (jobs, answers) = Jobs::new(config.sandbox);
     let Started { handle: link, events, shown, signer, problem } =
         link::start(&config, &mut device, &clock)?;
@@ -141,6 +150,7 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     // One answer, and one more if the disk refused the first.
     let (floors, told) = mpsc::channel(2);
     link::ask_floor(question.as_ref(), &device, &floors);
+    let (shadows, around) = (jobs.shadows(), Around::new(locks, config.link.metered));
     let mut agent = Agent {
         device,
         clock,
@@ -156,6 +166,8 @@ pub async fn run(config: Config) -> Result<(), RunError> {
         story: Story::default(),
         host: HostReader::new(&config.data_dir),
         memory_at_ms: 0,
+        around,
+        shadows,
         halted: false,
         link_problem: problem,
     };
@@ -247,12 +259,17 @@ impl Agent {
         let now = now(&self.clock);
         self.look_at_memory(now);
         self.device.handle_tick(now);
+        if self.device.wants_surroundings() {
+            let around = self.around.look(now.ms, !self.clock.is_behind());
+            self.device.handle_surroundings(now, &around);
+        }
     }
 
     /// Real answers, for the judgement of a probation.
     fn take_answers(&mut self) {
         for live in self.models.list() {
             for (release, answer) in live.recorder().drain(ANSWERS_MAX) {
+                self.around.asked(self.clock.monotonic_ms());
                 self.device.handle_answer(live.model(), release, &answer);
             }
         }
@@ -304,6 +321,12 @@ impl Agent {
                 let result = result.map(|sandbox| self.sandbox_is(&sandbox));
                 self.device.handle_self_test(now, &model, token, result);
             }
+            Answer::Compared { model, token, compared, dropped } => {
+                self.device.handle_compared(now, &model, token, &compared, dropped);
+            }
+            Answer::ShadowEnded { model, token, reason } => {
+                self.device.handle_shadow_ended(now, &model, token, reason);
+            }
             Answer::Probed(sandbox) => {
                 if let Some(sandbox) = sandbox {
                     tracing::info!(%sandbox, "self-tests are fenced in");
@@ -349,6 +372,11 @@ impl Agent {
                 }
                 Output::Unsubscribe(topic) => self.link.unsubscribe(&topic),
                 Output::SelfTest(job) => self.jobs.self_test(*job),
+                Output::Shadow(job) => self.start_shadow(*job),
+                Output::EndShadow(model) => {
+                    let live = self.models.get(model.as_str());
+                    self.shadows.end(&model, live.as_deref());
+                }
                 Output::Activate(job) => self.jobs.activate(*job, self.clock.monotonic_ms()),
                 Output::Unload(model, token) => {
                     self.unload(&model);
@@ -366,6 +394,14 @@ impl Agent {
         self.board.set_counts(self.device.refused().clone(), self.device.late().clone());
         let link_turns = self.link.stats().turns;
         self.service.turned(self.clock.monotonic_ms(), link_turns, &self.board);
+    }
+
+    fn start_shadow(&mut self, job: ShadowJob) {
+        let (model, token) = (job.model.clone(), job.token);
+        let live = self.models.get(model.as_str()).ok_or(Reason::Environment);
+        if let Err(reason) = live.and_then(|live| self.shadows.start(job, live)) {
+            self.device.handle_shadow_ended(now(&self.clock), &model, token, reason);
+        }
     }
 
     fn unload(&self, model: &ModelName) {

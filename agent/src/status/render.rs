@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use fleetway_protocol::machine::Phase;
 
-use super::{Authority, Model, Role, Status};
+use super::{Authority, Model, Role, Status, held};
 
 /// Classes shown at most; one line of a terminal.
 const CLASSES_SHOWN_MAX: usize = 16;
@@ -42,6 +42,9 @@ pub fn render(status: &Status) -> String {
     let sandbox = &status.sandbox;
     let shown = format!("{}{lacks} (required: {})", sandbox.state, sandbox.require);
     line(&mut text, "sandbox", &shown);
+    for lock in &status.locks {
+        line(&mut text, "lock", &held::lock_line(lock));
+    }
     for model in &status.models {
         text.push('\n');
         render_model(&mut text, model);
@@ -93,6 +96,7 @@ fn render_model(text: &mut String, model: &Model) {
     };
     line(text, &model.name, &runs);
     line(text, "", &phase(model));
+    held::lines(model).iter().for_each(|held| line(text, "", held));
     let answers = &model.answers;
     let mut counts = format!("{} requests, {} failed", answers.requests, answers.errors);
     if let (Some(p50), Some(p95)) = (answers.p50_us, answers.p95_us) {
@@ -135,7 +139,8 @@ fn phase(model: &Model) -> String {
             probation.age_s, probation.needed_s, probation.answers, probation.answers_needed
         );
     }
-    if let Some(why) = &model.waiting {
+    // What a held update waits for has a line of its own.
+    if let (Some(why), None) = (&model.waiting, &model.held) {
         let _ = write!(text, "; waits: {}", why.sentence);
     }
     text
@@ -180,5 +185,7 @@ pub fn phase_name(phase: Phase) -> &'static str {
         Phase::Probation => "probation",
         Phase::Rollback => "rollback",
         Phase::Removal => "removal",
+        Phase::Shadow => "shadow",
+        Phase::Held => "held",
     }
 }
