@@ -27,13 +27,17 @@ pub enum Nature {
     NoLoad,
     /// Serves, and its answers collapse.
     Collapse,
+    /// Answers otherwise than what serves, in the shadow; where there is none, its answers
+    /// collapse.
+    Differs,
     /// Serves, and takes the power with it, every time.
     Crash,
 }
 
 impl Nature {
     /// Every way of being bad.
-    pub const BAD: [Self; 4] = [Self::Golden, Self::NoLoad, Self::Collapse, Self::Crash];
+    pub const BAD: [Self; 5] =
+        [Self::Golden, Self::NoLoad, Self::Collapse, Self::Differs, Self::Crash];
 }
 
 /// A published release.
