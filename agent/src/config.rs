@@ -6,6 +6,7 @@
 
 mod check;
 mod file;
+mod hold;
 mod serve;
 mod telemetry;
 #[cfg(test)]
@@ -21,6 +22,7 @@ use std::time::Duration;
 use fleetway_engine::Require;
 use fleetway_link::TlsFiles;
 use fleetway_link::{BrokerUrl, EnrollUrl};
+use fleetway_protocol::hold::Hold;
 use fleetway_protocol::ids::{DeviceId, HardwareClass, ModelName};
 use fleetway_protocol::limits::WINDOW_CHUNKS_MAX;
 use fleetway_protocol::topics::{ROOT_DEFAULT, check_root};
@@ -61,6 +63,8 @@ pub struct Config {
     pub link: Link,
     /// What telemetry may cost.
     pub telemetry: crate::telemetry::Settings,
+    /// What the owner has every update wait for.
+    pub hold: Hold,
     /// How well a self-test must be fenced in before it may look at a model.
     pub sandbox: Require,
     /// Checks of this box's own, by model.
@@ -100,6 +104,8 @@ pub struct Link {
     pub keep_alive: Duration,
     /// Time between two telemetry reports.
     pub telemetry: Duration,
+    /// Whether its bytes are paid for one by one.
+    pub metered: bool,
 }
 
 /// Why there is no configuration. Shown as `file:line:column: what is wrong; what to do`.
@@ -184,6 +190,7 @@ impl Config {
             serve: serve::check(file.serve, dir, &data_dir)?,
             link: check_link(&file.link)?,
             telemetry: telemetry::check(&file.telemetry)?,
+            hold: hold::check(&file.hold)?,
             sandbox: check_sandbox(&file.sandbox)?,
             checks: check::check(file.check)?,
             data_dir,
@@ -267,6 +274,7 @@ fn check_link(link: &file::Link) -> Result<Link, Fault> {
             Some(n) => check_range(n, "window_chunks", 1..=WINDOW_CHUNKS_MAX)?,
             None => 4,
         },
+        metered: link.metered,
         bytes_per_s: link.bytes_per_s.and_then(NonZeroU32::new),
         keep_alive: seconds(&link.keep_alive_s, 60, "keep_alive_s", KEEP_ALIVE_S)?,
         telemetry: seconds(&link.telemetry_s, 10, "telemetry_s", TELEMETRY_S)?,

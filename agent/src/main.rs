@@ -50,6 +50,29 @@ enum Verb {
         #[arg(short, long, value_enum, default_value = "text")]
         output: Format,
     },
+    /// Hold updates of a model back that ask for consent, until `release` or until the time ends.
+    Hold {
+        /// The model.
+        model: String,
+        /// Who holds it; `release` must say the same.
+        #[arg(long, default_value = "fleetway-agent hold")]
+        by: String,
+        /// Seconds until the lock ends by itself, at most an hour.
+        #[arg(long, value_name = "SECONDS", default_value = "600")]
+        ttl: u32,
+        #[command(flatten)]
+        at: At,
+    },
+    /// Release what `hold` took.
+    Release {
+        /// The model.
+        model: String,
+        /// Who held it.
+        #[arg(long, default_value = "fleetway-agent hold")]
+        by: String,
+        #[command(flatten)]
+        at: At,
+    },
     /// Look at everything that can be wrong here, and say how it is mended; changes nothing.
     ///
     /// Can be run beside a running agent. Exit codes: 0 all well, 1 warnings, 2 problems.
@@ -131,13 +154,19 @@ fn act(cli: Cli) -> anyhow::Result<ExitCode> {
             }
         }
         Verb::Status { at, output } => {
-            let config = Config::load(&at.config)?;
-            let socket = config.serve.endpoints.unix.context("the agent has no unix socket")?.path;
-            let status = runtime()?.block_on(status::fetch::fetch(&socket))?;
+            let status = runtime()?.block_on(status::fetch::fetch(&socket(&at)?))?;
             match output {
                 Format::Text => print!("{}", status::render::render(&status)),
                 Format::Json => println!("{}", serde_json::to_string_pretty(&status)?),
             }
+        }
+        Verb::Hold { model, by, ttl, at } => {
+            runtime()?.block_on(status::fetch::hold(&socket(&at)?, &model, &by, Some(ttl)))?;
+            println!("holds updates of {model} that ask for consent, for {ttl} s");
+        }
+        Verb::Release { model, by, at } => {
+            runtime()?.block_on(status::fetch::hold(&socket(&at)?, &model, &by, None))?;
+            println!("released {model}");
         }
         Verb::Doctor { at, output } => {
             let report = runtime()?.block_on(doctor::examine(&at.config));
@@ -169,6 +198,12 @@ fn print_man() -> anyhow::Result<()> {
         page.render_options_section(&mut out)?;
     }
     Ok(())
+}
+
+/// Where the running agent answers.
+fn socket(at: &At) -> anyhow::Result<PathBuf> {
+    let config = Config::load(&at.config)?;
+    Ok(config.serve.endpoints.unix.context("the agent has no unix socket")?.path)
 }
 
 /// A join string is far shorter.

@@ -9,6 +9,7 @@
 mod authority;
 mod endings;
 pub mod fetch;
+mod held;
 mod problems;
 pub mod render;
 mod sandbox;
@@ -25,8 +26,9 @@ use fleetway_protocol::ids::{DeviceId, Digest};
 use fleetway_protocol::machine::Phase;
 use serde::{Deserialize, Serialize};
 
-pub use authority::{Authority, Role};
+pub use authority::{Authority, Certificate, Role};
 pub use endings::{Last, Why};
+pub use held::{Held, Lock, Shadow};
 pub use render::phase_name;
 pub use sandbox::SandboxState;
 pub use serving::Serving;
@@ -35,6 +37,7 @@ pub use telemetry::Reports;
 use crate::clock::Clock;
 use crate::device::{self, place_name};
 use crate::serving::live::{Live, Loaded, Models};
+use crate::serving::locks::Locks;
 
 /// What a person at the box wants to know.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -61,6 +64,9 @@ pub struct Status {
     pub models: Vec<Model>,
     /// What is known of the release authority; absent where fixed keys are believed.
     pub authority: Option<Authority>,
+    /// Locks that applications hold.
+    #[serde(default)]
+    pub locks: Vec<Lock>,
     /// Generation of the order that was acted on last; 0 before the first.
     #[serde(default)]
     pub generation: u64,
@@ -76,17 +82,6 @@ pub struct Status {
 /// Counts by name, as they are printed.
 fn named(counts: &device::Counts) -> BTreeMap<String, u64> {
     counts.iter().map(|(name, count)| (name.to_owned(), count)).collect()
-}
-
-/// The device's certificate.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Certificate {
-    /// When it ends, Unix seconds.
-    pub ends_s: Option<u64>,
-    /// Seconds that it is still good for; 0 when it has ended.
-    pub left_s: Option<u64>,
-    /// Why the last renewal failed, if it did.
-    pub problem: Option<String>,
 }
 
 /// The link to the broker.
@@ -117,6 +112,10 @@ pub struct Model {
     pub progress: Option<Progress>,
     /// What the current step waits for.
     pub waiting: Option<Why>,
+    /// All that a held update waits for.
+    pub held: Option<Held>,
+    /// The candidate in the shadow, or how the last one did.
+    pub shadow: Option<Shadow>,
     /// How the last order ended.
     pub last: Option<Last>,
     /// The probation under way.
@@ -237,6 +236,8 @@ impl Model {
             progress: (facts.phase == Phase::Download && progress.total > 0)
                 .then_some(Progress { have: progress.have, total: progress.total }),
             waiting: facts.waiting.map(Why::from),
+            held: facts.held.map(|held| Held::of(&held)),
+            shadow: facts.shadow.map(|report| Shadow::of(&report)),
             last: facts.last.map(Last::from),
             probation: facts.probation.map(|probation| Probation {
                 age_s: probation.age_ms / 1000,
@@ -259,6 +260,7 @@ pub struct Board {
     clock: Clock,
     models: Arc<Models>,
     require: Require,
+    locks: Arc<Locks>,
     facts: Mutex<Facts>,
 }
 
@@ -291,7 +293,12 @@ impl Board {
         let link = Link { broker, ..Link::default() };
         let sandbox = SandboxState::unknown(require);
         let facts = Mutex::new(Facts { link, sandbox, ..Facts::default() });
-        Self { device, clock, models, require, facts }
+        Self { device, clock, models, require, locks: Arc::default(), facts }
+    }
+
+    /// The locks that applications hold, for whoever takes them and whoever looks.
+    pub fn locks(&self) -> Arc<Locks> {
+        Arc::clone(&self.locks)
     }
 
     fn change(&self, change: impl FnOnce(&mut Facts)) {
@@ -384,6 +391,7 @@ impl Board {
             sandbox: facts.sandbox.clone(),
             telemetry: facts.telemetry,
             models: facts.models.iter().map(model).collect(),
+            locks: self.locks.list(now_ms).into_iter().map(Lock::from).collect(),
             generation: facts.generation,
             authority: facts.trust.as_ref().map(|t| Authority::of(t, self.clock.unix_s())),
             refused: named(&facts.refused),

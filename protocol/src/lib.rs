@@ -12,7 +12,7 @@
 //! 4. [`envelope`], [`keyset`], [`trust`]: how bytes become [`trust::Verified`];
 //! 5. [`slot`], [`machine`]: what a device remembers, and what it does next;
 //! 6. [`transfer`]: how chunks arrive; [`histogram`], [`counters`], [`drift`], [`health`]: how a
-//!    model is doing;
+//!    model is doing; [`shadow`]: how a candidate does beside it; [`hold`]: when an update may go on;
 //! 7. [`signed`], [`sandbox`], [`telemetry`]: what a device's reports are believed by, what it says
 //!    of its own fences, and how none of its telemetry is lost uncounted;
 //! 8. [`join`], [`enroll`]: how a device comes into the fleet.
@@ -29,6 +29,7 @@ pub mod enroll;
 pub mod envelope;
 pub mod health;
 pub mod histogram;
+pub mod hold;
 pub mod ids;
 pub mod join;
 pub mod keyset;
@@ -40,6 +41,7 @@ pub mod reason;
 pub mod record;
 pub mod report;
 pub mod sandbox;
+pub mod shadow;
 pub mod signed;
 pub mod slot;
 pub mod telemetry;

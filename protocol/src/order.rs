@@ -7,9 +7,11 @@ use heapless::Vec;
 use serde::{Deserialize, Serialize};
 
 use crate::health::WHOLE_PERMILLE;
+use crate::hold::Hold;
 use crate::ids::{DeviceId, Digest, Generation, ModelName, RolloutId};
 use crate::limits::MODELS_PER_DEVICE_MAX;
 use crate::manifest::VariantKind;
+use crate::shadow::ShadowPolicy;
 
 /// Signed desired state of one device.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -57,9 +59,10 @@ pub struct ModelOrder {
     pub terms: Terms,
 }
 
-/// What a rollout asks of a release beyond its own manifest: how long it is tried, on how many
-/// answers, with what the device can spare. What healthy means is the release authority's to say
-/// ([`crate::health::HealthPolicy`]); the bounds here can only be tighter than that.
+/// What a rollout asks of a release beyond its own manifest: when it may come in, how long it is
+/// tried, on how many answers, with what the device can spare. What healthy means is the release
+/// authority's to say ([`crate::health::HealthPolicy`]); the bounds here can only be tighter than
+/// that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Terms {
     /// Shortest probation, seconds.
@@ -78,10 +81,14 @@ pub struct Terms {
     pub self_test_ms_max: u32,
     /// Address space of the self-test's process, MiB.
     pub self_test_mib_max: u32,
+    /// How it runs in the shadow of what serves before it is activated; `None`: it does not.
+    pub shadow: Option<ShadowPolicy>,
+    /// When it may be fetched and activated.
+    pub hold: Hold,
 }
 
 impl Default for Terms {
-    /// Ten minutes and a hundred answers, judged as the manifest says.
+    /// Ten minutes and a hundred answers, judged as the manifest says; no shadow, no hold.
     fn default() -> Self {
         Self {
             probation_s: 600,
@@ -91,6 +98,8 @@ impl Default for Terms {
             collapse_permille_max: WHOLE_PERMILLE,
             self_test_ms_max: 30_000,
             self_test_mib_max: 1024,
+            shadow: None,
+            hold: Hold::default(),
         }
     }
 }

@@ -83,6 +83,26 @@ pub enum Reason {
     HealthHang,
     /// The device's own check said no in probation.
     HealthVeto,
+    /// An application holds a lock on the model. Goes on when it is released or ends.
+    HeldByApplication,
+    /// Applications ask. Goes on when they have been quiet for a while.
+    HeldUntilIdle,
+    /// The device is not on mains power. Goes on when it is.
+    HeldForMains,
+    /// The link is paid by the byte. Goes on when it is not.
+    HeldForUnmetered,
+    /// It is not the time for it. Goes on when it is.
+    HeldForWindow,
+    /// In the shadow its answers were others than those of what serves.
+    ShadowDisagrees,
+    /// In the shadow it was too slow beside what serves.
+    ShadowSlow,
+    /// In the shadow it failed, crashed or hung.
+    ShadowErrors,
+    /// There were too few requests to judge it in the shadow.
+    ShadowInconclusive,
+    /// It takes or gives other tensors than what serves: nothing to compare.
+    ShadowInterface,
 }
 
 impl Reason {
@@ -109,6 +129,9 @@ impl Reason {
                 | Self::Interrupted
                 | Self::Verification
                 | Self::ActivationFailed
+                | Self::ShadowDisagrees
+                | Self::ShadowSlow
+                | Self::ShadowErrors
         )
     }
 
@@ -156,6 +179,16 @@ impl Reason {
             Self::HealthInconclusive => "HEALTH_INCONCLUSIVE",
             Self::HealthHang => "HEALTH_HANG",
             Self::HealthVeto => "HEALTH_VETO",
+            Self::HeldByApplication => "HELD_BY_APPLICATION",
+            Self::HeldUntilIdle => "HELD_UNTIL_IDLE",
+            Self::HeldForMains => "HELD_FOR_MAINS",
+            Self::HeldForUnmetered => "HELD_FOR_UNMETERED",
+            Self::HeldForWindow => "HELD_FOR_WINDOW",
+            Self::ShadowDisagrees => "SHADOW_DISAGREES",
+            Self::ShadowSlow => "SHADOW_SLOW",
+            Self::ShadowErrors => "SHADOW_ERRORS",
+            Self::ShadowInconclusive => "SHADOW_INCONCLUSIVE",
+            Self::ShadowInterface => "SHADOW_INTERFACE",
         }
     }
 }
@@ -200,6 +233,16 @@ impl fmt::Display for Reason {
             Self::HealthInconclusive => "too few answers in probation to judge it, and its policy says to go back then",
             Self::HealthHang => "a request in probation was never answered, and its run still went on",
             Self::HealthVeto => "the check that this device's agent.toml names said no in probation",
+            Self::HeldByApplication => "an application holds a lock on the model; goes on when it is released",
+            Self::HeldUntilIdle => "applications ask; goes on when they have been quiet for a while",
+            Self::HeldForMains => "not on mains power; goes on when the device is",
+            Self::HeldForUnmetered => "the link is metered; goes on when it is not",
+            Self::HeldForWindow => "outside its time window, or the device does not know the time; goes on in the window",
+            Self::ShadowDisagrees => "in the shadow its answers differ from those of what serves; if they shall, publish it under a new counter and roll out without a shadow",
+            Self::ShadowSlow => "in the shadow it was too slow beside what serves",
+            Self::ShadowErrors => "in the shadow it failed, crashed or hung; import a corrected release",
+            Self::ShadowInconclusive => "too few requests to judge it in the shadow; ask for fewer answers, a larger share or more time",
+            Self::ShadowInterface => "it takes or gives other tensors than what serves, so that a shadow has nothing to compare; roll out without one",
         })
     }
 }
@@ -230,5 +273,9 @@ mod tests {
         assert_eq!(number(Reason::HealthInconclusive), Ok(33));
         assert_eq!(number(Reason::HealthHang), Ok(34));
         assert_eq!(number(Reason::HealthVeto), Ok(35));
+        assert_eq!(number(Reason::HeldByApplication), Ok(36));
+        assert_eq!(number(Reason::HeldForWindow), Ok(40));
+        assert_eq!(number(Reason::ShadowDisagrees), Ok(41));
+        assert_eq!(number(Reason::ShadowInterface), Ok(45));
     }
 }

@@ -8,11 +8,13 @@ use heapless::Vec;
 use serde::{Deserialize, Serialize};
 
 use crate::counters::Counters;
+use crate::hold::Held;
 use crate::ids::{Counter, Digest, Generation, ShortDigest, Version};
 use crate::limits::{CHUNK_BYTES_MAX, CHUNKS_MAX, WANT_PIECES_MAX};
 use crate::machine::Phase;
 use crate::reason::Reason;
 use crate::sandbox::Sandbox;
+use crate::shadow::ShadowReport;
 use crate::slot::Outcome;
 use crate::telemetry::Numbered;
 use crate::topics::Piece;
@@ -76,6 +78,10 @@ pub struct State {
     pub poisoned: u8,
     /// Bad releases forgotten because the list was full.
     pub poison_dropped: u32,
+    /// All that a held update waits for.
+    pub held: Option<Held>,
+    /// The candidate in the shadow, or how the last one did there.
+    pub shadow: Option<ShadowReport>,
 }
 
 /// Counters of one model since the engine loaded this release. They only rise until the

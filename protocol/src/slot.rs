@@ -11,7 +11,7 @@ use crate::health::Evidence;
 use crate::ids::{Counter, Digest, RolloutId};
 use crate::limits::POISON_MAX;
 use crate::manifest::VariantKind;
-use crate::order::Terms;
+use crate::order::{ModelOrder, Terms};
 use crate::reason::Reason;
 
 /// One of the two places for a model.
@@ -99,11 +99,28 @@ pub struct Slot {
     pub rollout: RolloutId,
     /// What that rollout asks of it, so that a reboot in trial judges the same way.
     pub terms: Terms,
+    /// When this update first had to wait for consent or a safe point, Unix seconds; 0: it has
+    /// not. Durable, so that a limit to that wait counts across reboots.
+    pub held_since_s: u64,
 }
 
 impl Slot {
     fn empty() -> Self {
-        Self { state: SlotState::Empty, release: None, rollout: 0, terms: Terms::default() }
+        Self {
+            state: SlotState::Empty,
+            release: None,
+            rollout: 0,
+            terms: Terms::default(),
+            held_since_s: 0,
+        }
+    }
+
+    /// The update is `order`'s from now on: judged by its terms, and its patience begins anew.
+    pub(crate) fn take_over(&mut self, order: &ModelOrder) {
+        if self.rollout != order.rollout {
+            self.held_since_s = 0;
+        }
+        (self.rollout, self.terms) = (order.rollout, order.terms);
     }
 
     /// Whether it holds `release` in one of the states that can be run again.

@@ -8,6 +8,7 @@ mod samples;
 
 use fleetway_protocol::codec::{self, WIRE_VERSION};
 use fleetway_protocol::envelope::{Context, Envelope};
+use fleetway_protocol::hold::{Condition, Conditions, Point};
 use fleetway_protocol::ids::Digest;
 use fleetway_protocol::limits::*;
 use fleetway_protocol::machine::Phase;
@@ -17,6 +18,7 @@ use fleetway_protocol::reason::Reason;
 use fleetway_protocol::record;
 use fleetway_protocol::report::Block;
 use fleetway_protocol::sandbox::Fence;
+use fleetway_protocol::shadow::Otherwise;
 use fleetway_protocol::signed::{Algorithm, SignedReport, message};
 use fleetway_protocol::slot::{Ending, SlotState};
 use fleetway_protocol::topics::{Piece, Topic};
@@ -73,8 +75,9 @@ fn order() {
         ORDER_BYTES_MAX,
         "010663616d2d3031ac0280f09dc706c0bfc2c7060155555555555555555555555555555555020664 \
          6967697473f47bac667ee2bb031722f827697c52bb61b3ef297cb1ec984cea7a92816d09dd010007 \
-         d8046414904eb607b0ea018008056661636573444444444444444444444444444444444444444444 \
-         4444444444444444444444000108d80464e80700e807b0ea018008",
+         d8046414904eb607b0ea0180080164ac02d4070a9601901c01000811ac021f78ac0280c60a056661 \
+         6365734444444444444444444444444444444444444444444444444444444444444444000108d804 \
+         64e80700e807b0ea0180080000000000000000",
     );
 }
 
@@ -126,7 +129,8 @@ fn state() {
         "0103ac02ac0201777777777777777777777777777777777777777777777777777777777777777702 \
          01888888888888888888888888888888888888888888888888888888888888888805c801010f0166 \
          666666666666666666666666666666666666666666666666666666666666660702070100d507b607 \
-         ac02020100",
+         ac02020100010104acf29dc7060188888888888888888888888888888888888888888888888888 \
+         88888888888888ac02ab02010290a10f8407dc0bf80a010127",
     );
 }
 
@@ -155,7 +159,7 @@ fn ack() {
     check(
         &samples::ack(),
         REPORT_BYTES_MAX,
-        "0103ac02ac022516c51b54f9945c967558a1888295103ae6105e91551498661a781691ad690d0117",
+        "0103ac02ac021a9f95537c1eded9c701605a5b4d772052067432672041f2422c90d062306f680117",
     );
 }
 
@@ -173,7 +177,7 @@ fn want() {
 #[test]
 fn signed_report() {
     let golden = unhex(
-        "01280103ac02ac022516c51b54f9945c967558a1888295103ae6105e91551498661a781691ad690d \
+        "01280103ac02ac021a9f95537c1eded9c701605a5b4d772052067432672041f2422c90d062306f68 \
          01170140a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5 \
          a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5",
     );
@@ -204,13 +208,13 @@ fn block() {
 #[test]
 fn slot_table_record() {
     let golden = unhex(
-        "465752312a00000000000000e5000000010201000401bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb \
-         bbbbbbbbbbbbbbbbbbbbbbbbbbbb0302010206d8046414904eb607b0ea018008030101cccccccccc \
-         ccccccccccccccccccccccccccccccccccccccccccccccccccccccac02ab02010207d8046414904e \
-         b607b0ea01800801aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa \
-         01000102000101666666666666666666666666666666666666666666666666666666666666666600 \
-         010166666666666666666666666666666666666666666666666666666666666666660702070100d5 \
-         07b607ac02c7dc1ab2",
+        "465752312a00000000000000f7000000010201000401bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb \
+         bbbbbbbbbbbbbbbbbbbbbbbbbbbb0302010206d8046414904eb607b0ea0180080000000000000000 \
+         00030101ccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccac02ab02 \
+         010207d8046414904eb607b0ea01800800000000000000000001aaaaaaaaaaaaaaaaaaaaaaaaaaaa \
+         aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa01000102000101666666666666666666666666666666 \
+         66666666666666666666666666666666660001016666666666666666666666666666666666666666 \
+         6666666666666666666666660702070100d507b607ac02db959842",
     );
     let mut buf = [0; TABLE_BYTES_MAX];
     let written = record::write(42, &samples::table(), &mut buf).expect("fits");
@@ -240,8 +244,15 @@ fn positions_in_enums() {
         Phase::Probation,
         Phase::Rollback,
         Phase::Removal,
+        Phase::Shadow,
+        Phase::Held,
     ];
-    assert_eq!(phases.map(number), [0, 1, 2, 3, 4, 5, 6, 7, 8]);
+    assert_eq!(phases.map(number), [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10]);
+    let conditions = Condition::ALL.map(|condition| Conditions::NONE.with(condition));
+    assert_eq!(conditions.map(number), [1, 2, 4, 8, 16]);
+    assert_eq!([Point::Download, Point::Activation].map(number), [0, 1]);
+    let otherwise = [Otherwise::Proceed, Otherwise::Wait, Otherwise::Fail];
+    assert_eq!(otherwise.map(number), [0, 1, 2]);
     let states = [
         SlotState::Empty,
         SlotState::Receiving,

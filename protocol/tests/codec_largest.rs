@@ -10,6 +10,7 @@ use fleetway_protocol::drift::{BINS, Reference, Watch, Watched};
 use fleetway_protocol::envelope::{Context, Envelope, sign};
 use fleetway_protocol::health::{Evidence, Health, HealthPolicy, Inconclusive, Subject};
 use fleetway_protocol::histogram::{BUCKETS, Histogram};
+use fleetway_protocol::hold::{Condition, Conditions, Held, Hold, Point, Window};
 use fleetway_protocol::ids::{
     DeviceId, Digest, HardwareClass, ModelName, Note, ShortDigest, Version,
 };
@@ -25,6 +26,7 @@ use fleetway_protocol::report::{
     Ack, BLOCK_BYTES_MAX, Block, Host, Presence, Progress, Stamp, State, Telemetry, Want,
 };
 use fleetway_protocol::sandbox::{Fence, Sandbox};
+use fleetway_protocol::shadow::{Otherwise, ShadowPolicy, ShadowReport};
 use fleetway_protocol::slot::{
     Ending, Outcome, Poison, ReleaseFacts, Slot, SlotId, SlotState, SlotTable,
 };
@@ -68,8 +70,31 @@ const TERMS: Terms = Terms {
     collapse_permille_max: u16::MAX,
     self_test_ms_max: u32::MAX,
     self_test_mib_max: u32::MAX,
+    shadow: Some(ShadowPolicy {
+        share_permille: u16::MAX,
+        answers_min: u32::MAX,
+        agreement_permille_min: u16::MAX,
+        error_permille_max: u16::MAX,
+        p95_percent_max: u16::MAX,
+        s_max: u32::MAX,
+        otherwise: Otherwise::Fail,
+        interface_differs: Otherwise::Fail,
+    }),
+    hold: Hold {
+        download: EVERYTHING,
+        activation: EVERYTHING,
+        idle_s: u32::MAX,
+        window: Window { days: u8::MAX, from_min: u16::MAX, to_min: u16::MAX },
+        s_max: u32::MAX,
+    },
 };
 
+const EVERYTHING: Conditions = Conditions::NONE
+    .with(Condition::Unlocked)
+    .with(Condition::Idle)
+    .with(Condition::Mains)
+    .with(Condition::Unmetered)
+    .with(Condition::Window);
 const WATCH: Watch = Watch::Element { input: u8::MAX, at: u32::MAX };
 
 fn largest_health() -> Health {
@@ -138,6 +163,19 @@ fn largest_state() -> State {
         target: Some(DIGEST),
         progress: Progress { have: u32::MAX, total: u32::MAX },
         waiting: Some(Reason::Stale),
+        held: Some(Held { before: Point::Activation, conditions: EVERYTHING, since_s: u64::MAX }),
+        shadow: Some(ShadowReport {
+            release: DIGEST,
+            compared: u32::MAX,
+            agreed: u32::MAX,
+            failed: u32::MAX,
+            dropped: u32::MAX,
+            diff_millionths_max: u32::MAX,
+            p50_us: u32::MAX,
+            p95_us: u32::MAX,
+            serving_p95_us: u32::MAX,
+            ended: Some(Err(Reason::Stale)),
+        }),
         last: Some(largest_outcome()),
         floor: u64::MAX,
         poisoned: u8::MAX,
@@ -188,7 +226,13 @@ fn largest_table() -> SlotTable {
         crashes_max: u8::MAX,
     };
     let state = SlotState::Bad(Reason::Stale);
-    let slot = Slot { state, release: Some(facts), rollout: u64::MAX, terms: TERMS };
+    let slot = Slot {
+        state,
+        release: Some(facts),
+        rollout: u64::MAX,
+        terms: TERMS,
+        held_since_s: u64::MAX,
+    };
     let mut table = SlotTable::new(Some(facts));
     table.version_floor = u64::MAX;
     table.serving = Some(SlotId::B);

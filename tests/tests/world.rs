@@ -82,8 +82,16 @@ fn a_thousand_worlds_keep_every_promise() {
     }
     assert!(failed.is_empty(), "{} of {count} worlds broke a promise", failed.len());
     if count >= 100 {
-        for phase in ["eligibility", "download", "self-test", "activation", "probation", "rollback"]
-        {
+        for phase in [
+            "eligibility",
+            "download",
+            "self-test",
+            "shadow",
+            "held",
+            "activation",
+            "probation",
+            "rollback",
+        ] {
             let seen = counts.phases.get(phase).copied().unwrap_or(0);
             assert!(seen >= 100, "{phase} was seen only {seen} times: the worlds are too calm");
         }

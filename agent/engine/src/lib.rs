@@ -41,7 +41,7 @@ pub mod watch;
 
 pub use engine::{Engine, RunError};
 pub use golden::{GoldenRule, GoldenSet, GoldenVerdict};
-pub use selftest::{Require, Sandbox, SelfTest, SelfTestError, SelfTestReport};
+pub use selftest::{Require, Sandbox, SelfTest, SelfTestError, SelfTestReport, Worker};
 pub use tensor::{DType, Tensor, TensorSpec};
 pub use tract::{LoadError, TractEngine};
 pub use watch::Watcher;

@@ -94,6 +94,9 @@ pub const TEXT_BYTES_MAX: usize = 1_024;
 /// Bytes kept from the end of the child's stderr: a panic message and what led to it.
 pub const STDERR_TAIL_BYTES_MAX: usize = 4 << 10;
 
+/// Bytes of one request to, or answer of, a model in a worker: what a body may hold, as numbers.
+pub const FRAME_BYTES_MAX: usize = 64 << 20;
+
 /// Open files of the child: three pipes, `/proc/self/status`, what tract reads about the CPU.
 pub const CHILD_OPEN_FILES_MAX: u64 = 16;
 

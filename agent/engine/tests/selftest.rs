@@ -1,8 +1,8 @@
 //! The self-test from the outside: real children, real limits, real deaths.
 #![allow(clippy::unwrap_used, reason = "a test stops where the unexpected happens")]
 
-use fleetway_engine::golden::GoldenVector;
-use fleetway_engine::selftest::{SelfTest, SelfTestError, SelfTestReport};
+use fleetway_engine::golden::{GoldenVector, compare};
+use fleetway_engine::selftest::{SelfTest, SelfTestError, SelfTestReport, Worker, WorkerError};
 use fleetway_engine::validate::validate;
 use fleetway_engine::{GoldenRule, GoldenSet, Tensor, TensorSpec};
 use prost::Message;
@@ -44,6 +44,38 @@ fn a_good_model_passes_and_is_measured() {
     assert!((1..64 * mib).contains(&report.address_space_bytes), "{report:?}");
     // This kernel has all of them; a weaker one is named here, and that is a failure to look at.
     assert_eq!(report.sandbox.to_string(), "full");
+}
+
+#[test]
+fn a_worker_answers_one_request_after_the_other() {
+    let model = digits("digits-v2.onnx");
+    let mut worker = Worker::start(&child(), &model).unwrap();
+    assert_eq!((worker.inputs().len(), worker.outputs().len()), (1, 1));
+    let set = GoldenSet::decode(&golden("digits-v2")).unwrap();
+    for vector in set.vectors() {
+        let answered = worker.run(&vector.inputs, Duration::from_secs(20)).unwrap();
+        let difference = compare(&vector.outputs, &answered.outputs, RULE);
+        assert!(difference.agrees && difference.abs_max < 0.1, "{difference:?}");
+        assert!((1..1_000_000).contains(&answered.cpu_us), "{}", answered.cpu_us);
+    }
+    // A request that does not fit is refused here, and costs the worker nothing.
+    assert!(matches!(worker.run(&[], Duration::from_secs(20)), Err(WorkerError::Run(_))));
+    worker.run(&set.vectors()[0].inputs, Duration::from_secs(20)).unwrap();
+}
+
+#[test]
+fn a_worker_that_hangs_or_does_not_load_is_over_and_says_why() {
+    let not_a_model = Worker::start(&child(), b"nothing").map(drop).unwrap_err();
+    assert!(matches!(not_a_model, SelfTestError::Load { .. }), "{not_a_model}");
+    let slow = spread(4_096, &["MatMul"; 16]);
+    let mut worker = Worker::start(&child(), &slow).unwrap();
+    let image = GoldenSet::decode(&golden("digits-v2")).unwrap().vectors()[0].inputs.clone();
+    let late = worker.run(&image, Duration::from_millis(100)).unwrap_err();
+    let WorkerError::Ended(SelfTestError::TimedOut { deadline_ms: 100, .. }) = late else {
+        panic!("{late}");
+    };
+    let over = worker.run(&image, Duration::from_secs(20)).unwrap_err();
+    assert!(matches!(over, WorkerError::Ended(_)), "{over}");
 }
 
 #[test]

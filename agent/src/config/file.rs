@@ -25,6 +25,8 @@ pub(super) struct File {
     #[serde(default)]
     pub(super) telemetry: Telemetry,
     #[serde(default)]
+    pub(super) hold: super::hold::HoldFile,
+    #[serde(default)]
     pub(super) sandbox: Sandbox,
     #[serde(default)]
     pub(super) check: BTreeMap<Spanned<String>, Check>,
@@ -92,6 +94,8 @@ pub(super) struct Link {
     pub(super) bytes_per_s: Option<u32>,
     pub(super) keep_alive_s: Option<Spanned<u64>>,
     pub(super) telemetry_s: Option<Spanned<u64>>,
+    #[serde(default)]
+    pub(super) metered: bool,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -4,6 +4,7 @@
 
 use super::*;
 use crate::serving::listen::UnixEndpoint;
+use fleetway_protocol::hold::Condition;
 use fleetway_protocol::ids::ModelName;
 
 /// A root of some fleet, for a file that names one.
@@ -48,8 +49,9 @@ fn the_shortest_file_has_the_defaults() {
     let model = config.serve.models.usual;
     assert_eq!((model.batch_max, model.batch_wait.as_micros()), (8, 500));
     assert!(config.serve.concurrent_max >= 1);
-    let Link { window_chunks, bytes_per_s, keep_alive, telemetry } = config.link;
-    assert_eq!((window_chunks, bytes_per_s), (4, None));
+    let Link { window_chunks, bytes_per_s, keep_alive, telemetry, metered } = config.link;
+    assert_eq!((window_chunks, bytes_per_s, metered), (4, None, false));
+    assert!(config.hold.download.is_empty() && config.hold.activation.is_empty());
     assert_eq!(config.sandbox, Require::Confined);
     assert_eq!((keep_alive.as_secs(), telemetry.as_secs()), (60, 10));
     assert_eq!(config.telemetry, crate::telemetry::Settings::default());
@@ -62,13 +64,19 @@ fn every_key_can_be_set() {
            allow_remote = true\nconcurrent_max = 3\nunix_mode = \"0600\"\nunix_group = \"7\"\n\
            [serve.grpc]\ntcp = \"127.0.0.1:9\"\nunix = \"off\"\n\
            [serve.models.digits]\nconcurrent_max = 1\nbatch_max = 4\nbatch_wait_us = 0\n[link]\nwindow_chunks = 8\n\
-           bytes_per_s = 4000\nkeep_alive_s = 30\ntelemetry_s = 1\n\
+           bytes_per_s = 4000\nkeep_alive_s = 30\ntelemetry_s = 1\nmetered = true\n\
            [check.digits]\ncommand = [\"/bin/gate\", \"-q\"]\ntimeout_s = 9\ndecides = \"confirm\"\n\
-           [telemetry]\nspool_bytes = 65536\nbytes_per_day = 0\nbackfill_per_s = 9\n[sandbox]\nrequire = \"full\"\n";
+           [telemetry]\nspool_bytes = 65536\nbytes_per_day = 0\nbackfill_per_s = 9\n[sandbox]\nrequire = \"full\"\n\
+           [hold]\ndownload = [\"unmetered\"]\nactivation = [\"unlocked\", \"window\"]\n\
+           idle_s = 9\nwindow = \"sat,sun 00:00-24:00\"\ns_max = 3600\n";
     let config = parse(&("factory_dir = \"/usr/share/models\"\n".to_owned() + &text)).unwrap();
     assert_eq!(config.factory_dir.unwrap(), Path::new("/usr/share/models"));
     assert_eq!(config.broker.root, "acme/");
     assert_eq!(config.sandbox, Require::Full);
+    assert!(config.link.metered);
+    let hold = config.hold;
+    assert!(hold.download.has(Condition::Unmetered) && hold.activation.has(Condition::Window));
+    assert_eq!((hold.idle_s, hold.window.days, hold.s_max), (9, 0x60, 3600));
     assert_eq!(config.serve.endpoints.tcp, None);
     let unix = UnixEndpoint { path: "/run/f.sock".into(), mode: 0o600, group: Some(7) };
     assert_eq!(config.serve.endpoints.unix, Some(unix));
@@ -102,6 +110,11 @@ fn a_mistake_is_named_with_its_place_and_mend() {
         assert_eq!(at, place, "{to}: {}", fault.text);
     };
     check("data_dir", "datadir", (2, 1), "unknown field `datadir`, expected one of");
+    let hold = |line: &str| format!("[hold]\n{line}\n[trust]");
+    check("[trust]", &hold("activation = [\"noon\"]"), (11, 15), "\"noon\" is no condition; use");
+    check("[trust]", &hold("download = [\"window\"]"), (11, 13), "window needs hold.window");
+    check("[trust]", &hold("window = \"noon\""), (11, 10), "\"noon\" is no window; write days");
+    check("[trust]", &hold("idle_s = 0"), (11, 10), "idle_s is 0; use 1 to 86400");
     check("[trust]", "urll = 1\n[trust]", (10, 1), "unknown field `urll`");
     check("cam-01", "cam/01", (1, 10), "device id contains '/'; allowed are a-z, 0-9 and -");
     check("cam-01", "a+", (1, 10), "device id contains '+'");

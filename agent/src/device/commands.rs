@@ -32,9 +32,9 @@ pub(super) fn facts(manifest: &Verified<Manifest>, variant: VariantKind) -> Rele
 /// A release of which every byte was checked against its signature.
 pub(super) struct Checked {
     pub(super) manifest: Verified<Manifest>,
-    variant: VariantKind,
-    model_bytes: Vec<u8>,
-    golden_bytes: Vec<u8>,
+    pub(super) variant: VariantKind,
+    pub(super) model_bytes: Vec<u8>,
+    pub(super) golden_bytes: Vec<u8>,
 }
 
 impl<F: Fs> Device<F> {
@@ -62,6 +62,7 @@ impl<F: Fs> Device<F> {
                 self.models[at].machine.handle(now.ms, Event::Done(token, result));
             }
             Command::SelfTest(token, slot) => self.start_self_test(at, now, token, slot),
+            Command::Shadow(token, slot) => self.start_shadow(at, now, token, slot),
             Command::Activate(token, place) => self.start_activation(at, now, token, place),
             Command::Unload(token) => {
                 self.out.push_back(Output::Unload(self.models[at].name.clone(), token));
@@ -71,7 +72,7 @@ impl<F: Fs> Device<F> {
     }
 
     /// The release at `place` and its parts, every byte checked against the signature.
-    fn checked(&self, at: usize, place: Place) -> Result<Checked, Reason> {
+    pub(super) fn checked(&self, at: usize, place: Place) -> Result<Checked, Reason> {
         let model = &self.models[at];
         let release = model.machine.table().release_at(place).ok_or(Reason::Verification)?;
         self.checked_release(&model.name, place, release)

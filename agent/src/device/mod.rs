@@ -8,47 +8,52 @@
 //! out as a job and its answer goes back in.
 //!
 //! Where things are checked: an order in [`orders`], a release and every chunk in
-//! [`fetch`], all bytes once more in [`commands`] before they are tried or served. The
+//! [`fetch`], all bytes once more in [`commands`] before they are tried or served. What an
+//! update waits for comes in by [`consent`], how a candidate does in the shadow by [`shadow`]. The
 //! decisions are `fleetway_protocol::machine`'s.
 
 mod admission;
 mod check;
 mod commands;
+mod consent;
 mod fetch;
+mod jobs;
 mod orders;
 mod probation;
 mod refused;
 mod reports;
+mod shadow;
 mod stored;
 mod trust;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 
+use fleetway_protocol::hold::Hold;
 use fleetway_protocol::ids::{DeviceId, Digest, HardwareClass, ModelName, Version};
 use fleetway_protocol::machine::{Event, Machine, Token};
 use fleetway_protocol::manifest::{Manifest, VariantKind};
-use fleetway_protocol::order::Terms;
 use fleetway_protocol::reason::Reason;
 use fleetway_protocol::report::State;
 use fleetway_protocol::sandbox::Sandbox;
 use fleetway_protocol::slot::{Place, ReleaseFacts, SlotTable};
-use fleetway_protocol::telemetry::Heard;
 use fleetway_protocol::topics::{Piece, Topic};
 use fleetway_protocol::transfer;
 use fleetway_protocol::trust::Verified;
 
 use crate::fs::Fs;
 use crate::store::{RecordFile, Store};
-use crate::telemetry::Record;
 use admission::{Admitted, Pending};
 pub use check::{CheckAnswer, CheckJob, CheckRule};
+pub use consent::Surroundings;
 use fetch::Fetch;
+pub use jobs::{ActivateJob, Output, Publish, SelfTestJob, ShadowJob};
 pub use probation::ProbationStatus;
 use probation::{Judged, Probation, Steady};
 pub use refused::Counts;
 pub(crate) use reports::encode;
 pub use reports::{ModelStatus, place_name};
+use shadow::ShadowRun;
 pub use stored::{StoredModel, StoredPlace};
 use trust::Trust;
 pub use trust::TrustStatus;
@@ -73,6 +78,8 @@ pub struct DeviceConfig {
     pub trust_root: Vec<u8>,
     /// What hardware it is, if releases shall be told apart by it.
     pub hardware: Option<HardwareClass>,
+    /// What its owner has every update wait for, beside what the order says.
+    pub hold: Hold,
     /// How it downloads.
     pub transfer: transfer::Config,
     /// Version of this agent.
@@ -82,80 +89,6 @@ pub struct DeviceConfig {
     pub asks_floor: bool,
     /// Models whose releases a check of the device's own has a word on.
     pub checks: BTreeMap<ModelName, CheckRule>,
-}
-
-/// Something to send.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Publish {
-    /// Where.
-    pub topic: String,
-    /// What.
-    pub payload: Vec<u8>,
-    /// At least once, or at most once.
-    pub at_least_once: bool,
-    /// Kept by the broker for later subscribers.
-    pub retain: bool,
-}
-
-/// Try a release in the sandbox; answer with [`Device::handle_self_test`].
-#[derive(Debug)]
-pub struct SelfTestJob {
-    /// Which model.
-    pub model: ModelName,
-    /// For the answer.
-    pub token: Token,
-    /// What is tried.
-    pub manifest: Verified<Manifest>,
-    /// Its form.
-    pub variant: VariantKind,
-    /// The model's bytes, checked against the manifest.
-    pub model_bytes: Vec<u8>,
-    /// The golden vectors, checked against the manifest.
-    pub golden_bytes: Vec<u8>,
-    /// Deadline and memory.
-    pub terms: Terms,
-}
-
-/// Load an engine and serve it; answer with [`Device::handle_activated`].
-#[derive(Debug)]
-pub struct ActivateJob {
-    /// Which model.
-    pub model: ModelName,
-    /// For the answer.
-    pub token: Token,
-    /// Where the bytes are from.
-    pub place: Place,
-    /// What is loaded; the engine checks the bytes against it once more.
-    pub manifest: Verified<Manifest>,
-    /// Its form.
-    pub variant: VariantKind,
-    /// The model's bytes.
-    pub model_bytes: Vec<u8>,
-}
-
-/// What the device wants done.
-#[derive(Debug)]
-pub enum Output {
-    /// Send this.
-    Publish(Publish),
-    /// Subscribe at most once to this exact topic.
-    Subscribe(String),
-    /// Give that subscription up.
-    Unsubscribe(String),
-    /// Try a release.
-    SelfTest(Box<SelfTestJob>),
-    /// Load and serve.
-    Activate(Box<ActivateJob>),
-    /// Ask the device's own check.
-    Check(CheckJob),
-    /// Serve nothing for this model; answer with [`Device::handle_unloaded`].
-    Unload(ModelName, Token),
-    /// A telemetry report was made: for [`crate::telemetry::Outlet`].
-    Telemetry(Record),
-    /// What the controller has of them, for the same.
-    Heard(Box<Heard>),
-    /// Everything is durable: the process may end.
-    Halt,
 }
 
 struct Model {
@@ -170,6 +103,7 @@ struct Model {
     probation: Option<Probation>,
     judged: Option<Judged>,
     steady: Steady,
+    shadow: Option<ShadowRun>,
     reported: Option<State>,
     reported_at_ms: u64,
     halted: bool,
@@ -239,9 +173,11 @@ impl<F: Fs> Device<F> {
         let factory = self.factory_facts(&name);
         let mut value = table.value().cloned().unwrap_or_else(|| SlotTable::new(factory));
         value.factory = factory;
+        let mut machine = Machine::recover(value);
+        machine.set_owner(self.config.hold);
         self.models.push(Model {
             name,
-            machine: Machine::recover(value),
+            machine,
             table,
             fetch: None,
             admitted: None,
@@ -249,6 +185,7 @@ impl<F: Fs> Device<F> {
             probation: None,
             judged: None,
             steady: Steady::default(),
+            shadow: None,
             reported: None,
             reported_at_ms: 0,
             halted: false,
@@ -376,7 +313,9 @@ impl<F: Fs> Device<F> {
                 let probation = m.probation_due_ms(now);
                 let fetch = m.fetch.as_ref().and_then(|f| f.transfer.poll_timeout());
                 let admission = self.admission_due_ms(m);
-                [m.machine.poll_timeout(), fetch, probation, self.report_due_ms(m), admission]
+                let (held, shadow) = (consent::due_ms(m, now), shadow::due_ms(m, now));
+                let due = [m.machine.poll_timeout(), fetch, probation, self.report_due_ms(m)];
+                due.into_iter().chain([admission, held, shadow])
             })
             .chain([presence, self.trust.timeout_ms().filter(|_| self.up)])
             .flatten()
@@ -403,12 +342,14 @@ impl<F: Fs> Device<F> {
         self.ask_for_trust(now);
         for at in 0..self.models.len() {
             self.judge(at, now);
+            self.judge_shadow(at, now);
             self.watch_admission(at, now);
             while let Some(command) = self.models[at].machine.poll() {
                 self.execute(at, now, command);
             }
             self.drive_fetch(at, now);
             self.watch_probation(at, now);
+            self.watch_shadow(at);
             self.report(at, now);
         }
         if self.up && now.ms >= self.presence_at_ms + reports::REFRESH_MS {

@@ -2,12 +2,14 @@
 //! person standing at the box.
 
 use fleetway_protocol::codec;
+use fleetway_protocol::hold::Held;
 use fleetway_protocol::ids::{Digest, ModelName};
 use fleetway_protocol::limits::REPORT_BYTES_MAX;
 use fleetway_protocol::machine::Phase;
 use fleetway_protocol::reason::Reason;
 use fleetway_protocol::report::{Host, Presence, Progress, Stamp, State, Telemetry};
 use fleetway_protocol::sandbox::Sandbox;
+use fleetway_protocol::shadow::ShadowReport;
 use fleetway_protocol::slot::{Outcome, Place, SlotId, SlotTable};
 use fleetway_protocol::telemetry::Heard;
 use fleetway_protocol::topics::Topic;
@@ -20,6 +22,10 @@ use crate::telemetry::Record;
 
 /// Shortest time between two reports that differ in progress alone, milliseconds.
 const PROGRESS_REPORT_MS: u64 = 250;
+
+/// Shortest time between two reports that differ in the numbers of a shadow, milliseconds: they
+/// change with every copy, and nobody steers by them.
+const SHADOW_REPORT_MS: u64 = 2_000;
 
 /// Presence and states are said again after this long, milliseconds, changed or not: brokers lose what
 /// they acknowledged, and the controller must learn the truth all the same.
@@ -53,6 +59,10 @@ pub struct ModelStatus {
     pub table: SlotTable,
     /// The probation under way.
     pub probation: Option<ProbationStatus>,
+    /// All that a held update waits for.
+    pub held: Option<Held>,
+    /// The candidate in the shadow, or how the last one did.
+    pub shadow: Option<ShadowReport>,
 }
 
 impl Model {
@@ -60,6 +70,13 @@ impl Model {
     /// Nothing that is not durable is reported.
     fn durable_table(&self) -> SlotTable {
         self.table.value().cloned().unwrap_or_else(|| SlotTable::new(self.machine.table().factory))
+    }
+}
+
+impl Model {
+    fn waits_for(&self, now: Now) -> Option<Reason> {
+        let machine = self.machine.waiting();
+        machine.or(self.waits_for_trust()).or(self.waits_in_shadow(now))
     }
 }
 
@@ -118,7 +135,7 @@ impl<F: Fs> Device<F> {
         }
     }
 
-    fn state(&self, model: &Model) -> State {
+    fn state(&self, model: &Model, now: Now) -> State {
         let machine = &model.machine;
         let table = model.durable_table();
         State {
@@ -128,11 +145,13 @@ impl<F: Fs> Device<F> {
             phase: machine.phase(),
             target: machine.goal().map(|goal| goal.release),
             progress: model.fetch.as_ref().map(|f| f.progress()).unwrap_or_default(),
-            waiting: machine.waiting().or(model.waits_for_trust()),
+            waiting: model.waits_for(now),
             last: table.last,
             floor: table.version_floor,
             poisoned: table.poison.len() as u8,
             poison_dropped: table.poison_dropped,
+            held: machine.held(),
+            shadow: model.shadow_report(),
         }
     }
 
@@ -140,8 +159,13 @@ impl<F: Fs> Device<F> {
     pub(super) fn report_due_ms(&self, model: &Model) -> Option<u64> {
         let reported = model.reported.as_ref().filter(|_| self.up)?;
         let progress = model.fetch.as_ref().map(|f| f.progress()).unwrap_or_default();
-        let held_back = reported.progress != progress;
-        let pause_ms = if held_back { PROGRESS_REPORT_MS } else { REFRESH_MS };
+        let pause_ms = if reported.progress != progress {
+            PROGRESS_REPORT_MS
+        } else if reported.shadow != model.shadow_report() {
+            SHADOW_REPORT_MS
+        } else {
+            REFRESH_MS
+        };
         Some(model.reported_at_ms + pause_ms)
     }
 
@@ -150,7 +174,7 @@ impl<F: Fs> Device<F> {
         if !self.up {
             return;
         }
-        let mut state = self.state(&self.models[at]);
+        let mut state = self.state(&self.models[at], now);
         let model = &self.models[at];
         if let Some(reported) = &model.reported
             && now.ms < model.reported_at_ms + REFRESH_MS
@@ -159,8 +183,13 @@ impl<F: Fs> Device<F> {
             if seen == state {
                 return;
             }
-            let only_progress = State { progress: state.progress, ..seen } == state;
-            if only_progress && now.ms < model.reported_at_ms + PROGRESS_REPORT_MS {
+            let age_ms = now.ms.saturating_sub(model.reported_at_ms);
+            let seen = State { progress: state.progress, ..seen };
+            if seen == state && age_ms < PROGRESS_REPORT_MS {
+                return;
+            }
+            let seen = State { shadow: state.shadow, ..seen };
+            if seen == state && age_ms < SHADOW_REPORT_MS {
                 return;
             }
         }
@@ -180,10 +209,12 @@ impl<F: Fs> Device<F> {
             phase: model.machine.phase(),
             target: model.machine.goal().map(|goal| goal.release),
             progress: model.fetch.as_ref().map(|f| f.progress()).unwrap_or_default(),
-            waiting: model.machine.waiting().or(model.waits_for_trust()),
+            waiting: model.waits_for(now),
             last: model.durable_table().last,
             table: model.durable_table(),
             probation: model.probation_status(now),
+            held: model.machine.held(),
+            shadow: model.shadow_report(),
         };
         self.models.iter().map(status).collect()
     }

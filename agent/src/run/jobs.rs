@@ -12,11 +12,13 @@ use fleetway_protocol::ids::ModelName;
 use fleetway_protocol::machine::Token;
 use fleetway_protocol::manifest::Manifest;
 use fleetway_protocol::reason::Reason;
+use fleetway_protocol::shadow::Compared;
 use fleetway_protocol::trust::VerifiedArtifact;
 use tokio::sync::mpsc;
 
 use super::Loader;
 use super::check::{self, Place};
+use super::shadow::Shadows;
 use crate::config::{Check, Config};
 use crate::device::{ActivateJob, CheckAnswer, CheckJob, SelfTestJob};
 use crate::serving::live::Loaded;
@@ -37,6 +39,19 @@ pub(super) enum Answer {
     /// How well a self-test would be fenced in; `None` if that could not be found out.
     Probed(Option<Sandbox>),
     Checked(CheckJob, CheckAnswer),
+    /// What came of copies for the candidate in the shadow, and how many were not made.
+    Compared {
+        model: ModelName,
+        token: Token,
+        compared: Vec<Compared>,
+        dropped: u32,
+    },
+    /// The candidate in the shadow ended by itself.
+    ShadowEnded {
+        model: ModelName,
+        token: Token,
+        reason: Reason,
+    },
     Loaded {
         model: ModelName,
         token: Token,
@@ -59,6 +74,11 @@ impl Jobs {
         let (answers, receiver) = mpsc::channel(ANSWERS_MAX);
         let (checks, place) = (config.checks.clone(), Place::of(config));
         (Self { answers, require: config.sandbox, loader, checks, place }, receiver)
+    }
+
+    /// Candidates in the shadow, which answer through the same receiver.
+    pub(super) fn shadows(&self) -> Shadows {
+        Shadows::new(self.answers.clone(), self.require)
     }
 
     /// Runs `job`, or answers `otherwise` where the system has no thread for it.
@@ -151,7 +171,7 @@ fn self_test(job: &SelfTestJob, require: Require) -> Result<Sandbox, Reason> {
     }
 }
 
-fn reason(error: &SelfTestError) -> Reason {
+pub(super) fn reason(error: &SelfTestError) -> Reason {
     match error {
         SelfTestError::Golden { .. } => Reason::Golden,
         SelfTestError::Refused { .. } | SelfTestError::Load { .. } | SelfTestError::Run { .. } => {

@@ -7,13 +7,16 @@
 
 pub mod again;
 mod check;
+mod facts;
 mod jobs;
 mod link;
 mod lock;
 mod measure;
+mod shadow;
 mod signing;
 mod start;
 mod story;
+mod surroundings;
 mod telemetry;
 
 use std::io;
@@ -22,11 +25,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fleetway_engine::tract::TractEngine;
-use fleetway_engine::{Engine, LoadError, Require, Sandbox};
+use fleetway_engine::{Engine, LoadError, Require};
 use fleetway_link::{Link as _, LinkEvent, LinkHandle, Outgoing, Qos, Subscription};
 use fleetway_protocol::enroll::Floor;
 use fleetway_protocol::ids::ModelName;
 use fleetway_protocol::machine::Phase;
+use fleetway_protocol::reason::Reason;
 use fleetway_protocol::topics::Topic;
 use fleetway_protocol::trust::VerifiedArtifact;
 use tokio::signal::unix::{SignalKind, signal};
@@ -35,7 +39,7 @@ use tokio::time::Instant;
 
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::device::{Device, ModelStatus, Now, Output, Publish};
+use crate::device::{Device, ModelStatus, Now, Output, Publish, ShadowJob};
 use crate::fs::RealFs;
 use crate::host::HostReader;
 use crate::identity::floor::FloorQuestion;
@@ -50,10 +54,12 @@ use jobs::{Answer, Jobs};
 pub(crate) use link::SESSION;
 use link::Started;
 pub use lock::LockError;
+use shadow::Shadows;
 use signing::ReportSigner;
 pub(crate) use start::device_config;
 use start::make_socket_dir;
 use story::Story;
+use surroundings::Around;
 use telemetry::Telemetry;
 
 /// How long the end may take until what is under way is cut: a service manager waits longer.
@@ -129,6 +135,8 @@ struct Agent {
     host: HostReader,
     /// When the process's memory was last looked at.
     memory_at_ms: u64,
+    around: Around,
+    shadows: Shadows,
     halted: bool,
     again: Again,
     link_problem: Option<String>,
@@ -160,11 +168,13 @@ pub async fn run_with(config: Config, loader: Loader) -> Result<Ended, RunError>
     let board = Board::new(device_id, broker, config.sandbox, clock.clone(), Arc::clone(&models));
     let board = Arc::new(board);
     let status = Arc::clone(&board);
+    let locks = board.locks();
     let api = Api::new(
         Arc::clone(&models),
         Arc::new(move || status.status()),
         config.serve.concurrent_max,
-    );
+    )
+    .with_locks(Arc::clone(&locks), clock.clone());
     let (jobs, answers) = Jobs::new(&config, loader);
     let Started { handle: link, events, shown, signer, problem } =
         link::start(&config, &mut device, &clock)?;
@@ -177,6 +187,7 @@ pub async fn run_with(config: Config, loader: Loader) -> Result<Ended, RunError>
     // One answer, and one more if the disk refused the first.
     let (floors, told) = mpsc::channel(2);
     link::ask_floor(question.as_ref(), &device, &floors);
+    let (shadows, around) = (jobs.shadows(), Around::new(locks, config.link.metered));
     let mut agent = Agent {
         device,
         clock,
@@ -193,6 +204,8 @@ pub async fn run_with(config: Config, loader: Loader) -> Result<Ended, RunError>
         story: Story::default(),
         host: HostReader::new(&config.data_dir),
         memory_at_ms: 0,
+        around,
+        shadows,
         halted: false,
         again: Again::default(),
         link_problem: problem,
@@ -289,87 +302,19 @@ impl Agent {
         let now = now(&self.clock);
         self.look_at_memory(now);
         self.device.handle_tick(now);
+        if self.device.wants_surroundings() {
+            let around = self.around.look(now.ms, !self.clock.is_behind());
+            self.device.handle_surroundings(now, &around);
+        }
     }
 
     /// Real answers, for the judgement of a probation.
     fn take_answers(&mut self) {
         for live in self.models.list() {
             for (release, answer) in live.recorder().drain(ANSWERS_MAX) {
+                self.around.asked(self.clock.monotonic_ms());
                 self.device.handle_answer(live.model(), release, &answer);
             }
-        }
-    }
-
-    fn link_event(&mut self, event: LinkEvent) {
-        let now = now(&self.clock);
-        match event {
-            LinkEvent::Up { version, .. } => {
-                tracing::info!(%version, "connected");
-                self.board.link_up();
-                self.telemetry.link(true);
-                self.device.handle_up(now);
-            }
-            LinkEvent::Down { reason, retry_in } => {
-                tracing::warn!(%reason, retry_s = retry_in.as_secs_f32(), "not connected");
-                self.board.link_down(reason);
-                self.telemetry.link(false);
-                self.device.handle_down(now);
-            }
-            LinkEvent::Message { topic, payload, .. } => {
-                self.device.handle_message(now, &topic, &payload);
-                self.clock.raise_floor(self.device.time_floor_s());
-            }
-            LinkEvent::Refused { topic, code, .. } => {
-                let text = format!(
-                    "the broker refused {topic} with code {code:#04x}; check that its rules know this device's certificate"
-                );
-                tracing::warn!("{text}");
-                self.link_problem = Some(text);
-            }
-        }
-    }
-
-    fn floor_told(&mut self, floor: Floor) {
-        if let Err(error) = self.device.handle_floor(now(&self.clock), floor) {
-            tracing::error!("which orders are old cannot be stored ({error}); asking again");
-            link::ask_floor(self.question.as_ref(), &self.device, &self.floors);
-        }
-    }
-
-    fn sandbox_is(&mut self, sandbox: &Sandbox) {
-        self.board.set_sandbox(sandbox);
-        self.device.handle_sandbox(now(&self.clock), sandbox.report(self.require));
-    }
-
-    fn job_ended(&mut self, answer: Answer) {
-        let now = now(&self.clock);
-        match answer {
-            Answer::SelfTested { model, token, result } => {
-                let result = result.map(|sandbox| self.sandbox_is(&sandbox));
-                self.device.handle_self_test(now, &model, token, result);
-            }
-            Answer::Probed(sandbox) => {
-                if let Some(sandbox) = sandbox {
-                    tracing::info!(%sandbox, "self-tests are fenced in");
-                    self.sandbox_is(&sandbox);
-                }
-            }
-            Answer::Loaded { model, token, result } => {
-                // The counters of the release that goes: nobody asks for them later.
-                self.send_telemetry();
-                let result = result.and_then(|loaded| {
-                    let release = loaded.release;
-                    let live = self.models.add(&model).map_err(|error| {
-                        tracing::error!("{error}");
-                        fleetway_protocol::reason::Reason::ActivationFailed
-                    })?;
-                    // The one moment of the swap: requests under way end on the old engine.
-                    self.again.went(live.swap(Some(loaded)));
-                    Ok(release)
-                });
-                self.device.handle_activated(now, &model, token, result);
-            }
-            Answer::Checked(job, answer) => self.device.handle_check(now, &job, answer),
         }
     }
 
@@ -395,6 +340,11 @@ impl Agent {
                 }
                 Output::Unsubscribe(topic) => self.link.unsubscribe(&topic),
                 Output::SelfTest(job) => self.jobs.self_test(*job),
+                Output::Shadow(job) => self.start_shadow(*job),
+                Output::EndShadow(model) => {
+                    let live = self.models.get(model.as_str());
+                    self.shadows.end(&model, live.as_deref());
+                }
                 Output::Activate(job) => self.jobs.activate(*job, self.clock.monotonic_ms()),
                 Output::Check(job) => self.jobs.check(job),
                 Output::Unload(model, token) => {
@@ -417,6 +367,14 @@ impl Agent {
         self.board.set_telemetry(self.telemetry.counts());
         let link_turns = self.link.stats().turns;
         self.service.turned(self.clock.monotonic_ms(), link_turns, &self.board);
+    }
+
+    fn start_shadow(&mut self, job: ShadowJob) {
+        let (model, token) = (job.model.clone(), job.token);
+        let live = self.models.get(model.as_str()).ok_or(Reason::Environment);
+        if let Err(reason) = live.and_then(|live| self.shadows.start(job, live)) {
+            self.device.handle_shadow_ended(now(&self.clock), &model, token, reason);
+        }
     }
 
     fn unload(&mut self, model: &ModelName) {

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::limits::Limits;
 use super::settings::ModelSettings;
+use super::tap::tap;
 use super::testing::*;
 
 /// Doubles; notes the rows of every run, and takes a while, so that others come meanwhile.
@@ -92,6 +93,30 @@ async fn rows_of_one_request_stay_together_and_bounds_hold() {
     let answer = site.client().await.infer(&rows(&[[0.0; 3]; 9])).await;
     assert_eq!(answer.status, 400);
     assert!(answer.error().contains("FP32[1, 3], up to 8 rows"), "{}", answer.json);
+}
+
+/// A candidate in the shadow sees what is asked, also where runs are shared: each request once,
+/// with its own rows and its own answer.
+#[tokio::test]
+async fn requests_that_share_a_run_are_copied_each_for_itself() {
+    let notes = Arc::default();
+    let site =
+        Site::settled(Some(doubles(&notes, f32::MAX)), Limits::default(), 1, settings(8)).await;
+    let (copy_to, copies) = tap(1000);
+    site.live.set_tap(Some(copy_to));
+    let asked = [vec![[1.0; 3]], vec![[2.0; 3]; 3], vec![[3.0; 3]; 2], vec![[4.0; 3]]];
+    ask_all(&site, asked.iter().map(|values| rows(values)).collect()).await;
+    assert!(notes.lock().unwrap().iter().any(|rows| *rows > 3), "none shared a run: {notes:?}");
+    let mut seen = Vec::new();
+    while let Some(copied) = copies.next(Duration::ZERO).unwrap() {
+        let (x, y) = (copied.inputs[0].as_f32().unwrap(), copied.outputs[0].as_f32().unwrap());
+        assert!(x.iter().map(|v| v * 2.0).eq(y.iter().copied()), "{copied:?}");
+        assert_eq!(x.len(), copied.rows * 3, "{copied:?}");
+        seen.push((x[0] as u32, copied.rows));
+    }
+    seen.sort_unstable();
+    assert_eq!(seen, [(1, 1), (2, 3), (3, 2), (4, 1)]);
+    assert_eq!(copies.take_dropped(), 0);
 }
 
 #[tokio::test]

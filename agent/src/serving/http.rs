@@ -8,6 +8,7 @@
 //! POST /v2/models/{m}[/versions/{v}]/infer             JSON, or JSON and binary tensors
 //! GET  /v2/repository/index   (POST too)               all models
 //! POST /v2/repository/models/{m}/load|unload           403: only signed orders do that
+//! POST /fleetway/v1/hold       (DELETE)               a lock: no swap now; unix socket only
 //! GET  /fleetway/v1/status                             for `fleetway-agent status`
 //! ```
 //! Every error is `{"error": "..."}` with what to do instead. Answers of a model name the release
@@ -16,25 +17,28 @@
 use std::convert::Infallible;
 use std::sync::Arc;
 
-use http_body_util::Full;
+use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::{Body as _, Bytes, Incoming};
 use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
-use hyper::{Request, Response, StatusCode};
+use hyper::{Method, Request, Response, StatusCode};
 use serde::Serialize;
 use serde_json::json;
 use tokio::time::Instant;
 
 use super::body;
 use super::coding::Coding;
+use super::hold::{Desk, HOLD_BODY_BYTES_MAX};
 use super::infer::{Gate, Job, current, infer};
 use super::limits::Limits;
 use super::live::{Live, Loaded, Models};
+use super::locks::Locks;
 use super::oip::config::ModelConfig;
 use super::oip::{IndexEntry, ModelMetadata, Origin, ServerMetadata};
 use super::refusal::Refusal;
 use super::rest::{JSON_BYTES, Rest};
 use super::routes::{Route, Target, find};
 use super::stats::ModelStats;
+use crate::clock::Clock;
 use crate::status::Status;
 
 /// Digest of the manifest of the release that answered.
@@ -49,6 +53,7 @@ pub type StatusSource = Arc<dyn Fn() -> Status + Send + Sync>;
 pub struct Api {
     models: Arc<Models>,
     status: StatusSource,
+    desk: Desk,
     pub(super) gate: Arc<Gate>,
     pub(super) limits: Limits,
 }
@@ -57,7 +62,14 @@ impl Api {
     /// Serves `models`, at most `concurrent_max` inferences at once.
     pub fn new(models: Arc<Models>, status: StatusSource, concurrent_max: usize) -> Self {
         let gate = Arc::new(Gate::new(concurrent_max.max(1)));
-        Self { models, status, gate, limits: Limits::default() }
+        let desk = Desk { locks: Arc::default(), clock: Clock::new(0) };
+        Self { models, status, desk, gate, limits: Limits::default() }
+    }
+
+    /// The same with locks that somebody else looks at too, by that clock.
+    pub fn with_locks(mut self, locks: Arc<Locks>, clock: Clock) -> Self {
+        self.desk = Desk { locks, clock };
+        self
     }
 
     /// The same with other times.
@@ -107,14 +119,20 @@ impl Api {
 
 pub(super) type Reply = Response<Full<Bytes>>;
 
-/// Answers a request, whatever it is.
-pub(super) async fn handle(api: Arc<Api>, request: Request<Incoming>) -> Result<Reply, Infallible> {
+/// Answers a request, whatever it is; `guarded` is one whose socket says who may come.
+pub(super) async fn handle(
+    api: Arc<Api>,
+    guarded: bool,
+    request: Request<Incoming>,
+) -> Result<Reply, Infallible> {
     let (head, mut body) = request.into_parts();
     let body_by = Instant::now() + api.limits.body;
     let answered = match find(head.uri.path(), &head.method) {
         Ok(Route::Infer(target)) => {
             answer_infer(&api, target, &head.headers, &mut body, body_by).await
         }
+        Ok(Route::Hold) if !guarded => Err(Refusal::not_guarded()),
+        Ok(Route::Hold) => answer_hold(&api, &head.method, &mut body, body_by).await,
         Ok(route) => answer(&api, route).and_then(|reply| packed(reply, &head.headers)),
         Err(refused) => Err(refused),
     };
@@ -149,7 +167,7 @@ fn answer(api: &Api, route: Route<'_>) -> Result<Vec<u8>, Refusal> {
         }
         Route::AllStats => to_json(&json!({ "model_stats": api.all_stats() })),
         Route::Index => to_json(&api.index()),
-        Route::Managed | Route::Infer(_) => Err(Refusal::managed()),
+        Route::Managed | Route::Infer(_) | Route::Hold => Err(Refusal::managed()),
         Route::Status => to_json(&(api.status)()),
     }
 }
@@ -196,6 +214,22 @@ async fn answer_infer(
     }
     put_origin(headers, &answer.origin);
     Ok(reply)
+}
+
+async fn answer_hold(
+    api: &Api,
+    method: &Method,
+    body: &mut Incoming,
+    body_by: Instant,
+) -> Result<Reply, Refusal> {
+    let read = Limited::new(body, HOLD_BODY_BYTES_MAX).collect();
+    let body = tokio::time::timeout_at(body_by, read).await;
+    let Ok(Ok(body)) = body else {
+        let text = format!("a hold is JSON of at most {HOLD_BODY_BYTES_MAX} bytes, in time");
+        return Err(Refusal::new(StatusCode::BAD_REQUEST, text));
+    };
+    let answer = api.desk.answer(method, &body.to_bytes(), |model| api.live(model))?;
+    to_json(&answer).map(|json| reply(StatusCode::OK, json))
 }
 
 /// Names who answered.

@@ -222,11 +222,14 @@ async fn open_unix(
 /// What connections come from.
 trait Accept: Send + Sync + 'static {
     type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
+    /// Whether the socket's permissions say who may come.
+    const GUARDED: bool;
     fn next(&self) -> impl Future<Output = io::Result<Self::Stream>> + Send;
 }
 
 impl Accept for TcpListener {
     type Stream = tokio::net::TcpStream;
+    const GUARDED: bool = false;
     async fn next(&self) -> io::Result<Self::Stream> {
         let (stream, _) = self.accept().await?;
         // Answers are written whole: waiting for more only costs latency.
@@ -237,6 +240,7 @@ impl Accept for TcpListener {
 
 impl Accept for UnixListener {
     type Stream = UnixStream;
+    const GUARDED: bool = true;
     async fn next(&self) -> io::Result<Self::Stream> {
         self.accept().await.map(|(stream, _)| stream)
     }
@@ -264,7 +268,7 @@ async fn accept<L: Accept>(
                     let (api, stop) = (api.clone(), stop.clone());
                     open.spawn(async move {
                         match speech {
-                            Speech::Rest => serve(stream, api, stop).await,
+                            Speech::Rest => serve(stream, api, L::GUARDED, stop).await,
                             Speech::Grpc => connection::serve(stream, api, stop).await,
                         }
                         drop(place);
@@ -289,13 +293,13 @@ pub(super) async fn stopped(stop: &mut watch::Receiver<bool>) {
     let _ = stop.wait_for(|stop| *stop).await;
 }
 
-async fn serve<S>(stream: S, api: Arc<Api>, mut stop: watch::Receiver<bool>)
+async fn serve<S>(stream: S, api: Arc<Api>, guarded: bool, mut stop: watch::Receiver<bool>)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let stream = TokioIo::new(Unstalled::new(stream, api.limits.write_stall));
     let head = api.limits.head;
-    let service = service_fn(move |request| handle(api.clone(), request));
+    let service = service_fn(move |request| handle(api.clone(), guarded, request));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(head)

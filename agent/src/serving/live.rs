@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
-use fleetway_engine::{Engine, TensorSpec, Watcher};
+use fleetway_engine::{Engine, Tensor, TensorSpec, Watcher};
 use fleetway_protocol::health::{Answer, Health};
 use fleetway_protocol::ids::{Digest, ModelName};
 use fleetway_protocol::limits::MODELS_PER_DEVICE_MAX;
@@ -22,6 +22,7 @@ use super::oip::Origin;
 use super::recorder::Recorder;
 use super::settings::{ModelSettings, Settings};
 use super::stats::Stats;
+use super::tap::Tap;
 
 /// One release, loaded.
 pub struct Loaded {
@@ -131,13 +132,15 @@ pub struct Live {
     recorder: Recorder,
     settings: ModelSettings,
     lane: Lane,
+    tap: RwLock<Option<Tap>>,
 }
 
 impl Live {
     /// Nothing loaded yet.
     pub fn new(model: ModelName, settings: ModelSettings) -> Self {
         let lane = Lane::new(settings.concurrent_max);
-        Self { model, current: RwLock::new(None), recorder: Recorder::default(), settings, lane }
+        let (current, tap) = (RwLock::new(None), RwLock::new(None));
+        Self { model, current, recorder: Recorder::default(), settings, lane, tap }
     }
 
     /// How much of the device it may take.
@@ -181,6 +184,17 @@ impl Live {
     /// What it answered.
     pub fn recorder(&self) -> &Recorder {
         &self.recorder
+    }
+
+    /// Copies of requests and answers go there from now on, or nowhere.
+    pub fn set_tap(&self, tap: Option<Tap>) {
+        *self.tap.write().unwrap_or_else(PoisonError::into_inner) = tap;
+    }
+
+    /// Lets the tap have a request and its answer, if there is one.
+    pub(super) fn offer(&self, inputs: &[Tensor], outputs: &[Tensor], rows: usize, us: u32) {
+        let tap = self.tap.read().unwrap_or_else(PoisonError::into_inner);
+        tap.iter().for_each(|tap| tap.offer(inputs, outputs, rows, us));
     }
 
     /// Counts an answer of a release.

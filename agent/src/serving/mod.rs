@@ -15,7 +15,9 @@
 //!    requests that share a run;
 //! 5. `body`, `coding`, `refusal`: bytes in memory, folded or not, and what is said instead of an answer;
 //! 6. `routes`, [`http`], `rest`, and [`grpc`]: the two ways to ask;
-//! 7. [`listen`], `sockets`, `stall`: sockets and time limits.
+//! 7. [`listen`], `sockets`, `stall`: sockets and time limits;
+//! 8. [`locks`]: what an application says so that no update comes now; [`tap`]: copies for a
+//!    candidate in the shadow.
 //!
 //! Not here on purpose: loading and unloading by clients (models change only through signed
 //! orders), streams and shared memory of Triton's, authentication (the socket's permissions and
@@ -25,11 +27,13 @@ mod batch;
 mod body;
 mod coding;
 pub mod grpc;
+mod hold;
 pub mod http;
 mod infer;
 pub mod limits;
 pub mod listen;
 pub mod live;
+pub mod locks;
 pub mod oip;
 pub mod recorder;
 mod refusal;
@@ -40,6 +44,7 @@ pub mod settings;
 mod sockets;
 mod stall;
 pub mod stats;
+pub mod tap;
 
 #[cfg(test)]
 mod batch_tests;

@@ -47,6 +47,12 @@ impl Refusal {
         Self::new(StatusCode::FORBIDDEN, text)
     }
 
+    /// 403: over TCP anybody on the device comes, and no lock may come from just anybody.
+    pub(super) fn not_guarded() -> Self {
+        let text = "locks are taken over the agent's unix socket, whose permissions say by whom";
+        Self::new(StatusCode::FORBIDDEN, text)
+    }
+
     /// 503: the model is known and nothing of it is loaded.
     pub(super) fn not_loaded(live: &Live) -> Self {
         let text = format!(

@@ -31,6 +31,7 @@ pub(super) enum Route<'p> {
     Infer(Target<'p>),
     Index,
     Managed,
+    Hold,
     Status,
 }
 
@@ -44,6 +45,7 @@ pub(super) struct Target<'p> {
 fn route(path: &str) -> Option<(Route<'_>, &'static [Method])> {
     const GET: &[Method] = &[Method::GET, Method::HEAD];
     const POST: &[Method] = &[Method::POST];
+    const HOLD: &[Method] = &[Method::POST, Method::DELETE];
     const BOTH: &[Method] = &[Method::GET, Method::HEAD, Method::POST];
     let path = path.strip_prefix('/')?;
     let path = path.strip_suffix('/').unwrap_or(path);
@@ -58,6 +60,7 @@ fn route(path: &str) -> Option<(Route<'_>, &'static [Method])> {
         ["v2", "repository", "models", _, "load" | "unload"] => {
             return Some((Route::Managed, POST));
         }
+        ["fleetway", "v1", "hold"] => return Some((Route::Hold, HOLD)),
         ["fleetway", "v1", "status"] => return Some((Route::Status, GET)),
         ["v2", "models", model, "versions", version, rest @ ..] => {
             (Target { model, version: Some(decode_percent(version)?) }, rest)
@@ -121,6 +124,7 @@ mod tests {
             ("/v2/repository/models/m/load", Some(Route::Managed)),
             ("/v2/repository/models/m/unload", Some(Route::Managed)),
             ("/fleetway/v1/status", Some(Route::Status)),
+            ("/fleetway/v1/hold", Some(Route::Hold)),
             ("/v2/models/m/versions/%zz/infer", None),
             ("/v2/models/m/versions/%f", None),
             ("/v2/models/m/versions/%ff", None),

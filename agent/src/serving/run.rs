@@ -46,6 +46,7 @@ impl Run {
     pub(super) fn run(&self, inputs: &[Tensor]) -> Outcome {
         let ran = self.checked(inputs);
         self.settle(std::iter::once(inputs), std::slice::from_ref(&ran));
+        self.offer(inputs, &ran);
         ran
     }
 
@@ -78,7 +79,18 @@ impl Run {
             },
         };
         self.settle(members.iter().map(Vec::as_slice), &outcomes);
+        members.iter().zip(&outcomes).for_each(|(inputs, outcome)| self.offer(inputs, outcome));
         outcomes
+    }
+
+    /// Copies for a candidate in the shadow, made when the answer is there: one for each request,
+    /// whether it ran alone or together with others, with all its rows.
+    fn offer(&self, inputs: &[Tensor], outcome: &Outcome) {
+        let Ok(outputs) = outcome else { return };
+        let specs = self.loaded.engine.inputs();
+        let one_row = specs.iter().zip(inputs).all(|(spec, input)| spec.matches(input));
+        let rows = if one_row { 1 } else { rows(inputs) };
+        self.live.offer(inputs, outputs, rows, self.watch.elapsed_us());
     }
 
     fn guarded(&self, inputs: &[Tensor]) -> Outcome {

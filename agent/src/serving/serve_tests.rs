@@ -102,6 +102,44 @@ async fn nothing_loaded_is_503_until_something_is() {
     assert_eq!(client.infer(&x([0.0; 3])).await.status, 404);
 }
 
+#[tokio::test]
+async fn an_application_takes_and_releases_a_lock() {
+    let site = Site::of(Fake::times(1.0)).await;
+    let mut client = site.client().await;
+    let path = "/fleetway/v1/hold";
+    let take = br#"{"model":"m","by":"till","ttl_s":60}"#;
+    let release = br#"{"model":"m","by":"till"}"#;
+    assert_eq!(client.ask("DELETE", path, release).await.status, 404);
+    assert_eq!(client.ask("POST", path, take).await.status, 200);
+    let held: Vec<_> = site.locks.list(0).into_iter().map(|held| (held.model, held.by)).collect();
+    assert_eq!(held, [(site.live.model().clone(), "till".to_owned())]);
+    for (body, status, said) in [
+        (&br#"{"model":"m","by":"till","ttl_s":99999}"#[..], 400, "use 1 to 3600"),
+        (br#"{"model":"m","by":"","ttl_s":9}"#, 400, "must name the application"),
+        (br#"{"model":"m","by":"till"}"#, 400, "\"ttl_s\" is 0"),
+        (br#"{"model":"n","by":"till","ttl_s":9}"#, 404, "no model \"n\""),
+        (br#"{"model":"m","by":"till","ttl":9}"#, 400, "unknown field `ttl`"),
+        (b"{", 400, "a hold is JSON"),
+        (&[b' '; 2000], 400, "at most 1024 bytes"),
+    ] {
+        let answer = client.ask("POST", path, body).await;
+        assert_eq!(answer.status, status, "{said}");
+        assert!(answer.error().contains(said), "{said}: {}", answer.error());
+    }
+    assert_eq!(client.get(path).await.status, 405);
+    // Whoever comes over TCP is nobody known: neither takes nor releases.
+    let tcp = TcpStream::connect(site.server.tcp().unwrap()).await.unwrap();
+    let mut stranger = Client::on(tcp);
+    for (method, body) in [("POST", &take[..]), ("DELETE", release)] {
+        let answer = stranger.ask(method, path, body).await;
+        assert_eq!(answer.status, 403, "{method}");
+        assert!(answer.error().contains("unix socket"), "{}", answer.error());
+    }
+    assert_eq!(site.locks.list(0).len(), 1);
+    assert_eq!(client.ask("DELETE", path, release).await.status, 200);
+    assert!(site.locks.list(0).is_empty());
+}
+
 /// An engine that runs until the test lets it.
 fn held() -> (std::sync::Arc<dyn fleetway_engine::Engine>, std::sync::mpsc::Sender<()>) {
     let (go, wait) = channel();

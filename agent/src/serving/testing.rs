@@ -18,7 +18,9 @@ use super::http::Api;
 use super::limits::Limits;
 use super::listen::{Endpoints, Server, UnixEndpoint};
 use super::live::{Live, Loaded, Models};
+use super::locks::Locks;
 use super::settings::{ModelSettings, Settings};
+use crate::clock::Clock;
 use crate::status::Status;
 
 type RunFn = dyn Fn(&[Tensor]) -> Result<Vec<Tensor>, RunError> + Send + Sync;
@@ -109,6 +111,7 @@ pub(super) struct Site {
     pub(super) server: Server,
     pub(super) live: Arc<Live>,
     pub(super) models: Arc<Models>,
+    pub(super) locks: Arc<Locks>,
     pub(super) dir: TempDir,
 }
 
@@ -137,6 +140,8 @@ impl Site {
         live.swap(engine.map(|engine| loaded(engine, 1)));
         let status = || Status { device: "cam-01".into(), ..Status::default() };
         let api = Api::new(models.clone(), Arc::new(status), concurrent_max).with_limits(limits);
+        let locks = Arc::new(Locks::default());
+        let api = api.with_locks(Arc::clone(&locks), Clock::new(0));
         let endpoints = Endpoints {
             tcp: "127.0.0.1:0".parse().ok(),
             unix: Some(UnixEndpoint::new(dir.path().join("s"))),
@@ -144,7 +149,7 @@ impl Site {
             ..Endpoints::default()
         };
         let server = Server::start(&endpoints, api).await.expect("starts");
-        Self { server, live, models, dir }
+        Self { server, live, models, locks, dir }
     }
 
     pub(super) fn socket(&self) -> PathBuf {

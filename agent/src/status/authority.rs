@@ -1,4 +1,4 @@
-//! What the device knows of the release authority, for a person.
+//! What the device knows of the release authority, and of its own certificate, for a person.
 
 use serde::{Deserialize, Serialize};
 
@@ -39,4 +39,15 @@ impl Authority {
         let roles = facts.roles.iter().map(role).collect();
         Self { keyset: facts.keyset, roles, problem: facts.problem.clone() }
     }
+}
+
+/// The device's certificate.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Certificate {
+    /// When it ends, Unix seconds.
+    pub ends_s: Option<u64>,
+    /// Seconds that it is still good for; 0 when it has ended.
+    pub left_s: Option<u64>,
+    /// Why the last renewal failed, if it did.
+    pub problem: Option<String>,
 }

@@ -1,14 +1,14 @@
-//! Asks the running agent for its status over its unix socket.
+//! Asks the running agent over its unix socket: for its status, for a lock.
 
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use http_body_util::{BodyExt, Empty, Limited};
+use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Bytes;
 use hyper::client::conn::http1;
 use hyper::header::HOST;
-use hyper::{Request, StatusCode};
+use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
 
@@ -42,6 +42,9 @@ pub enum FetchError {
         /// What the system says.
         source: io::Error,
     },
+    /// It says no.
+    #[error("{0}")]
+    Refused(String),
     /// Something answers that is no agent of this version.
     #[error("what answers is no fleetway-agent of this version: {0}")]
     Answer(String),
@@ -52,6 +55,29 @@ pub enum FetchError {
 /// # Errors
 /// [`FetchError`] says whether it runs at all.
 pub async fn fetch(socket: &Path) -> Result<Status, FetchError> {
+    let body = ask(socket, Method::GET, "/fleetway/v1/status", Bytes::new()).await?;
+    serde_json::from_slice(&body).map_err(|error| FetchError::Answer(error.to_string()))
+}
+
+/// Takes a lock on a model for `ttl_s` seconds, or, without, releases it.
+///
+/// # Errors
+/// [`FetchError`], with what the agent says where it refuses.
+pub async fn hold(
+    socket: &Path,
+    model: &str,
+    by: &str,
+    ttl_s: Option<u32>,
+) -> Result<(), FetchError> {
+    let method = if ttl_s.is_some() { Method::POST } else { Method::DELETE };
+    let mut body = serde_json::json!({ "model": model, "by": by });
+    if let Some(ttl_s) = ttl_s {
+        body["ttl_s"] = ttl_s.into();
+    }
+    ask(socket, method, "/fleetway/v1/hold", body.to_string().into()).await.map(drop)
+}
+
+async fn ask(socket: &Path, method: Method, path: &str, body: Bytes) -> Result<Bytes, FetchError> {
     let stream = UnixStream::connect(socket).await.map_err(|source| match source.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
             FetchError::NotRunning(socket.into())
@@ -59,16 +85,24 @@ pub async fn fetch(socket: &Path) -> Result<Status, FetchError> {
         io::ErrorKind::PermissionDenied => FetchError::Forbidden(socket.into()),
         _ => FetchError::Socket { path: socket.into(), source },
     })?;
-    tokio::time::timeout(DEADLINE, ask(stream)).await.unwrap_or(Err(FetchError::Hangs))
+    let asked = ask_on(stream, method, path, body);
+    tokio::time::timeout(DEADLINE, asked).await.unwrap_or(Err(FetchError::Hangs))
 }
 
-async fn ask(stream: UnixStream) -> Result<Status, FetchError> {
+async fn ask_on(
+    stream: UnixStream,
+    method: Method,
+    path: &str,
+    body: Bytes,
+) -> Result<Bytes, FetchError> {
     let wrong = |error: hyper::Error| FetchError::Answer(error.to_string());
     let (mut client, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(wrong)?;
     let connection = tokio::spawn(connection);
-    let request = Request::get("/fleetway/v1/status")
+    let request = Request::builder()
+        .method(method)
+        .uri(path)
         .header(HOST, "localhost")
-        .body(Empty::<Bytes>::new())
+        .body(Full::new(body))
         .map_err(|error| FetchError::Answer(error.to_string()))?;
     let reply = client.send_request(request).await.map_err(wrong)?;
     let status = reply.status();
@@ -76,7 +110,12 @@ async fn ask(stream: UnixStream) -> Result<Status, FetchError> {
     connection.abort();
     let body = body.map_err(|error| FetchError::Answer(error.to_string()))?.to_bytes();
     if status != StatusCode::OK {
-        return Err(FetchError::Answer(format!("HTTP {status}")));
+        let said: serde_json::Value = serde_json::from_slice(&body).unwrap_or_default();
+        let text = said["error"].as_str().map(str::to_owned);
+        return Err(match text {
+            Some(text) if status.is_client_error() => FetchError::Refused(text),
+            _ => FetchError::Answer(format!("HTTP {status}")),
+        });
     }
-    serde_json::from_slice(&body).map_err(|error| FetchError::Answer(error.to_string()))
+    Ok(body)
 }

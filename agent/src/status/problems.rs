@@ -54,7 +54,8 @@ fn find_in_model(model: &Model) -> Vec<String> {
     if model.running.is_none() && !is_removed(model) {
         found.push(format!("{name}: nothing is loaded, so requests are refused"));
     }
-    if let Some(why) = &model.waiting {
+    // Somebody wants it held: that is no problem.
+    if let (Some(why), None) = (&model.waiting, &model.held) {
         found.push(format!("{name}: {} waits: {}", model.phase, why.sentence));
     }
     if model.poison_dropped > 0 {

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use fleetway_protocol::machine::Phase;
 
-use super::{Authority, Model, Role, Status};
+use super::{Authority, Model, Role, Status, held};
 
 /// Classes shown at most; one line of a terminal.
 const CLASSES_SHOWN_MAX: usize = 16;
@@ -44,6 +44,9 @@ pub fn render(status: &Status) -> String {
     line(&mut text, "sandbox", &shown);
     if let Some(reports) = &status.telemetry {
         line(&mut text, "telemetry", &reports.text());
+    }
+    for lock in &status.locks {
+        line(&mut text, "lock", &held::lock_line(lock));
     }
     for model in &status.models {
         text.push('\n');
@@ -96,6 +99,7 @@ fn render_model(text: &mut String, model: &Model) {
     };
     line(text, &model.name, &runs);
     line(text, "", &phase(model));
+    held::lines(model).iter().for_each(|held| line(text, "", held));
     let answers = &model.answers;
     let mut counts = format!("{} requests, {} failed", answers.requests, answers.errors);
     if let (Some(p50), Some(p95)) = (answers.p50_us, answers.p95_us) {
@@ -141,7 +145,8 @@ fn phase(model: &Model) -> String {
             text.push_str("; asks the check that agent.toml names");
         }
     }
-    if let Some(why) = &model.waiting {
+    // What a held update waits for has a line of its own.
+    if let (Some(why), None) = (&model.waiting, &model.held) {
         let _ = write!(text, "; waits: {}", why.sentence);
     }
     text
@@ -186,5 +191,7 @@ pub fn phase_name(phase: Phase) -> &'static str {
         Phase::Probation => "probation",
         Phase::Rollback => "rollback",
         Phase::Removal => "removal",
+        Phase::Shadow => "shadow",
+        Phase::Held => "held",
     }
 }

@@ -57,6 +57,7 @@ fn healthy() -> Status {
             ..Model::default()
         }],
         authority: None,
+        locks: vec![],
         generation: 0,
         refused: BTreeMap::new(),
         late: BTreeMap::new(),
@@ -132,6 +133,41 @@ problems   none
     let text = render(&on_trial());
     let expected = "probation of release 1a1a1a1a, 12 of 60 s and 40 of 50 answers; asks the check that agent.toml names\n";
     assert!(text.contains(expected), "{text}");
+}
+
+#[test]
+fn a_person_reads_what_a_held_update_waits_for() {
+    let mut status = healthy();
+    status.locks = vec![Lock { model: "digits".into(), by: "till".into(), left_s: 40 }];
+    let model = &mut status.models[0];
+    (model.phase, model.target) = ("held".into(), Some(release("99")));
+    let waits: Vec<Why> = vec![Reason::HeldByApplication.into(), Reason::HeldForMains.into()];
+    model.waiting = Some(waits[0].clone());
+    model.held = Some(Held { before: "activation".into(), waits_for: waits, since_s: Some(7) });
+    model.shadow = Some(Shadow {
+        release: release("99"),
+        compared: 300,
+        agreed: 294,
+        failed: 1,
+        dropped: 2,
+        p95_us: 250,
+        serving_p95_us: 240,
+        ended: true,
+        ..Shadow::default()
+    });
+    let text = render(&status);
+    for said in [
+        "lock       digits by till, ends in 40 s\n",
+        "           held of release 99999999\n",
+        "           held before the activation: an application holds a lock on the model; goes on \
+         when it is released; not on mains power; goes on when the device is\n",
+        "           shadow of release 99999999: 294 of 300 agree, 1 failed, 2 not copied, 95 % within \
+         250 us beside 240 us; passed\n",
+    ] {
+        assert!(text.contains(said), "{said:?} in\n{text}");
+    }
+    // Somebody wants it so: no problem.
+    assert_eq!(problems::find(&status, false), Vec::<String>::new());
 }
 
 #[test]

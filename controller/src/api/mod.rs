@@ -20,3 +20,4 @@ mod rollouts;
 pub(crate) mod server;
 pub(crate) mod types;
 pub(crate) mod view;
+mod wishes;

@@ -11,6 +11,7 @@ use super::failure::Failure;
 use super::server::{Answer, Operator, body, find_release, selector};
 use super::types::{PlanView, RolloutRequest, RolloutSummary, RolloutView};
 use super::view::{self, failed};
+use super::wishes;
 use crate::serve::Running;
 
 /// Time that a finished phase is watched, unless said otherwise.
@@ -124,6 +125,7 @@ fn spec(fleet: &Fleet, request: &RolloutRequest) -> Result<RolloutSpec, Failure>
     set(&mut spec.failures_max, request.failures_max);
     set(&mut spec.success_percent_min, request.success_percent_min);
     set(&mut spec.device_timeout_s, request.device_timeout_s);
+    set(&mut spec.hold_aside_s, request.hold.aside_s);
     // A short timeout means that silence is told from absence sooner as well.
     spec.offline_after_s = spec.offline_after_s.min(spec.device_timeout_s);
     let terms = &mut spec.terms;
@@ -132,6 +134,8 @@ fn spec(fleet: &Fleet, request: &RolloutRequest) -> Result<RolloutSpec, Failure>
     set(&mut terms.error_permille_max, request.error_permille_max);
     set(&mut terms.p95_us_max, request.p95_us_max);
     set(&mut terms.collapse_permille_max, request.collapse_permille_max);
+    terms.shadow = request.shadow.as_ref().map(wishes::shadow).transpose()?;
+    terms.hold = wishes::hold(&request.hold)?;
     Ok(spec)
 }
 

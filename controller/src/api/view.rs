@@ -8,19 +8,21 @@ use fleetway_controller::fleet::{
     RolloutView as Rollout,
 };
 use fleetway_controller::planner::{DeviceReport, Gate, PausedBy, RolloutState, Why};
+use fleetway_protocol::hold::Held;
 use fleetway_protocol::ids::{Digest, ModelName};
 use fleetway_protocol::machine::Phase;
 use fleetway_protocol::manifest::{Artifact, Manifest, VariantKind};
 use fleetway_protocol::reason::Reason;
 use fleetway_protocol::sandbox::Sandbox;
+use fleetway_protocol::shadow::ShadowReport;
 use fleetway_protocol::slot::{Ending, Outcome};
 
 use super::failure::{Failure, Kind, chain};
 use super::measured;
 use super::types::{
-    ArtifactView, DeviceModelView, DeviceView, EndingView, PhaseView, PlanView, PlannedDevice,
-    ReasonView, ReleaseRef, ReleaseView, RolloutCounts, RolloutDevice, RolloutSummary, RolloutView,
-    SandboxView, VariantView,
+    ArtifactView, DeviceModelView, DeviceView, EndingView, HeldView, PhaseView, PlanView,
+    PlannedDevice, ReasonView, ReleaseRef, ReleaseView, RolloutCounts, RolloutDevice,
+    RolloutSummary, RolloutView, SandboxView, ShadowView, VariantView,
 };
 
 /// A failure of the core. Its sentences end in `; what to do`.
@@ -61,6 +63,8 @@ fn phase(phase: Phase) -> &'static str {
         Phase::Probation => "probation",
         Phase::Rollback => "rollback",
         Phase::Removal => "removal",
+        Phase::Shadow => "shadow",
+        Phase::Held => "held",
     }
 }
 
@@ -116,10 +120,39 @@ fn device_model(fleet: &Fleet, name: &ModelName, model: &ModelView) -> DeviceMod
         have: state.map_or(0, |s| s.progress.have),
         total: state.map_or(0, |s| s.progress.total),
         waiting: state.and_then(|s| s.waiting).map(reason),
+        held: state.and_then(|s| s.held.as_ref()).map(held),
+        shadow: state.and_then(|s| s.shadow.as_ref()).map(|shadow| shadowed(fleet, shadow)),
         last: state.and_then(|s| s.last.as_ref()).map(|last| ending(fleet, last)),
         floor: state.map_or(0, |s| s.floor),
         poisoned: state.map_or(0, |s| u32::from(s.poisoned)),
         telemetry: model.telemetry.as_ref().map(|t| measured::telemetry(fleet, t)),
+    }
+}
+
+fn held(held: &Held) -> HeldView {
+    HeldView {
+        before: held.before.name().into(),
+        conditions: held.conditions.iter().map(|c| c.name().into()).collect(),
+        reasons: held.conditions.iter().map(|c| reason(c.reason())).collect(),
+        since_s: Some(held.since_s).filter(|since_s| *since_s > 0),
+    }
+}
+
+fn shadowed(fleet: &Fleet, report: &ShadowReport) -> ShadowView {
+    ShadowView {
+        release: release_ref(fleet, report.release),
+        compared: report.compared,
+        agreed: report.agreed,
+        failed: report.failed,
+        dropped: report.dropped,
+        diff_max: f64::from(report.diff_millionths_max) / 1e6,
+        p50_us: report.p50_us,
+        p95_us: report.p95_us,
+        serving_p95_us: report.serving_p95_us,
+        ended: report.ended.map(|ended| match ended {
+            Ok(()) => ReasonView { code: "PASSED".into(), text: "passed".into() },
+            Err(why) => reason(why),
+        }),
     }
 }
 
@@ -293,9 +326,11 @@ fn device_state(why: &Why) -> &'static str {
     match why {
         Why::Confirmed | Why::AlreadyRuns => "confirmed",
         Why::Failed(_) | Why::RolledBack(_) | Why::Silent => "failed",
-        Why::Ordered | Why::InProgress { .. } | Why::SilentInProgress { .. } | Why::Reverting => {
-            "moving"
-        }
+        Why::Ordered
+        | Why::InProgress { .. }
+        | Why::Held { .. }
+        | Why::SilentInProgress { .. }
+        | Why::Reverting => "moving",
         Why::Reverted => "reverted",
         Why::NotYourPhase { .. }
         | Why::WaitingForSlot { .. }

@@ -328,6 +328,10 @@ pub(crate) struct RolloutArgs {
     /// Share of the most frequent class that is tolerated; 100 is off
     #[arg(long, value_name = "X", value_parser = values::permille)]
     pub(crate) collapse_percent: Option<u16>,
+    #[command(flatten)]
+    pub(crate) shadow: super::wishes::ShadowArgs,
+    #[command(flatten)]
+    pub(crate) hold: super::wishes::HoldArgs,
     /// Time after which a device that is not done counts as failed
     #[arg(long, value_name = "TIME", value_parser = values::seconds)]
     pub(crate) device_timeout: Option<u32>,

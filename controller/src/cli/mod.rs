@@ -22,6 +22,7 @@ mod trust_args;
 mod trust_status;
 mod values;
 mod watch;
+mod wishes;
 
 use std::future::Future;
 use std::path::{Path, PathBuf};

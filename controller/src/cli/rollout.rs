@@ -66,6 +66,8 @@ fn request(args: &RolloutArgs) -> RolloutRequest {
         error_permille_max: args.error_percent,
         p95_us_max: args.p95_ms,
         collapse_permille_max: args.collapse_percent,
+        shadow: args.shadow.request(),
+        hold: args.hold.request(),
     }
 }
 

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use fleetway_protocol::ids::{DeviceId, ModelName};
 use fleetway_protocol::machine::Phase;
+use fleetway_protocol::report::State;
 
 use super::{Device, Fleet, Rollout};
 use crate::planner::{
@@ -70,12 +71,16 @@ fn device_facts(id: &DeviceId, device: &Device) -> DeviceFacts {
 fn model_facts(device: &Device, model: &ModelName) -> ModelFacts {
     let state = device.record.states.get(model);
     let entry = device.order.as_ref().and_then(|o| o.entry(model));
+    // What held an older order says nothing of the one in force.
+    let is_current =
+        |s: &&State| device.order.as_ref().is_none_or(|o| s.generation >= o.order.generation);
     ModelFacts {
         reported: state.is_some(),
         running: state.and_then(|s| s.running),
         floor: state.map_or(0, |s| s.floor),
         phase: state.map_or(Phase::Idle, |s| s.phase),
         waiting: state.and_then(|s| s.waiting),
+        held: state.filter(is_current).and_then(|s| s.held),
         assigned: entry.map(|e| (e.rollout, e.release)).or(device.moved_by.get(model).copied()),
     }
 }

@@ -220,6 +220,8 @@ fn model_state(state: &State) -> ModelState {
         target: state.target,
         progress: state.progress,
         waiting: state.waiting,
+        held: state.held,
+        shadow: state.shadow,
         last: state.last,
         floor: state.floor,
         poisoned: state.poisoned,

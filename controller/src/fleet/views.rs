@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use fleetway_protocol::counters::Counters;
+use fleetway_protocol::hold::Held;
 use fleetway_protocol::ids::{
     Counter, DeviceId, Digest, Generation, ModelName, RolloutId, Version,
 };
@@ -11,6 +12,7 @@ use fleetway_protocol::manifest::Manifest;
 use fleetway_protocol::reason::Reason;
 use fleetway_protocol::report::{Host, Progress};
 use fleetway_protocol::sandbox::Sandbox;
+use fleetway_protocol::shadow::ShadowReport;
 use fleetway_protocol::slot::Outcome;
 
 use super::ReportTotals;
@@ -91,6 +93,10 @@ pub struct ModelState {
     pub progress: Progress,
     /// What it waits for.
     pub waiting: Option<Reason>,
+    /// All that a held update waits for.
+    pub held: Option<Held>,
+    /// The candidate in the shadow, or how the last one did there.
+    pub shadow: Option<ShadowReport>,
     /// How the last order ended.
     pub last: Option<Outcome>,
     /// The version floor.

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use fleetway_protocol::ids::{DeviceId, ModelName, RolloutId};
 
+use super::cohort::is_aside;
 use super::facts::{
     Assignment, Change, DeviceFacts, Input, Plan, RolloutFacts, RolloutState, Verdict, Wish,
 };
@@ -153,6 +154,7 @@ fn check_bounds(after: &Input, plan: &Plan, rollout: &RolloutFacts) -> Result<()
     let counted = rollout.deployments.values().filter(|d| d.verdict != Some(Verdict::Left));
     let offered = counted.clone().count();
     let in_flight = counted.filter(|d| d.verdict.is_none()).count();
+    let in_flight = in_flight - aside(after, rollout);
     let max = rollout.spec.max_unavailable.bound_of(total);
     if in_flight > max {
         return Err(Insane::InFlight { rollout: rollout.id, in_flight, max });
@@ -162,6 +164,15 @@ fn check_bounds(after: &Input, plan: &Plan, rollout: &RolloutFacts) -> Result<()
         return Err(Insane::Phase { rollout: rollout.id, offered, max });
     }
     Ok(())
+}
+
+/// Devices that were offered the release, are held, and not waited for.
+fn aside(after: &Input, rollout: &RolloutFacts) -> usize {
+    let set_aside = |device: &&DeviceFacts| {
+        let open = rollout.deployments.get(&device.id).filter(|d| d.verdict.is_none());
+        open.is_some_and(|deployment| is_aside(after, rollout, Some(*device), deployment))
+    };
+    after.devices.iter().filter(set_aside).count()
 }
 
 fn check_changes(input: &Input, plan: &Plan) -> Result<(), Insane> {

@@ -54,11 +54,20 @@ pub(super) struct Tally {
     pub(super) total: usize,
     pub(super) offered: usize,
     pub(super) in_flight: usize,
+    /// Of those in flight, the ones that are set aside: see [`is_aside`].
+    pub(super) aside: usize,
     pub(super) silent: usize,
     pub(super) confirmed: usize,
     pub(super) failed: usize,
     /// When the last verdict was heard.
     pub(super) verdict_s: u64,
+}
+
+impl Tally {
+    /// Devices that take a place in `max_unavailable`.
+    pub(super) fn moving(&self) -> usize {
+        self.in_flight - self.aside
+    }
 }
 
 /// Which open rollout has a device of a model in flight.
@@ -117,6 +126,8 @@ impl<'a> Cohort<'a> {
                             tally.in_flight += 1;
                             let silent = is_silent(input, rollout, member.device, deployment);
                             tally.silent += usize::from(silent.is_some());
+                            let aside = is_aside(input, rollout, member.device, deployment);
+                            tally.aside += usize::from(aside);
                         }
                         Some(Verdict::Confirmed) => tally.confirmed += 1,
                         Some(_) => tally.failed += 1,
@@ -200,6 +211,27 @@ pub(super) fn is_silent(
     let from_s = heard_s.max(deployment.ordered_s).max(listening_since_s);
     let quiet_s = input.now_s.saturating_sub(from_s);
     (quiet_s > rollout.spec.offline_after_s).then_some(quiet_s)
+}
+
+/// Whether a device in flight has been held for so long that the rollout does not wait for it any
+/// more. It serves what it served before and says so: one that is silent is not known to be held.
+///
+/// The time is counted by the device's word and by our own clock, whichever is shorter: a device
+/// whose clock is behind is not set aside the moment it is ordered.
+pub(super) fn is_aside(
+    input: &Input,
+    rollout: &RolloutFacts,
+    device: Option<&DeviceFacts>,
+    deployment: &Deployment,
+) -> bool {
+    let model = device.and_then(|d| d.models.get(&rollout.spec.model));
+    let held = model.filter(|m| m.phase == Phase::Held).and_then(|m| m.held);
+    let Some(held) = held.filter(|held| held.since_s > 0) else { return false };
+    let ours = model.and_then(|m| m.assigned).is_some_and(|(by, _)| by == rollout.id);
+    let from_s = held.since_s.max(deployment.ordered_s);
+    ours && is_silent(input, rollout, device, deployment).is_none()
+        && input.listening_since_s.is_some()
+        && input.now_s.saturating_sub(from_s) >= rollout.spec.hold_aside_s
 }
 
 /// What a device runs of a model, to go back to. What is on trial is nothing to go back to.

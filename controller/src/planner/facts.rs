@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use fleetway_protocol::hold::Held;
 use fleetway_protocol::ids::{Counter, DeviceId, Digest, ModelName, RolloutId};
 use fleetway_protocol::machine::Phase;
 use fleetway_protocol::manifest::VariantKind;
@@ -57,6 +58,8 @@ pub struct ModelFacts {
     pub phase: Phase,
     /// What it waits for.
     pub waiting: Option<Reason>,
+    /// All that it waits for, where that is consent or a safe point.
+    pub held: Option<Held>,
     /// What it was last told: on whose behalf, and which release. Also if the order says
     /// nothing of the model any more.
     pub assigned: Option<(RolloutId, Digest)>,

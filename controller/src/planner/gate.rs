@@ -76,13 +76,17 @@ fn too_many_failed(rollout: &RolloutFacts, tally: &Tally) -> Option<String> {
     Some(format!("{} failed, {tolerated} tolerated{last}", tally.failed))
 }
 
+/// Share of a phase's devices that may be set aside, in percent: a phase that is judged by fewer
+/// than half of its devices says little about the release.
+const ASIDE_PERCENT_MAX: usize = 50;
+
 /// Whether the current phase is good.
 pub(super) fn judge(input: &Input, rollout: &RolloutFacts, tally: &Tally, phase: u32) -> Gate {
     if let Some(why) = too_many_failed(rollout, tally) {
         return Gate::Fail(why);
     }
     let spec = &rollout.spec;
-    let Tally { total, offered, in_flight, silent, confirmed, verdict_s, .. } = *tally;
+    let Tally { total, offered, in_flight, aside, silent, confirmed, verdict_s, .. } = *tally;
     let bound = spec.phase_bound(phase as usize, total);
     let size = bound.max(offered);
     let percent = usize::from(spec.success_percent_min);
@@ -97,6 +101,11 @@ pub(super) fn judge(input: &Input, rollout: &RolloutFacts, tally: &Tally, phase:
         return Gate::Waiting("the controller is not connected to its broker".to_owned());
     }
     let is_last = phase as usize + 1 >= spec.phases.len();
+    // The devices set aside are not waited for, and count for nothing either way: the others must
+    // confirm as they would among themselves. The last phase has nobody to go on to, so it waits.
+    let few_aside = aside * 100 <= size * ASIDE_PERCENT_MAX;
+    let waited = if few_aside { size - aside } else { size };
+    let needed = (waited * percent).div_ceil(100);
     let good = offered >= bound && confirmed >= needed && (in_flight == 0 || !is_last);
     let soak_s = spec.phases.get(phase as usize).map_or(0, |p| p.soak_s);
     let left_s = verdict_s.saturating_add(soak_s).saturating_sub(input.now_s);
@@ -105,6 +114,12 @@ pub(super) fn judge(input: &Input, rollout: &RolloutFacts, tally: &Tally, phase:
         () if good => Gate::Pass,
         () if silent > 0 => Gate::Inconclusive(format!(
             "{silent} of {in_flight} devices in flight are silent: unknown is not healthy"
+        )),
+        () if aside > 0 && !few_aside => Gate::Waiting(format!(
+            "{aside} of {size} devices are held, too many to judge by the others; {confirmed} confirmed"
+        )),
+        () if aside > 0 => Gate::Waiting(format!(
+            "{in_flight} in flight, {aside} of them held and set aside, {confirmed} confirmed"
         )),
         () if in_flight > 0 => {
             Gate::Waiting(format!("{in_flight} in flight, {confirmed} confirmed"))

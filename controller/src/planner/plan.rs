@@ -77,6 +77,7 @@ pub fn apply(input: &mut Input, plan: &Plan) {
                 floor: 0,
                 phase: Phase::Idle,
                 waiting: None,
+                held: None,
                 assigned: None,
             });
             match order.wish {
@@ -176,7 +177,7 @@ fn offer(input: &Input, rollout: &RolloutFacts, cohort: &Cohort<'_>, plan: &mut 
     let RolloutState::Running { phase } = rollout.state else { return };
     let tally = cohort.tally(input, rollout);
     let spec = &rollout.spec;
-    let slots = spec.max_unavailable.bound_of(tally.total).saturating_sub(tally.in_flight);
+    let slots = spec.max_unavailable.bound_of(tally.total).saturating_sub(tally.moving());
     let room = spec.phase_bound(phase as usize, tally.total).saturating_sub(tally.offered);
     for device in cohort.movable().take(slots.min(room)) {
         plan.orders.push(Assignment {

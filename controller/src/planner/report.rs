@@ -6,7 +6,7 @@ use fleetway_protocol::ids::{DeviceId, RolloutId};
 use fleetway_protocol::machine::Phase;
 
 use super::Why;
-use super::cohort::{Cohort, Member, Standing, Tally, holds, is_silent};
+use super::cohort::{Cohort, Member, Standing, Tally, holds, is_aside, is_silent};
 use super::facts::{
     Deployment, DeviceReport, Gate, Input, PausedBy, Plan, Previous, RolloutFacts, RolloutReport,
     RolloutState, Verdict,
@@ -116,9 +116,14 @@ fn why_offered(
             Some(quiet_s) => {
                 Why::SilentInProgress { quiet_s, timeout_s: rollout.spec.device_timeout_s }
             }
-            None => Why::InProgress {
-                phase: model.map_or(Phase::Idle, |m| m.phase),
-                waiting: model.and_then(|m| m.waiting),
+            None => match model.filter(|m| m.phase == Phase::Held).and_then(|m| m.held) {
+                Some(held) => {
+                    Why::Held { held, aside: is_aside(input, rollout, member.device, deployment) }
+                }
+                None => Why::InProgress {
+                    phase: model.map_or(Phase::Idle, |m| m.phase),
+                    waiting: model.and_then(|m| m.waiting),
+                },
             },
         },
     }
@@ -140,7 +145,7 @@ fn why_not_offered(rollout: &RolloutFacts, tally: &Tally, standing: &Standing<'_
         return Why::NotYourPhase { current: phase + 1, of: spec.phases.len() as u32 };
     }
     let max = spec.max_unavailable.bound_of(tally.total);
-    Why::WaitingForSlot { in_flight: tally.in_flight, max }
+    Why::WaitingForSlot { in_flight: tally.moving(), max }
 }
 
 /// The order of a rollout's devices and where they stand, as a preview shows it.

@@ -1,5 +1,6 @@
 //! What an operator asks for: a release, for these devices, in these steps.
 
+use fleetway_protocol::hold::Condition;
 use fleetway_protocol::ids::{Digest, ModelName, Version};
 use fleetway_protocol::manifest::VariantKind;
 use fleetway_protocol::order::Terms;
@@ -16,6 +17,11 @@ pub const OFFLINE_AFTER_S_DEFAULT: u64 = 180;
 /// Seconds without a word after which a device in flight counts as failed. A day: most
 /// devices that lose power get it back.
 pub const DEVICE_TIMEOUT_S_DEFAULT: u64 = 24 * 3600;
+
+/// Seconds after which a rollout stops waiting for a device that is held. An hour: the longest
+/// lock, so that an application that is at work is waited for, and a window that opens at night
+/// is not.
+pub const HOLD_ASIDE_S_DEFAULT: u64 = 3600;
 
 /// A number of devices, absolute or as a share of the rollout's devices.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -104,7 +110,7 @@ pub struct RolloutSpec {
     pub success_percent_min: u8,
     /// Failed or rolled back devices that are tolerated; one more halts the rollout.
     pub failures_max: u32,
-    /// Devices that may be in flight at once.
+    /// Devices that may be in flight at once, not counting those set aside.
     pub max_unavailable: Size,
     /// Seconds without a word after which a device counts as unknown.
     pub offline_after_s: u64,
@@ -112,6 +118,9 @@ pub struct RolloutSpec {
     pub device_timeout_s: u64,
     /// What the devices ask of the release beyond its manifest.
     pub terms: Terms,
+    /// Seconds after which a device that is held is set aside: it takes no place in
+    /// `max_unavailable` any more, and its phase does not wait for it.
+    pub hold_aside_s: u64,
 }
 
 impl RolloutSpec {
@@ -135,6 +144,7 @@ impl RolloutSpec {
             offline_after_s: OFFLINE_AFTER_S_DEFAULT,
             device_timeout_s: DEVICE_TIMEOUT_S_DEFAULT,
             terms: Terms::default(),
+            hold_aside_s: HOLD_ASIDE_S_DEFAULT,
         }
     }
 
@@ -157,6 +167,10 @@ impl RolloutSpec {
                 offline_after_s: self.offline_after_s,
                 device_timeout_s: self.device_timeout_s,
             });
+        }
+        check_terms(&self.terms)?;
+        if self.hold_aside_s == 0 {
+            return Err(SpecError::Aside);
         }
         for (at, pair) in self.phases.windows(2).enumerate() {
             let shrinks = match (pair[0].size, pair[1].size) {
@@ -188,6 +202,21 @@ impl RolloutSpec {
     }
 }
 
+/// Shadow and hold: numbers that no device could keep to.
+fn check_terms(terms: &Terms) -> Result<(), SpecError> {
+    if let Some(shadow) = &terms.shadow {
+        let shares = (1..=1000).contains(&shadow.share_permille)
+            && shadow.agreement_permille_min <= 1000
+            && shadow.error_permille_max <= 1000;
+        if !shares || shadow.answers_min == 0 || shadow.s_max == 0 {
+            return Err(SpecError::Shadow);
+        }
+    }
+    let hold = &terms.hold;
+    let in_window = hold.download.or(hold.activation).has(Condition::Window);
+    if in_window && !hold.window.is_sane() { Err(SpecError::Window) } else { Ok(()) }
+}
+
 /// Why a specification makes no sense.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SpecError {
@@ -215,6 +244,17 @@ pub enum SpecError {
     /// A share outside 1 to 100.
     #[error("success-percent-min is {0}; use 1 to 100")]
     Success(u8),
+    /// A shadow of nothing, or one that cannot pass.
+    #[error(
+        "the shadow makes no sense; use a share above 0% and up to 100%, at least 1 answer, at least 1 s"
+    )]
+    Shadow,
+    /// Devices would be set aside before anybody knows whether they are held.
+    #[error("hold-aside is 0 s; use at least 1 s")]
+    Aside,
+    /// A window that never opens.
+    #[error("a hold for a window needs one; give --hold-window, such as `daily 02:00-05:00`")]
+    Window,
     /// Times that contradict each other.
     #[error(
         "offline-after {offline_after_s} s and device-timeout {device_timeout_s} s; use at least 1 s, and no timeout before a device counts as offline"
@@ -231,5 +271,48 @@ impl SpecError {
     /// What kind of failure it is.
     pub fn kind(&self) -> ErrorKind {
         ErrorKind::Usage
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use fleetway_protocol::hold::{Conditions, Window};
+    use fleetway_protocol::shadow::ShadowPolicy;
+
+    #[test]
+    fn a_shadow_or_hold_that_no_device_could_keep_to_is_refused() {
+        let check = |change: fn(&mut Terms), expected: Option<SpecError>| {
+            let names = (ModelName::new("digits").unwrap(), Version::new("v1").unwrap());
+            let mut spec = RolloutSpec::new(names.0, Digest([1; 32]), names.1, Selector::all());
+            change(&mut spec.terms);
+            assert_eq!(spec.checked().err(), expected);
+        };
+        check(|p| p.shadow = Some(ShadowPolicy::default()), None);
+        let changes: [fn(&mut ShadowPolicy); 6] = [
+            |p| p.share_permille = 0,
+            |p| p.share_permille = 1001,
+            |p| p.agreement_permille_min = 1001,
+            |p| p.error_permille_max = 1001,
+            |p| p.answers_min = 0,
+            |p| p.s_max = 0,
+        ];
+        for change in changes {
+            let mut shadow = ShadowPolicy::default();
+            change(&mut shadow);
+            let terms = Terms { shadow: Some(shadow), ..Terms::default() };
+            assert_eq!(check_terms(&terms), Err(SpecError::Shadow), "{shadow:?}");
+        }
+        check(
+            |p| p.hold.download = Conditions::NONE.with(Condition::Window),
+            Some(SpecError::Window),
+        );
+        check(
+            |p| {
+                p.hold.activation = Conditions::NONE.with(Condition::Window);
+                p.hold.window = Window { days: 1, from_min: 60, to_min: 120 };
+            },
+            None,
+        );
     }
 }

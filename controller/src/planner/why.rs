@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use fleetway_protocol::hold::{Condition, Held};
 use fleetway_protocol::ids::{Counter, RolloutId};
 use fleetway_protocol::machine::Phase;
 use fleetway_protocol::reason::Reason;
@@ -17,6 +18,13 @@ pub enum Why {
         phase: Phase,
         /// What it waits for.
         waiting: Option<Reason>,
+    },
+    /// It waits for consent or a safe point.
+    Held {
+        /// For what, and before what.
+        held: Held,
+        /// Whether the rollout waits for it no longer.
+        aside: bool,
     },
     /// It was at it when it was last heard.
     SilentInProgress {
@@ -91,6 +99,7 @@ impl Why {
         match self {
             Self::Ordered => "ORDERED",
             Self::InProgress { .. } => "IN_PROGRESS",
+            Self::Held { .. } => "HELD",
             Self::SilentInProgress { .. } => "SILENT_IN_PROGRESS",
             Self::Confirmed => "CONFIRMED",
             Self::AlreadyRuns => "ALREADY_RUNS",
@@ -120,6 +129,7 @@ impl Why {
         match self {
             Self::Failed(reason) | Self::RolledBack(reason) => Some(*reason),
             Self::InProgress { waiting, .. } => *waiting,
+            Self::Held { held, .. } => held.conditions.iter().next().map(Condition::reason),
             _ => None,
         }
     }
@@ -137,6 +147,8 @@ pub fn phase_word(phase: Phase) -> &'static str {
         Phase::Probation => "on probation",
         Phase::Rollback => "going back",
         Phase::Removal => "removing",
+        Phase::Shadow => "in the shadow",
+        Phase::Held => "held",
     }
 }
 
@@ -150,6 +162,13 @@ impl fmt::Display for Why {
             Self::InProgress { phase, waiting: None } => f.write_str(phase_word(*phase)),
             Self::InProgress { phase, waiting: Some(reason) } => {
                 write!(f, "{}: {reason}", phase_word(*phase))
+            }
+            Self::Held { held, aside } => {
+                write!(f, "held before the {}", held.before.name())?;
+                for (at, condition) in held.conditions.iter().enumerate() {
+                    write!(f, "{}{}", if at == 0 { ": " } else { "; " }, condition.reason())?;
+                }
+                f.write_str(if *aside { "; the rollout goes on without it meanwhile" } else { "" })
             }
             Self::SilentInProgress { quiet_s, timeout_s } => write!(
                 f,

@@ -2,6 +2,7 @@
 //! confirmed, the stop.
 
 use super::{Machine, Next, Purpose, Step};
+use crate::hold::{Conditions, Hold};
 use crate::reason::Reason;
 use crate::slot::{Place, SlotState, SlotTable};
 
@@ -25,6 +26,8 @@ impl Machine {
             verify_retries: 0,
             running: None,
             factory_failed: false,
+            owner: Hold::default(),
+            unmet: Conditions::NONE,
         };
         machine.boot();
         machine
@@ -70,9 +73,12 @@ impl Machine {
                 self.enter(Step::Idle);
             }
             // What is under way is done again after the next boot; a trial is not blamed.
-            Step::Admit | Step::Verify(_) | Step::SelfTest(_) | Step::Probation(_) => {
-                self.enter(Step::Idle);
-            }
+            Step::Admit
+            | Step::Verify(_)
+            | Step::SelfTest(_)
+            | Step::Shadow(_)
+            | Step::Hold(..)
+            | Step::Probation(_) => self.enter(Step::Idle),
             // Nor does it wait for what waits itself: the last table says it all.
             Step::Persist(Next::Halt) => {}
             _ if self.retry_at_ms.is_some() => self.enter(Step::Idle),

@@ -1,7 +1,8 @@
 //! The update machine of one model on one device: facts in, commands out.
 //!
 //! ```text
-//! Idle -> Eligibility -> Download -> Verification -> SelfTest -> Activation -> Probation -> Idle
+//! Idle -> Eligibility -> Download -> Verification -> SelfTest -> [Shadow] -> [Held]
+//!      -> Activation -> Probation -> Idle
 //!   any failure before Activation: Bad; what serves was never touched
 //!   any failure after:             back to the confirmed slot, then Bad
 //!   a boot in trial:               tries left -> one less, Activation; none -> back
@@ -23,20 +24,27 @@
 //! order or a stop does not wait with it, and while a trial waits for the disk after a boot
 //! the confirmed slot serves.
 //!
+//! **Consent.** A rollout's terms, or the device's owner, can have a download or an activation wait for
+//! a lock to be released, quiet, power, a link, a time ([`crate::hold`]). While
+//! [`Machine::wants_facts`], send [`Event::Facts`] every second or so. Nothing that goes back
+//! is ever held, nor a trial that has begun.
+//!
 //! Read in this order: this file (what goes in and out, and every step by name); `boot` (a
 //! table after a power cut, the way back, the stop); `orders` (what an order begins and what
-//! it ends); `steps` (what each answer leads to); `activation` (what an engine that serves,
-//! or does not, leads to).
+//! it ends); `steps` (what each answer leads to); `hold` (what stands between a self-test and
+//! a trial); `activation` (what an engine that serves, or does not, leads to).
 //!
 //! Held down by `tests/machine_table/` (every step, every event), by the cut at every step
 //! in `tests/machine_power/`, and by the seeded world in the `tests` crate.
 
 mod activation;
 mod boot;
+mod hold;
 mod orders;
 mod steps;
 
 use crate::health::Finding;
+use crate::hold::{Conditions, Facts, Hold, Point};
 use crate::ids::Digest;
 use crate::limits::{STEP_RETRY_MS, STEP_RETRY_MS_MAX};
 use crate::order::{ModelOrder, Terms};
@@ -65,6 +73,9 @@ pub enum Command {
     Verify(Token, SlotId),
     /// Run the golden vectors in a sandbox. Answer: [`Event::Done`].
     SelfTest(Token, SlotId),
+    /// Run the release in the shadow of what serves, and compare; whoever gives the command
+    /// up (see [`Machine::shadow`]) is not told otherwise. Answer: [`Event::Done`].
+    Shadow(Token, SlotId),
     /// Load what is at `Place`, check it once more, and serve it instead of what is served
     /// now; what is served now stays if that fails. Answer: [`Event::Activated`].
     Activate(Token, Place),
@@ -89,6 +100,8 @@ pub enum Event {
     Activated(Token, Result<Digest, Reason>),
     /// The release on trial was judged. Only [`Machine::probation`]'s token counts.
     Health(Token, Result<(), Finding>),
+    /// How the device is. Told when it changes, or while [`Machine::wants_facts`].
+    Facts(Facts),
     /// The process was asked to end.
     Stopping,
     /// Time passed.
@@ -116,6 +129,10 @@ pub enum Phase {
     Rollback,
     /// Being removed.
     Removal,
+    /// Getting copies of real requests, beside what serves.
+    Shadow,
+    /// Waiting for consent or a safe point.
+    Held,
 }
 
 /// What the current step waits for.
@@ -128,6 +145,8 @@ enum Step {
     Fetch(SlotId),
     Verify(SlotId),
     SelfTest(SlotId),
+    Shadow(SlotId),
+    Hold(Point, SlotId),
     Activate(Place, Purpose),
     Probation(SlotId),
     Unload(Purpose),
@@ -141,6 +160,7 @@ enum Next {
     Erase(SlotId, ReleaseFacts),
     Fetch(SlotId),
     SelfTest(SlotId),
+    Hold(Point, SlotId),
     Activate(Place, Purpose),
     Rollback,
     Remove,
@@ -183,6 +203,10 @@ pub struct Machine {
     running: Option<(Place, Digest)>,
     /// The factory model did not load in this boot; asking again and again will not help.
     factory_failed: bool,
+    /// The rule of the device's owner.
+    owner: Hold,
+    /// What the held step waits for.
+    unmet: Conditions,
 }
 
 impl Machine {
@@ -201,7 +225,7 @@ impl Machine {
         self.running
     }
 
-    /// What the current step waits for, if it failed for want of something.
+    /// What the current step waits for: the first thing, of several.
     pub fn waiting(&self) -> Option<Reason> {
         self.waiting
     }
@@ -216,6 +240,8 @@ impl Machine {
             }
             Step::Verify(_) | Step::Persist(Next::SelfTest(_)) => Phase::Verification,
             Step::SelfTest(_) => Phase::SelfTest,
+            Step::Shadow(_) => Phase::Shadow,
+            Step::Hold(..) | Step::Persist(Next::Hold(..)) => Phase::Held,
             Step::Activate(_, Purpose::Trial)
             | Step::Persist(Next::Activate(_, Purpose::Trial)) => Phase::Activation,
             Step::Probation(_) => Phase::Probation,
@@ -236,12 +262,24 @@ impl Machine {
         }
     }
 
+    /// The shadow under way: the token of its command, the slot, how to judge. `None` while
+    /// the command waits to be given out again.
+    pub fn shadow(&self) -> Option<(Token, SlotId, Terms)> {
+        match self.step {
+            Step::Shadow(slot) if self.retry_at_ms.is_none() => {
+                Some((Token(self.token), slot, self.table.slot(slot).terms))
+            }
+            _ => None,
+        }
+    }
+
     /// Takes one event at `now_ms` (monotonic milliseconds). What does not fit the current
     /// step is late or unknown, and changes nothing.
     pub fn handle(&mut self, now_ms: u64, event: Event) {
         match event {
             Event::Order(order) => self.handle_order(order),
             Event::Stopping => self.handle_stopping(),
+            Event::Facts(facts) => self.handle_facts(&facts),
             Event::Tick => {
                 if self.retry_at_ms.is_some_and(|at| now_ms >= at) {
                     self.retry_at_ms = None;
@@ -280,13 +318,14 @@ impl Machine {
         }
         let token = Token(self.token);
         Some(match self.step {
-            Step::Idle | Step::Probation(_) => return None,
+            Step::Idle | Step::Probation(_) | Step::Hold(..) => return None,
             Step::Persist(_) => Command::Persist(token),
             Step::Admit => Command::Admit(token),
             Step::Erase(slot, _) | Step::EraseRemoved(slot) => Command::Erase(token, slot),
             Step::Fetch(slot) => Command::Fetch(token, slot),
             Step::Verify(slot) => Command::Verify(token, slot),
             Step::SelfTest(slot) => Command::SelfTest(token, slot),
+            Step::Shadow(slot) => Command::Shadow(token, slot),
             Step::Activate(place, _) => Command::Activate(token, place),
             Step::Unload(_) => Command::Unload(token),
             Step::Halted => Command::Halt,

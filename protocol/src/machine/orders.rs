@@ -21,14 +21,15 @@ impl Machine {
         if self.step != Step::Idle && self.queued.is_none() && self.is_under_way(&order) {
             // The same wish again, maybe by another rollout: carry on, judge by the newest
             // terms, report to the newest rollout.
+            let before = self.terms_at_hand();
             for slot in SlotId::BOTH {
                 let entry = self.table.slot_mut(slot);
                 if entry.release.is_some_and(|r| is_it(&r, &order)) {
-                    (entry.rollout, entry.terms) = (order.rollout, order.terms);
+                    entry.take_over(&order);
                 }
             }
             self.goal = Some(order);
-            return;
+            return self.look_again(before);
         }
         self.queued = Some(order);
         match self.step {
@@ -36,7 +37,11 @@ impl Machine {
                 self.cancel_fetch = true;
                 self.enter(Step::Idle);
             }
-            Step::Admit | Step::Verify(_) | Step::SelfTest(_) => self.enter(Step::Idle),
+            Step::Admit
+            | Step::Verify(_)
+            | Step::SelfTest(_)
+            | Step::Shadow(_)
+            | Step::Hold(..) => self.enter(Step::Idle),
             Step::Probation(slot) => self.supersede_trial(slot),
             _ if self.retry_at_ms.is_some() => self.give_way(),
             _ => {}
@@ -56,7 +61,11 @@ impl Machine {
                 | Step::Fetch(_)
                 | Step::Verify(_)
                 | Step::SelfTest(_)
-                | Step::Persist(Next::Erase(..) | Next::Fetch(_) | Next::SelfTest(_))
+                | Step::Shadow(_)
+                | Step::Hold(..)
+                | Step::Persist(
+                    Next::Erase(..) | Next::Fetch(_) | Next::SelfTest(_) | Next::Hold(..)
+                )
         );
         match order.action {
             Action::Run => on_trial.is_some_and(|r| is_it(&r, order)) || is_goal && before_trial,
@@ -74,7 +83,9 @@ impl Machine {
     pub(super) fn give_way(&mut self) {
         match self.step {
             Step::Erase(..) | Step::EraseRemoved(_) => self.enter(Step::Idle),
-            Step::Persist(Next::Erase(..) | Next::Fetch(_) | Next::SelfTest(_) | Next::Idle) => {
+            Step::Persist(
+                Next::Erase(..) | Next::Fetch(_) | Next::SelfTest(_) | Next::Hold(..) | Next::Idle,
+            ) => {
                 self.dirty = true;
                 self.enter(Step::Idle);
             }

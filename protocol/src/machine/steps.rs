@@ -5,8 +5,9 @@
 use super::orders::is_it;
 use super::{Machine, Next, Purpose, Step};
 use crate::health::Finding;
+use crate::hold::Point;
 use crate::ids::{Digest, RolloutId};
-use crate::limits::{TRIAL_TRIES_MAX, VERIFY_RETRIES_MAX};
+use crate::limits::VERIFY_RETRIES_MAX;
 use crate::reason::Reason;
 use crate::slot::{Ending, Outcome, Place, ReleaseFacts, SlotId, SlotState};
 
@@ -30,7 +31,9 @@ impl Machine {
             // The next boot takes it up from the table.
             _ if self.stopping => self.enter(Step::Idle),
             // A newer order came meanwhile.
-            Next::Erase(..) | Next::Fetch(_) | Next::SelfTest(_) if self.queued.is_some() => {
+            Next::Erase(..) | Next::Fetch(_) | Next::SelfTest(_) | Next::Hold(..)
+                if self.queued.is_some() =>
+            {
                 self.enter(Step::Idle);
             }
             Next::Activate(Place::Slot(slot), Purpose::Trial)
@@ -40,7 +43,8 @@ impl Machine {
                 self.supersede_trial(slot);
             }
             Next::Erase(slot, release) => self.enter(Step::Erase(slot, release)),
-            Next::Fetch(slot) => self.enter(Step::Fetch(slot)),
+            Next::Fetch(slot) => self.hold(Point::Download, slot),
+            Next::Hold(point, slot) => self.hold_on(point, slot),
             Next::SelfTest(slot) => self.enter(Step::SelfTest(slot)),
             Next::Activate(place, purpose) => self.enter(Step::Activate(place, purpose)),
             Next::Rollback => self.go_back(),
@@ -73,15 +77,13 @@ impl Machine {
         });
         if let Some(slot) = held {
             // Its bytes are here: check and try them again, fetch nothing.
-            let entry = self.table.slot_mut(slot);
-            (entry.rollout, entry.terms) = (goal.rollout, goal.terms);
+            self.table.slot_mut(slot).take_over(&goal);
             return self.enter(Step::Verify(slot));
         }
         let entry = self.table.slot(spare);
         let resumes = entry.state == SlotState::Receiving && entry.release == Some(facts);
         if resumes {
-            let entry = self.table.slot_mut(spare);
-            (entry.rollout, entry.terms) = (goal.rollout, goal.terms);
+            self.table.slot_mut(spare).take_over(&goal);
             return self.enter(Step::Persist(Next::Fetch(spare)));
         }
         self.refill(spare, facts);
@@ -93,9 +95,10 @@ impl Machine {
             (Step::Erase(..) | Step::Unload(_) | Step::EraseRemoved(_), Err(reason)) => {
                 return self.wait_and_retry(now_ms, reason);
             }
-            (Step::Fetch(_) | Step::Verify(_) | Step::SelfTest(_), Err(reason))
-                if reason.is_transient() =>
-            {
+            (
+                Step::Fetch(_) | Step::Verify(_) | Step::SelfTest(_) | Step::Shadow(_),
+                Err(reason),
+            ) if reason.is_transient() => {
                 return self.wait_and_retry(now_ms, reason);
             }
             _ => {}
@@ -106,7 +109,7 @@ impl Machine {
                 let entry = self.table.slot_mut(slot);
                 entry.state = SlotState::Receiving;
                 entry.release = Some(release);
-                (entry.rollout, entry.terms) = (goal.rollout, goal.terms);
+                entry.take_over(&goal);
                 self.enter(Step::Persist(Next::Fetch(slot)));
             }
             (Step::Fetch(slot), Ok(())) => self.enter(Step::Verify(slot)),
@@ -117,17 +120,9 @@ impl Machine {
                 self.enter(Step::Persist(Next::SelfTest(slot)));
             }
             (Step::Fetch(slot) | Step::Verify(slot), Err(reason)) => self.refetch(slot, reason),
-            (Step::SelfTest(slot), Ok(())) => {
-                let crashes_max = self.table.slot(slot).release.map_or(0, |r| r.crashes_max);
-                let tries_left = crashes_max.min(TRIAL_TRIES_MAX - 1);
-                self.table.slot_mut(slot).state = SlotState::Trial { tries_left };
-                if self.table.serving == Some(slot) {
-                    self.table.serving = None;
-                }
-                self.table.removed = false;
-                self.enter(Step::Persist(Next::Activate(Place::Slot(slot), Purpose::Trial)));
-            }
-            (Step::SelfTest(slot), Err(reason)) => self.reject(slot, reason),
+            (Step::SelfTest(slot), Ok(())) => self.shadow_or_hold(slot),
+            (Step::Shadow(slot), Ok(())) => self.hold(Point::Activation, slot),
+            (Step::SelfTest(slot) | Step::Shadow(slot), Err(reason)) => self.reject(slot, reason),
             (Step::Unload(Purpose::Remove), _) => {
                 self.running = None;
                 self.enter(Step::EraseRemoved(SlotId::A));

@@ -62,6 +62,10 @@ impl Device {
                 let fails = nature(self.named(slot)) == Nature::GoldenFails;
                 Event::Done(token, if fails { Err(Reason::Golden) } else { Ok(()) })
             }
+            Command::Shadow(token, slot) => {
+                let differs = nature(self.named(slot)) == Nature::Disagrees;
+                Event::Done(token, if differs { Err(Reason::ShadowDisagrees) } else { Ok(()) })
+            }
             Command::Activate(token, place) => Event::Activated(token, self.load(place)),
             Command::Unload(token) => {
                 self.engine = None;
@@ -92,6 +96,7 @@ impl Device {
             | Command::Fetch(token, _)
             | Command::Verify(token, _)
             | Command::SelfTest(token, _)
+            | Command::Shadow(token, _)
             | Command::Unload(token) => Event::Done(token, Err(reason)),
             Command::CancelFetch | Command::Halt => unreachable!("never pending"),
         }

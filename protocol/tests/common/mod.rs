@@ -16,12 +16,13 @@ pub(crate) mod release;
 mod rules;
 pub(crate) mod text;
 
+use fleetway_protocol::hold::{Facts, Hold, Point};
 use fleetway_protocol::ids::Digest;
-use fleetway_protocol::machine::{Command, Event, Machine};
+use fleetway_protocol::machine::{Command, Event, Machine, Phase};
 use fleetway_protocol::order::ModelOrder;
 use fleetway_protocol::reason::Reason;
 use fleetway_protocol::slot::{Place, SlotTable};
-use release::{Nature, Release, facts, nature, run};
+use release::{GOOD, Nature, Release, facts, nature, run};
 
 /// What lies in a slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,6 +77,11 @@ pub(crate) struct Device {
     /// The stored order, and whether this boot's machine was told.
     pub(crate) order: Option<ModelOrder>,
     pub(crate) told: bool,
+    /// What its owner wants, and what its machine was told of it in this boot.
+    pub(crate) owner: Hold,
+    pub(crate) facts: Option<Facts>,
+    /// The release whose trial was let begin, in this boot.
+    begun: Option<Release>,
     pub(crate) flaw: Option<Flaw>,
     pub(crate) broken: Option<String>,
     /// Commands given out since the last look.
@@ -83,6 +89,8 @@ pub(crate) struct Device {
     /// What was answered, to be answered again too late.
     pub(crate) answered: Vec<Event>,
     pub(crate) boots: u32,
+    /// Where the update was at each cut of the power.
+    pub(crate) cut_in: Vec<Phase>,
     pub(crate) log: Option<Vec<String>>,
     /// The table as it was when `Persist` was given out.
     snapshot: SlotTable,
@@ -117,11 +125,15 @@ impl Device {
             now_ms: 1_000,
             order: None,
             told: false,
+            owner: Hold::default(),
+            facts: None,
+            begun: None,
             flaw: None,
             broken: None,
             issued: Vec::new(),
             answered: Vec::new(),
             boots: 1,
+            cut_in: Vec::new(),
             log: None,
             behind: None,
             had_net: false,
@@ -183,6 +195,9 @@ impl Device {
         {
             self.factory_refused = result.is_err_and(|reason| !reason.is_transient());
         }
+        if let Event::Facts(facts) = event {
+            self.facts = Some(facts);
+        }
         self.machine.handle(self.now_ms, event);
         self.drain();
     }
@@ -217,6 +232,7 @@ impl Device {
     /// The power goes, within the pending command if there is one, and comes back.
     pub(crate) fn cut(&mut self, cut: Cut) {
         self.note(|| format!("=== cut {cut:?}"));
+        self.cut_in.push(self.machine.phase());
         if let Some(command) = self.pending.take() {
             match cut {
                 Cut::Before => {}
@@ -240,6 +256,8 @@ impl Device {
         self.factory_refused = false;
         self.boot_was_graceful = self.durable.graceful;
         self.machine = Machine::recover(self.durable.clone());
+        self.machine.set_owner(self.owner);
+        (self.facts, self.begun) = (None, None);
         self.drain();
     }
 
@@ -258,6 +276,10 @@ impl Device {
         } else if let Some(at_ms) = self.machine.poll_timeout() {
             self.now_ms = self.now_ms.max(at_ms);
             self.send(Event::Tick);
+        } else if self.machine.wants_facts() {
+            // What lets a download go need not let an activation go.
+            let locked = self.machine.held().is_some_and(|h| h.before == Point::Download);
+            self.send(Event::Facts(Facts { locked, ..GOOD }));
         } else if self.halted {
             self.boot();
         } else {
@@ -280,7 +302,9 @@ impl Device {
                 self.tell();
                 continue;
             }
-            let in_work = self.pending.is_some() || self.machine.probation().is_some();
+            let in_work = self.pending.is_some()
+                || self.machine.probation().is_some()
+                || self.machine.held().is_some();
             if let Some(cut) = in_work.then(|| boundary(self)).flatten() {
                 self.cut(cut);
                 continue;

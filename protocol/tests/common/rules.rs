@@ -2,6 +2,7 @@
 //! ([`Device::check_command`]). P1, P5 and P7 are the
 //! promises of that name in the design.
 
+use fleetway_protocol::hold::Point;
 use fleetway_protocol::limits::TRIAL_TRIES_MAX;
 use fleetway_protocol::machine::{Command, Phase};
 use fleetway_protocol::order::Action;
@@ -71,11 +72,17 @@ impl Device {
                 if !announced {
                     self.fail("rule 1: Erase or Fetch before the table says so");
                 }
+                if matches!(command, Command::Fetch(..)) && self.is_held(Point::Download, slot) {
+                    self.fail("consent: fetches while something keeps it back");
+                }
                 if matches!(command, Command::Fetch(..)) && !wanted(release) {
                     self.fail("P7: fetches for an order that is not the newest");
                 }
             }
-            Command::SelfTest(_, slot) => {
+            Command::SelfTest(_, slot) | Command::Shadow(_, slot) => {
+                if matches!(command, Command::Shadow(..)) && self.engine.is_none() {
+                    self.fail("a shadow of nothing");
+                }
                 let entry = *self.durable.slot(slot);
                 if !matches!(entry.state, SlotState::Verified | SlotState::Confirmed) {
                     self.fail("rule 1: a self-test of what is not verified");
@@ -95,7 +102,10 @@ impl Device {
                     self.check_trial(slot);
                 }
             }
-            Command::Persist(_) => self.check_success(),
+            Command::Persist(_) => {
+                self.check_success();
+                self.check_consent();
+            }
             _ => {}
         }
     }
@@ -122,6 +132,29 @@ impl Device {
             if self.trial_boots > TRIAL_TRIES_MAX {
                 self.fail("P5: one trial too many");
             }
+        }
+    }
+
+    /// Whether something keeps the release in `slot` back, by what the machine was told.
+    fn is_held(&self, point: Point, slot: SlotId) -> bool {
+        let facts = self.facts.as_ref();
+        let rules = [self.machine.table().slot(slot).terms.hold, self.owner];
+        let since_s = self.durable.slot(slot).held_since_s;
+        rules.iter().any(|rule| !rule.unmet(point, facts, since_s).is_empty())
+    }
+
+    /// A table about to be written begins a trial: may it?
+    fn check_consent(&mut self) {
+        let Some((slot, _)) = self.machine.table().trial() else {
+            self.begun = None;
+            return;
+        };
+        let release = self.named(slot);
+        let begun = self.begun.replace(release);
+        let begins = self.durable.trial().is_none_or(|(before, _)| before != slot);
+        let begins = begins && begun != self.begun;
+        if begins && self.engine.is_some() && self.is_held(Point::Activation, slot) {
+            self.fail("consent: a trial begins while something keeps it back");
         }
     }
 

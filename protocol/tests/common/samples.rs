@@ -7,6 +7,7 @@ use fleetway_protocol::counters::{Answer, Confidence, Scores};
 use fleetway_protocol::drift::{Reference, Watch, Watched};
 use fleetway_protocol::envelope::{Authority, Context, Envelope, PublicKey, sign};
 use fleetway_protocol::health::{Evidence, Health, HealthPolicy, Inconclusive, Subject};
+use fleetway_protocol::hold::{Condition, Conditions, Held, Hold, Point, Window};
 use fleetway_protocol::ids::{DeviceId, Digest, ModelName, ShortDigest, Version};
 use fleetway_protocol::keyset::{Keyset, ReleaseKey, ReleaseKeys, Scope};
 use fleetway_protocol::limits::ENVELOPE_BYTES_MAX;
@@ -20,6 +21,7 @@ use fleetway_protocol::report::{
     Ack, Block, Host, Presence, Progress, Stamp, State, Telemetry, Want,
 };
 use fleetway_protocol::sandbox::{Fence, Sandbox};
+use fleetway_protocol::shadow::{Otherwise, ShadowPolicy, ShadowReport};
 use fleetway_protocol::signed::{Algorithm, SignedReport};
 use fleetway_protocol::slot::{
     Ending, Outcome, Poison, ReleaseFacts, Slot, SlotId, SlotState, SlotTable,
@@ -156,6 +158,45 @@ pub(crate) fn terms() -> Terms {
         collapse_permille_max: 950,
         self_test_ms_max: 30_000,
         self_test_mib_max: 1024,
+        shadow: None,
+        hold: Hold::default(),
+    }
+}
+
+/// Terms with everything that may be left out.
+pub(crate) fn terms_in_full() -> Terms {
+    let shadow = ShadowPolicy {
+        share_permille: 100,
+        answers_min: 300,
+        agreement_permille_min: 980,
+        error_permille_max: 10,
+        p95_percent_max: 150,
+        s_max: 3600,
+        otherwise: Otherwise::Wait,
+        interface_differs: Otherwise::Proceed,
+    };
+    let hold = Hold {
+        download: Conditions::NONE.with(Condition::Unmetered),
+        activation: Conditions::NONE.with(Condition::Unlocked).with(Condition::Window),
+        idle_s: 300,
+        window: Window { days: 0x1f, from_min: 120, to_min: 300 },
+        s_max: 172_800,
+    };
+    Terms { shadow: Some(shadow), hold, ..terms() }
+}
+
+pub(crate) fn shadow_report() -> ShadowReport {
+    ShadowReport {
+        release: Digest([0x88; 32]),
+        compared: 300,
+        agreed: 299,
+        failed: 1,
+        dropped: 2,
+        diff_millionths_max: 250_000,
+        p50_us: 900,
+        p95_us: 1_500,
+        serving_p95_us: 1_400,
+        ended: Some(Err(Reason::ShadowDisagrees)),
     }
 }
 
@@ -166,7 +207,7 @@ pub(crate) fn model_order() -> ModelOrder {
         variant: VariantKind::Qnn,
         action: Action::Run,
         rollout: 7,
-        terms: terms(),
+        terms: terms_in_full(),
     }
 }
 
@@ -227,6 +268,12 @@ pub(crate) fn state() -> State {
         floor: 2,
         poisoned: 1,
         poison_dropped: 0,
+        held: Some(Held {
+            before: Point::Activation,
+            conditions: Conditions::NONE.with(Condition::Mains),
+            since_s: 1_760_000_300,
+        }),
+        shadow: Some(shadow_report()),
     }
 }
 
@@ -306,7 +353,8 @@ fn facts(seed: u8, counter: u64) -> ReleaseFacts {
 }
 
 pub(crate) fn table() -> SlotTable {
-    let slot = |state, release, rollout| Slot { state, release, rollout, terms: terms() };
+    let slot =
+        |state, release, rollout| Slot { state, release, rollout, terms: terms(), held_since_s: 0 };
     let mut table = SlotTable::new(Some(facts(0xaa, 1)));
     table.version_floor = 2;
     table.serving = Some(SlotId::A);

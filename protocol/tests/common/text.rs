@@ -39,6 +39,7 @@ pub(crate) fn command_text(command: Command) -> String {
         Command::CancelFetch => "cancel".into(),
         Command::Verify(_, slot) => format!("verify {}", slot_name(slot)),
         Command::SelfTest(_, slot) => format!("test {}", slot_name(slot)),
+        Command::Shadow(_, slot) => format!("shadow {}", slot_name(slot)),
         Command::Activate(_, at) => format!("activate {}", place(at)),
         Command::Unload(_) => "unload".into(),
         Command::Halt => "halt".into(),

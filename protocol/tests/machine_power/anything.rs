@@ -2,13 +2,14 @@
 //! promises hold at every step, and once the faults end a good release is soon confirmed. A
 //! failing seed prints the shortest list of events that still fails.
 
+use fleetway_protocol::hold::Facts;
 use fleetway_protocol::machine::{Command, Event};
 use fleetway_protocol::order::Action::{Remove, Rollback};
 use fleetway_protocol::reason::Reason;
 use fleetway_protocol::slot::{Ending, SlotId, SlotState, SlotTable};
 use proptest::prelude::*;
 
-use crate::common::release::{Release, digest, facts, order, run};
+use crate::common::release::{GOOD, HOLD, Release, digest, facts, order, run};
 use crate::common::text::summary;
 use crate::common::{Bytes, Cut, Device};
 use crate::rng::Rng;
@@ -31,7 +32,7 @@ const REASONS: [Reason; 12] = [
 /// Does one thing to the device: `what` chooses, `detail` says the rest.
 fn disturb(device: &mut Device, what: u8, detail: u8) {
     let reason = REASONS[usize::from(detail) % REASONS.len()];
-    let release = detail % 14;
+    let release = detail % 16;
     match what % 32 {
         0..=13 => drop(device.step()),
         14 | 15 => device.answer(Err(REASONS[usize::from(detail) % 4])),
@@ -61,7 +62,11 @@ fn disturb(device: &mut Device, what: u8, detail: u8) {
                 device.send(Event::Health(token, Err(reason.into())));
             }
         }
-        29 => device.send(Event::Stopping),
+        29 if detail < 128 => device.send(Event::Stopping),
+        29 => {
+            let (locked, mains) = (detail & 1 == 0, detail & 2 == 0);
+            device.send(Event::Facts(Facts { locked, mains, ..GOOD }));
+        }
         30 if device.halted || detail < 128 => device.boot(),
         31 if detail < 24 => {
             device.bytes[usize::from(detail) % 2] = Bytes::Rot;
@@ -80,6 +85,7 @@ fn answer_wrongly(device: &mut Device, detail: u8) {
     | Command::Fetch(token, _)
     | Command::Verify(token, _)
     | Command::SelfTest(token, _)
+    | Command::Shadow(token, _)
     | Command::Activate(token, _)
     | Command::Unload(token)) = command
     else {
@@ -138,7 +144,13 @@ fn must_recover(device: &mut Device) -> Result<(), String> {
 fn world(seed: u64) -> Device {
     let factory = (seed & 1 == 0).then_some(0);
     let confirmed: &[Release] = [&[][..], &[1], &[1, 2]][(seed / 2 % 3) as usize];
-    Device::confirmed(factory, confirmed)
+    let mut device = Device::confirmed(factory, confirmed);
+    if seed % 6 == 5 {
+        // Its owner holds everything.
+        device.owner = HOLD;
+        device.machine.set_owner(HOLD);
+    }
+    device
 }
 
 fn disturbed(mut device: Device, things: &[(u8, u8)]) -> Result<(), String> {

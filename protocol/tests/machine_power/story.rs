@@ -66,6 +66,15 @@ pub(crate) const STORIES: &[Story<'static>] = &[
     story("superseded in the download", None, &[1], &[Give(Run, 2), GiveAt(4, Run, 3)], Some(3)),
     story("superseded in the trial", None, &[1], &[Give(Run, 2), GiveAt(10, Run, 3)], Some(3)),
     story("aborted in the trial", Some(0), &[1], &[Give(Run, 2), GiveAt(10, Rollback, 1)], Some(1)),
+    story("held", Some(0), &[1], &[Give(Run, 11)], Some(11)),
+    story("in the shadow", None, &[1], &[Give(Run, 12)], Some(12)),
+    story("held and in the shadow", None, &[1], &[Give(Run, 13)], Some(13)),
+    story("disagrees in the shadow", None, &[1], &[Give(Run, 14)], Some(1)),
+    story("first install, held", None, &[], &[Give(Run, 13)], Some(13)),
+    story("superseded while held", None, &[1], &[Give(Run, 11), GiveAt(9, Run, 3)], Some(3)),
+    story("superseded in the shadow", None, &[1], &[Give(Run, 12), GiveAt(8, Run, 3)], Some(3)),
+    story("back while held", None, &[1, 2], &[Give(Run, 11), GiveAt(9, Rollback, 2)], Some(2)),
+    story("stopped while held", None, &[1], &[Give(Run, 13), StopAt(10)], Some(13)),
     story("removed in the trial", None, &[1], &[Give(Run, 2), GiveAt(10, Remove, 2)], None),
 ];
 

@@ -4,12 +4,13 @@
 //! the rules of the machine at each line.
 //!
 //! Read `script` first: it says what a line means. Then the scripts, by what happens in them:
-//! `orders`, `rollback`, `trial`, `rot`. Then what holds at every step, whatever the story:
+//! `orders`, `rollback`, `trial`, `rot`, `held`. Then what holds at every step, whatever the story:
 //! `reasons`, `newer`, `unfitting`.
 
 #[path = "../common/mod.rs"]
 mod common;
 
+mod held;
 mod newer;
 mod orders;
 mod reasons;

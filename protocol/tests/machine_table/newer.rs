@@ -14,6 +14,7 @@ fn a_new_order_at_every_step_is_carried_out_and_answered() {
             "run 3 @20",
             "run 2 @20",
             "run 5 @20",
+            "run 13 @20",
             "run 1 @20",
             "back 1 @20",
             "remove 1 @20",
@@ -33,6 +34,7 @@ fn a_new_order_at_every_step_is_carried_out_and_answered() {
             let serves = device.engine.map(|e| e.1);
             let done = match event {
                 "run 3 @20" => serves == Some(3) && last.result == Ending::Confirmed,
+                "run 13 @20" => serves == Some(13) && last.result == Ending::Confirmed,
                 // Cut three times in its trial, or judged before.
                 "run 2 @20" => serves == Some(2) && last.result == Ending::Confirmed,
                 "run 5 @20" => serves != Some(5) && last.result != Ending::Confirmed,

@@ -2,12 +2,13 @@
 //! table is then. The words of an event are those of [`act`]; [`everywhere`] gives the devices
 //! at every step of every kind of work, for what must hold at all of them.
 
+use fleetway_protocol::hold::Facts;
 use fleetway_protocol::machine::Event;
 use fleetway_protocol::order::Action;
 use fleetway_protocol::reason::Reason;
 use fleetway_protocol::slot::SlotId;
 
-use crate::common::release::{Release, order};
+use crate::common::release::{GOOD, Release, order};
 use crate::common::text::{command_text, summary};
 use crate::common::{Bytes, Cut, Device};
 use crate::reasons::REASONS;
@@ -56,6 +57,7 @@ pub(crate) fn act(device: &mut Device, event: &str) {
             let late = device.answered.last().expect("an answer").clone();
             device.send(late);
         }
+        "facts" => device.send(Event::Facts(facts_named(words[1]))),
         "stop" => device.send(Event::Stopping),
         "tick" | "early" => {
             let at_ms = device.machine.poll_timeout().expect("a timeout");
@@ -77,6 +79,17 @@ pub(crate) fn act(device: &mut Device, event: &str) {
             device.net_rotten = true;
         }
         other => panic!("no event {other}"),
+    }
+}
+
+/// `good`, or good but for one thing.
+fn facts_named(name: &str) -> Facts {
+    match name {
+        "good" => GOOD,
+        "locked" => Facts { locked: true, ..GOOD },
+        "battery" => Facts { mains: false, ..GOOD },
+        "later" => Facts { unix_s: GOOD.unix_s + 3600, mains: false, ..GOOD },
+        other => panic!("no facts {other}"),
     }
 }
 
@@ -113,12 +126,14 @@ pub(crate) fn factory() -> Device {
 
 /// Devices at every step of every kind of work, with the name of the work.
 pub(crate) fn everywhere() -> Vec<(String, Device)> {
-    let works: [(&str, Device, &str); 9] = [
+    let works: [(&str, Device, &str); 11] = [
         ("upgrade", v1(), "run 2"),
         ("unhealthy", v1(), "run 5"),
         ("golden", v1(), "run 4"),
         ("no load", v1(), "run 7"),
         ("rotten", v1(), "run 8"),
+        ("held and shadowed", v1(), "run 13"),
+        ("disagrees", v1(), "run 14"),
         ("back", v2(), "back 1"),
         ("back to factory", Device::confirmed(Some(0), &[1]), "back 0"),
         ("remove", Device::confirmed(Some(0), &[1, 2]), "remove 2"),

@@ -141,7 +141,7 @@ fn a_policy_without_patience_poisons_at_the_first_crash() {
     check(
         v1(),
         "
-        run 13    -> admit [Eligibility]
+        run 15    -> admit [Eligibility]
         ok        -> persist [Download]
         ok        -> erase b [Download]
         ok        -> persist [Download]
@@ -153,7 +153,7 @@ fn a_policy_without_patience_poisons_at_the_first_crash() {
         ok        -> activate b [Activation]
         ok        -> - [Probation]
         cut       -> persist [Rollback]
-        = a=1:confirmed* b=13:bad/Interrupted floor=0 poison=13:Interrupted last=13:RolledBack(Interrupted)@10
+        = a=1:confirmed* b=15:bad/Interrupted floor=0 poison=15:Interrupted last=15:RolledBack(Interrupted)@10
         ",
     );
 }

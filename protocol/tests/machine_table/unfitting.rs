@@ -73,6 +73,7 @@ fn token_of(command: Command) -> Option<Token> {
         | Command::Fetch(t, _)
         | Command::Verify(t, _)
         | Command::SelfTest(t, _)
+        | Command::Shadow(t, _)
         | Command::Activate(t, _)
         | Command::Unload(t) => Some(t),
         Command::CancelFetch | Command::Halt => None,

@@ -50,6 +50,8 @@ pub struct AgentStatus {
     pub problems: Vec<String>,
     /// Highest generation of an order that it acted on.
     pub generation: u64,
+    /// Locks that applications hold.
+    pub locks: Vec<AgentLock>,
     /// Messages that did not pass a check, by check.
     pub refused: BTreeMap<String, u64>,
     /// What did not come in time and was asked for again, by kind.
@@ -103,6 +105,10 @@ pub struct AgentModel {
     pub phase: String,
     /// Chunks of the model, while it is downloaded.
     pub progress: Option<AgentProgress>,
+    /// All that a held update waits for.
+    pub held: Option<AgentHeld>,
+    /// The candidate in the shadow, or how the last one did.
+    pub shadow: Option<AgentShadow>,
     /// How the last order ended.
     pub last: Option<AgentLast>,
 }
@@ -112,6 +118,41 @@ pub struct AgentModel {
 pub struct AgentProgress {
     /// On disk.
     pub have: u32,
+}
+
+/// A lock.
+#[derive(Clone, Debug, Deserialize)]
+pub struct AgentLock {
+    /// Who holds it.
+    pub by: String,
+}
+
+/// An update that is held.
+#[derive(Clone, Debug, Deserialize)]
+pub struct AgentHeld {
+    /// `download` or `activation`.
+    pub before: String,
+    /// What it waits for.
+    pub waits_for: Vec<AgentWhy>,
+}
+
+/// A candidate in the shadow.
+#[derive(Clone, Debug, Deserialize)]
+pub struct AgentShadow {
+    /// Copies that both answered.
+    pub compared: u32,
+    /// Of these, the ones that agree.
+    pub agreed: u32,
+    /// Copies that it gave no answer to.
+    pub failed: u32,
+    /// Copies that were not made.
+    pub dropped: u32,
+    /// 95th percentile of its processor time, microseconds.
+    pub p95_us: u32,
+    /// The same of what serves, by the clock.
+    pub serving_p95_us: u32,
+    /// Whether it is over.
+    pub ended: bool,
 }
 
 /// How an order ended.
@@ -256,6 +297,15 @@ impl Agent {
     /// If it does not run, or its answer cannot be read.
     pub async fn status(&self) -> Result<AgentStatus> {
         self.ask("status -o json").await?.expect_code(0)?.read()
+    }
+
+    /// Runs `fleetway-agent` with these arguments and this agent's configuration: what it prints.
+    ///
+    /// # Errors
+    /// If it cannot be run, or ends badly.
+    pub async fn cli(&self, line: &str) -> Result<String> {
+        let done = self.ask(line).await?.expect_code(0)?;
+        Ok(done.stdout)
     }
 
     /// Its process, while it runs.

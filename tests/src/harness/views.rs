@@ -155,12 +155,52 @@ pub struct DeviceModel {
     pub total: u32,
     /// What it waits for.
     pub waiting: Option<Reason>,
+    /// All that a held update waits for.
+    pub held: Option<Held>,
+    /// The candidate in the shadow, or how the last one did.
+    pub shadow: Option<Shadow>,
     /// How the last order ended.
     pub last: Option<Ending>,
     /// Releases remembered as bad.
     pub poisoned: u32,
     /// How the model does.
     pub telemetry: Option<Telemetry>,
+}
+
+/// An update that is held.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Held {
+    /// `download` or `activation`.
+    pub before: String,
+    /// What it waits for.
+    pub conditions: Vec<String>,
+    /// Since when, Unix seconds.
+    pub since_s: Option<u64>,
+}
+
+/// A candidate in the shadow.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Shadow {
+    /// The candidate.
+    pub release: Release,
+    /// Copies that both answered.
+    pub compared: u32,
+    /// Of these, the ones that agree.
+    pub agreed: u32,
+    /// Copies that it gave no answer to.
+    pub failed: u32,
+    /// Copies that were not made.
+    pub dropped: u32,
+    /// Largest difference of any element.
+    pub diff_max: f64,
+    /// Median of its latency.
+    pub p50_us: u32,
+    /// 95th percentile of its latency.
+    pub p95_us: u32,
+    /// The same of what serves.
+    pub serving_p95_us: u32,
+    /// How it ended.
+    pub ended: Option<Reason>,
 }
 
 /// How an order ended on a device.

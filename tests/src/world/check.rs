@@ -150,5 +150,7 @@ fn phase_name(phase: Phase) -> &'static str {
         Phase::Probation => "probation",
         Phase::Rollback => "rollback",
         Phase::Removal => "removal",
+        Phase::Shadow => "shadow",
+        Phase::Held => "held",
     }
 }

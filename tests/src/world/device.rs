@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use fleetway_agent::device::{Device, DeviceConfig, Output};
+use fleetway_agent::device::{Device, DeviceConfig, Output, ShadowJob, Surroundings};
 use fleetway_agent::store::Store;
 use fleetway_protocol::health::Answer;
+use fleetway_protocol::hold::Hold;
 use fleetway_protocol::ids::{DeviceId, Digest, Version};
-use fleetway_protocol::machine::Phase;
+use fleetway_protocol::machine::{Phase, Token};
 use fleetway_protocol::reason::Reason;
+use fleetway_protocol::shadow::Compared;
 use fleetway_protocol::slot::Place;
 use fleetway_protocol::topics::{ROOT_DEFAULT, Topic};
 use fleetway_protocol::transfer;
@@ -33,6 +35,10 @@ pub struct SimDevice {
     pub connection: u64,
     /// Connected.
     pub up: bool,
+    /// What its owner has every update wait for.
+    pub owner: Hold,
+    /// The candidate in its shadow.
+    pub shadow: Option<(Digest, Token)>,
     /// What its engine has loaded.
     pub serving: Option<Digest>,
     /// How often it ended without being asked to while a release was on trial, by release.
@@ -50,6 +56,8 @@ impl SimDevice {
             boot: 0,
             connection: 0,
             up: false,
+            owner: Hold::default(),
+            shadow: None,
             serving: None,
             trial_ends: BTreeMap::new(),
             answers: 0,
@@ -86,6 +94,7 @@ impl World {
                     return;
                 }
                 self.application_asks(device);
+                self.look_around(device);
                 if let Some(core) = &mut self.devices[device].core {
                     core.handle_tick(now);
                 }
@@ -137,13 +146,66 @@ impl World {
     fn application_asks(&mut self, device: usize) {
         let d = &mut self.devices[device];
         let (Some(core), Some(release)) = (&mut d.core, d.serving) else { return };
-        let collapsed = self.releases.get(&release).is_some_and(|r| r.nature == Nature::Collapse);
+        let collapsed = self
+            .releases
+            .get(&release)
+            .is_some_and(|r| matches!(r.nature, Nature::Collapse | Nature::Differs));
         for _ in 0..ANSWERS_PER_WAKE {
             d.answers += 1;
             let class = if collapsed { 0 } else { (d.answers % 10) as u16 };
             let answer = Answer::ok(100, Some(class));
             core.handle_answer(&self.model, release, &answer);
         }
+    }
+
+    /// A candidate in the shadow: most run, some have another interface, some cannot be started.
+    fn begin_shadow(&mut self, device: usize, job: &ShadowJob) {
+        let (now, candidate) = (self.now(), job.manifest.digest());
+        let nature = self.releases.get(&candidate).map(|r| r.nature);
+        let ended = match self.rng.u8(0..20) {
+            0 if nature == Some(Nature::Good) => Some(Reason::ShadowInterface),
+            1 | 2 if self.stormy => Some(Reason::Environment),
+            _ => None,
+        };
+        let d = &mut self.devices[device];
+        match (ended, &mut d.core) {
+            (Some(reason), Some(core)) => {
+                core.handle_shadow_ended(now, &job.model, job.token, reason)
+            }
+            _ => d.shadow = Some((candidate, job.token)),
+        }
+    }
+
+    /// Copies for a candidate in the shadow, and what its answers are like.
+    fn shadow_answers(&mut self, device: usize) {
+        let now = self.now();
+        let d = &mut self.devices[device];
+        let (Some(core), Some((candidate, token))) = (&mut d.core, d.shadow) else { return };
+        let differs = self.releases.get(&candidate).is_some_and(|r| r.nature == Nature::Differs);
+        let compared = Compared::Answered {
+            agrees: !differs,
+            diff_millionths: 1,
+            serving_us: 100,
+            candidate_us: 110,
+        };
+        core.handle_compared(now, &self.model, token, &[compared; 4], 1);
+    }
+
+    /// What a held update waits for: in the calm all is well in the end, in the storm hardly.
+    fn look_around(&mut self, device: usize) {
+        self.shadow_answers(device);
+        let now = self.now();
+        let well = !self.stormy || self.rng.u8(0..8) == 0;
+        let around = Surroundings {
+            time_known: true,
+            idle_s: if well { 60 } else { 0 },
+            mains: well || self.rng.bool(),
+            unmetered: true,
+            locked: if well { Vec::new() } else { vec![self.model.clone()] },
+        };
+        let d = &mut self.devices[device];
+        let Some(core) = d.core.as_mut().filter(|core| core.wants_surroundings()) else { return };
+        core.handle_surroundings(now, &around);
     }
 
     fn device_boots(&mut self, device: usize) {
@@ -159,6 +221,7 @@ impl World {
             root: ROOT_DEFAULT.to_owned(),
             trust_root: self.pinned.clone(),
             hardware: None,
+            hold: d.owner,
             transfer: transfer::Config { window_chunks: 4, bytes_per_s: 0, seed: device as u32 },
             agent: Version::new("0.1.0").expect("a version"),
             asks_floor: false,
@@ -222,6 +285,7 @@ impl World {
         d.up = false;
         d.connection += 1;
         d.serving = None;
+        d.shadow = None;
         self.broker.disconnect(device);
         let delay = self.rng.u64(500..10_000);
         self.after(delay, Happening::Boot { device });
@@ -274,6 +338,8 @@ impl World {
                 let delay = self.rng.u64(20..200);
                 self.after(delay, Happening::SelfTested { device, boot, model, token, result });
             }
+            Output::Shadow(job) => self.begin_shadow(device, &job),
+            Output::EndShadow(_) => self.devices[device].shadow = None,
             Output::Activate(job) => {
                 let digest = job.manifest.digest();
                 let nature = self.releases.get(&digest).map(|r| r.nature);
@@ -311,6 +377,8 @@ impl World {
                     | Phase::Download
                     | Phase::Verification
                     | Phase::SelfTest
+                    | Phase::Shadow
+                    | Phase::Held
             );
             self.checker.device_seen(&d.id, &model, settled);
         }

@@ -28,6 +28,9 @@ pub enum Nature {
     NoLoad,
     /// Serves, and its answers collapse.
     Collapse,
+    /// Answers otherwise than what serves, in the shadow; where there is none, its answers
+    /// collapse.
+    Differs,
     /// Serves, and takes the power with it, every time.
     Crash,
     /// Serves well for an hour; its manifest asks for two. Not in the world, which has no hours.
@@ -36,7 +39,8 @@ pub enum Nature {
 
 impl Nature {
     /// Every way of being bad.
-    pub const BAD: [Self; 4] = [Self::Golden, Self::NoLoad, Self::Collapse, Self::Crash];
+    pub const BAD: [Self; 5] =
+        [Self::Golden, Self::NoLoad, Self::Collapse, Self::Differs, Self::Crash];
 
     fn health(self) -> Health {
         let usual = Health::default();

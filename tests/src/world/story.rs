@@ -8,10 +8,12 @@ use fleetway_controller::fleet::Fleet;
 use fleetway_controller::planner::{PhaseSpec, RolloutSpec, RolloutState, Selector, Size};
 use fleetway_controller::store::MemStore;
 use fleetway_protocol::envelope::Envelope;
+use fleetway_protocol::hold::{Condition, Conditions, Hold};
 use fleetway_protocol::ids::{DeviceId, Digest, ModelName, RolloutId};
 use fleetway_protocol::limits::TRIAL_TRIES_MAX;
 use fleetway_protocol::order::Terms;
 use fleetway_protocol::reason::Reason;
+use fleetway_protocol::shadow::{Otherwise, ShadowPolicy};
 use fleetway_protocol::slot::Ending;
 
 use super::broker::{Broker, Faults};
@@ -51,7 +53,7 @@ impl Default for Setting {
 pub fn run(seed: u64, setting: Setting) -> Checker {
     let mut world = World::begin(seed, setting);
     let good = world.publish(1, Nature::Good);
-    let first = world.start(good, 0);
+    let first = world.start(good, 0, &Terms::default());
     world.storm(&[first], STORM_MS);
     world.calm(&[first], CALM_MS);
     if world.is_interrupted(first, good) {
@@ -66,7 +68,8 @@ pub fn run(seed: u64, setting: Setting) -> Checker {
         n => Nature::BAD[n - 1],
     };
     let next = world.publish(2, nature);
-    let second = world.start(next, CANARIES);
+    let terms = world.terms(nature);
+    let second = world.start(next, CANARIES, &terms);
     let aborts = world.rng.u8(0..5) == 0;
     world.storm(&[second], STORM_MS);
     if aborts {
@@ -82,9 +85,13 @@ impl World {
     fn begin(seed: u64, setting: Setting) -> Self {
         let mut rng = fastrand::Rng::with_seed(seed);
         let id = |n: usize| DeviceId::new(&format!("d{n:03}")).expect("an id");
-        let devices: Vec<_> = (0..setting.devices)
+        let mut devices: Vec<_> = (0..setting.devices)
             .map(|n| SimDevice::new(id(n), SimFs::lying(setting.lie)))
             .collect();
+        for device in &mut devices {
+            // Some owners hold what no order asks for.
+            device.owner = if rng.u8(0..8) == 0 { held_rule() } else { Hold::default() };
+        }
         let mut broker = Broker::default();
         broker.faults = storm_faults(&mut rng);
         let keys = Keys::default();
@@ -147,7 +154,20 @@ impl World {
         digest
     }
 
-    fn start(&mut self, release: Digest, canaries: u32) -> RolloutId {
+    /// Some rollouts have their candidate run in the shadow, some are held until all is well.
+    fn terms(&mut self, nature: Nature) -> Terms {
+        let shadow = self.rng.bool() || nature == Nature::Differs;
+        let shadow = shadow.then(|| ShadowPolicy {
+            answers_min: 40,
+            otherwise: Otherwise::Wait,
+            interface_differs: Otherwise::Proceed,
+            ..ShadowPolicy::default()
+        });
+        let held = self.rng.bool();
+        Terms { shadow, hold: if held { held_rule() } else { Hold::default() }, ..Terms::default() }
+    }
+
+    fn start(&mut self, release: Digest, canaries: u32, terms: &Terms) -> RolloutId {
         let version = self.releases[&release].version.clone();
         let mut spec = RolloutSpec::new(self.model.clone(), release, version, Selector::all());
         spec.phases = match canaries {
@@ -155,12 +175,12 @@ impl World {
             n => vec![PhaseSpec { size: Size::Count(n), soak_s: 5 }],
         };
         spec.max_unavailable = Size::Percent(50);
-        spec.terms = Terms {
-            probation_s: 5,
-            probation_answers: 50,
-            collapse_permille_max: 800,
-            ..Terms::default()
-        };
+        spec.terms =
+            Terms { probation_s: 5, probation_answers: 50, collapse_permille_max: 800, ..*terms };
+        // Some operators wait for a device that is held, some go on without it.
+        if self.rng.bool() {
+            spec.hold_aside_s = 20;
+        }
         let by = self.operator();
         let rollout = self.fleet().start_rollout(by, &spec).expect("starts");
         self.checker.rollout_acknowledged(rollout);
@@ -332,6 +352,16 @@ impl World {
             self.seed_trust();
         }
         self.carry_out();
+    }
+}
+
+fn held_rule() -> Hold {
+    let unlocked = Conditions::NONE.with(Condition::Unlocked);
+    Hold {
+        download: Conditions::NONE.with(Condition::Mains),
+        activation: unlocked.with(Condition::Idle).with(Condition::Mains),
+        idle_s: 30,
+        ..Hold::default()
     }
 }
 

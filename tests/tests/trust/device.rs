@@ -51,6 +51,7 @@ fn device(dir: &Path, pinned: &[u8], now: Now, asks_floor: bool) -> Device<RealF
         root: ROOT_DEFAULT.to_owned(),
         trust_root: pinned.to_vec(),
         hardware: None,
+        hold: Default::default(),
         transfer: transfer::Config { window_chunks: 4, bytes_per_s: 0, seed: 1 },
         agent: Version::new("0.1.0").unwrap(),
         asks_floor,
@@ -167,6 +168,8 @@ impl Box {
                 Output::Unload(model, token) => {
                     self.device.handle_unloaded(self.now, &model, token);
                 }
+                // No order here asks for one.
+                Output::Shadow(_) | Output::EndShadow(_) => {}
                 Output::Publish(_) | Output::Check(_) | Output::Halt => {}
             }
         }

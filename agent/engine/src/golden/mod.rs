@@ -7,7 +7,7 @@
 mod verdict;
 
 pub(crate) use verdict::Tally;
-pub use verdict::{GoldenRule, GoldenVerdict, Worst};
+pub use verdict::{Difference, GoldenRule, GoldenVerdict, Worst, compare};
 
 use crate::engine::{Engine, RunError};
 use crate::limits::{GOLDEN_BYTES_MAX, GOLDEN_VECTORS_MAX, GRAPH_IO_MAX};

@@ -73,6 +73,46 @@ impl fmt::Display for GoldenVerdict {
     }
 }
 
+/// How one answer differs from another.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Difference {
+    /// Largest absolute difference of any element; infinite where one is a NaN, or where the two
+    /// have not the same shape.
+    pub abs_max: f32,
+    /// Whether an application would take them for the same: the same top-1 where the rule asks
+    /// for that, because two releases of a classifier never agree in every digit; else every
+    /// element within the rule's error.
+    pub agrees: bool,
+}
+
+/// Compares the answer of a candidate with that of what serves, by the candidate's rule.
+pub fn compare(serving: &[Tensor], candidate: &[Tensor], rule: GoldenRule) -> Difference {
+    let same_form = serving.len() == candidate.len()
+        && serving.iter().zip(candidate).all(|(a, b)| a.shape() == b.shape());
+    if !same_form {
+        return Difference { abs_max: f32::INFINITY, agrees: false };
+    }
+    let mut abs_max: f32 = 0.0;
+    for (want, have) in serving.iter().zip(candidate) {
+        for at in 0..want.data().len() {
+            abs_max = abs_max.max(abs_err(number(want, at), number(have, at)));
+        }
+    }
+    let agrees = match (rule.require_same_top1, serving.first(), candidate.first()) {
+        (true, Some(want), Some(have)) => same_top1(want, have),
+        _ => abs_max <= rule.max_abs_err,
+    };
+    Difference { abs_max, agrees }
+}
+
+/// Equal infinities are equal; a NaN on one side is an infinite error, never a pass.
+fn abs_err(want: f64, have: f64) -> f32 {
+    let same = want == have || (want.is_nan() && have.is_nan());
+    let error = if same { 0.0 } else { (want - have).abs() };
+    #[allow(clippy::cast_possible_truncation)]
+    if error.is_nan() { f32::INFINITY } else { error as f32 }
+}
+
 /// Compares answers one vector at a time.
 pub(crate) struct Tally(GoldenVerdict);
 
@@ -111,11 +151,7 @@ impl Tally {
     fn compare(&mut self, vector: u32, output: &str, want: &Tensor, have: &Tensor) {
         for element in 0..want.data().len() {
             let (want, have) = (number(want, element), number(have, element));
-            // Equal infinities are equal; a NaN on one side is an infinite error, never a pass.
-            let same = want == have || (want.is_nan() && have.is_nan());
-            let error = if same { 0.0 } else { (want - have).abs() };
-            #[allow(clippy::cast_possible_truncation)]
-            let error = if error.is_nan() { f32::INFINITY } else { error as f32 };
+            let error = abs_err(want, have);
             if error > self.0.worst_abs_err {
                 let element = u32::try_from(element).unwrap_or(u32::MAX);
                 self.0.worst_abs_err = error;

@@ -3,7 +3,7 @@
 
 use super::fences::Fenced;
 use super::report::{Job, Outcome, READY, SelfTestReport};
-use super::{Require, SUBCOMMAND, env, fences};
+use super::{Require, SUBCOMMAND, env, fences, serve};
 use crate::clock::Stopwatch;
 use crate::engine::Engine;
 use crate::golden::{BoundGolden, GoldenError, GoldenRule, GoldenSet, Tally};
@@ -48,17 +48,21 @@ pub fn child_main_with(attack: impl FnOnce(&[u8])) -> ExitCode {
 fn work(attack: impl FnOnce(&[u8])) -> io::Result<()> {
     let require = std::env::var(env::REQUIRE).map_err(io::Error::other)?;
     let require: Require = require.parse().map_err(io::Error::other)?;
-    let fenced = fences::put_up().map_err(io::Error::other)?;
+    let mut fenced = fences::put_up().map_err(io::Error::other)?;
     let mut answer = io::stdout().lock();
     answer.write_all(&[READY])?;
     answer.flush()?;
     let outcome = if require.is_met_by(&fenced.sandbox) {
-        match Job::read(io::stdin().lock())? {
+        let mut stdin = io::stdin().lock();
+        match Job::read(&mut stdin)? {
             (Job::Test { rule, .. }, model, golden) => {
                 attack(&model);
                 test(&model, &golden, rule, fenced)
             }
             (Job::Sample { .. }, model, batch) => sample(&model, &batch),
+            (Job::Serve { .. }, model, _) => {
+                return serve::serve(&model, &mut fenced.cpu, &mut stdin, &mut answer);
+            }
             (Job::Probe, ..) => Outcome::Probed(fenced.sandbox),
         }
     } else {

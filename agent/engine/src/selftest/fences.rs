@@ -2,10 +2,12 @@
 //!
 //! Each fence is tried; one that cannot be put up is named instead of being ignored, so that the
 //! caller's policy can refuse to go on. What the child needs from outside is fetched before: the
-//! engine's look at the processor, and an open `/proc/self/status` to read its own size from.
+//! engine's look at the processor, and open files under `/proc/self` to read its own size and
+//! processor time from.
 
 use super::sandbox::{Fence, Sandbox};
 use super::{env, landlocked};
+use crate::clock::CpuClock;
 use crate::limits::CHILD_OPEN_FILES_MAX;
 use rustix::process::{DumpableBehavior, Pid, Resource, Rlimit, Signal};
 use std::fs::File;
@@ -17,6 +19,8 @@ pub(super) struct Fenced {
     pub(super) sandbox: Sandbox,
     /// Address space that the program itself took, before any model.
     pub(super) own_bytes: u64,
+    /// What the engine's runs are measured by.
+    pub(super) cpu: CpuClock,
     status: Option<File>,
 }
 
@@ -25,6 +29,7 @@ pub(super) fn put_up() -> Result<Fenced, String> {
     // What the engine wants to know of this machine it may not look up later.
     crate::tract::look_around();
     let mut status = File::open("/proc/self/status").ok();
+    let cpu = CpuClock::open();
     let mut sandbox = Sandbox::default();
     let own_bytes = limits(&mut sandbox, &mut status)?;
     landlocked::put_up(&mut sandbox);
@@ -33,7 +38,7 @@ pub(super) fn put_up() -> Result<Fenced, String> {
     super::seccomp::put_up(&mut sandbox);
     #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
     sandbox.lacks(Fence::SystemCalls, "no list of calls is written for this processor");
-    Ok(Fenced { sandbox, own_bytes, status })
+    Ok(Fenced { sandbox, own_bytes, cpu, status })
 }
 
 /// The fences that every Unix has. Gives the address space that the program takes by itself.

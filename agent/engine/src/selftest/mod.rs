@@ -14,7 +14,8 @@
 //! between fork and exec would need `unsafe`; the executable is our own, so nothing is lost.
 //!
 //! Read in this order: this file (the parent), `child`, [`sandbox`] (the words), `fences`,
-//! `landlocked`, `seccomp`, `report`.
+//! `landlocked`, `seccomp`, `report`; then `worker` and `serve`: a child that stays, for a model
+//! in the shadow.
 
 mod child;
 mod fences;
@@ -24,10 +25,13 @@ mod report;
 pub mod sandbox;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod seccomp;
+mod serve;
+mod worker;
 
 pub use child::{child_main, child_main_with, child_requested};
 pub use report::{SelfTestError, SelfTestReport};
 pub use sandbox::{Require, Sandbox};
+pub use worker::{Answered, Worker, WorkerError};
 
 use crate::clock::Stopwatch;
 use crate::golden::GoldenRule;
@@ -160,7 +164,8 @@ impl SelfTest {
 
     fn ask(&self, job: Job, model: &[u8], golden: &[u8]) -> Result<Outcome, SelfTestError> {
         let head = job.head().map_err(SelfTestError::environment)?;
-        let mut child = Reaped(self.spawn().map_err(SelfTestError::environment)?);
+        let cpu_seconds = self.deadline.as_secs() + 1;
+        let mut child = Reaped(self.spawn(cpu_seconds).map_err(SelfTestError::environment)?);
         std::thread::scope(|scope| {
             let (stdin, stdout, stderr) =
                 (child.0.stdin.take(), child.0.stdout.take(), child.0.stderr.take());
@@ -177,8 +182,7 @@ impl SelfTest {
         })
     }
 
-    fn spawn(&self) -> std::io::Result<Child> {
-        let cpu_seconds = self.deadline.as_secs() + 1;
+    fn spawn(&self, cpu_seconds: u64) -> std::io::Result<Child> {
         let mut command = Command::new(&self.exe);
         command.args(&self.args).env_clear();
         command.env(env::MEMORY_BYTES, self.memory_bytes.to_string());

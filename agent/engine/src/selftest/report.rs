@@ -24,6 +24,8 @@ pub(super) enum Job {
     Test { rule: GoldenRule, model_bytes: u64, golden_bytes: u64 },
     /// Run reference samples; the model's bytes and those of the batch follow.
     Sample { model_bytes: u64, batch_bytes: u64 },
+    /// Load a model, whose bytes follow, and answer requests until stdin closes.
+    Serve { model_bytes: u64 },
     /// Say how the fences stand.
     Probe,
 }
@@ -49,6 +51,7 @@ impl Job {
             Self::Sample { model_bytes, batch_bytes } => {
                 (model_bytes, batch_bytes, 2 * SAMPLE_BATCH_BYTES_MAX)
             }
+            Self::Serve { model_bytes } => (model_bytes, 0, 0),
             Self::Probe => (0, 0, 0),
         };
         let model = read_bounded(&mut from, model_bytes, MODEL_BYTES_MAX)?;
@@ -57,7 +60,7 @@ impl Job {
     }
 }
 
-fn read_bounded(from: &mut impl Read, length: u64, max: usize) -> io::Result<Vec<u8>> {
+pub(super) fn read_bounded(from: &mut impl Read, length: u64, max: usize) -> io::Result<Vec<u8>> {
     if length > max as u64 {
         return Err(io::Error::other(format!(
             "{length} bytes announced, at most {max} are allowed"

@@ -153,6 +153,10 @@ pub(crate) struct DeviceModelView {
     pub(crate) total: u32,
     /// What the current step waits for.
     pub(crate) waiting: Option<ReasonView>,
+    /// All that a held update waits for.
+    pub(crate) held: Option<HeldView>,
+    /// The candidate in the shadow, or how the last one did there.
+    pub(crate) shadow: Option<ShadowView>,
     /// How the last order ended.
     pub(crate) last: Option<EndingView>,
     /// Releases below this counter are refused.
@@ -161,6 +165,44 @@ pub(crate) struct DeviceModelView {
     pub(crate) poisoned: u32,
     /// How the model does.
     pub(crate) telemetry: Option<TelemetryView>,
+}
+
+/// An update that is held.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct HeldView {
+    /// `download` or `activation`.
+    pub(crate) before: String,
+    /// `unlocked`, `idle`, `mains`, `unmetered`, `window`: those that are not so yet.
+    pub(crate) conditions: Vec<String>,
+    /// The same in sentences.
+    pub(crate) reasons: Vec<ReasonView>,
+    /// Since when, Unix seconds.
+    pub(crate) since_s: Option<u64>,
+}
+
+/// A candidate in the shadow of what serves.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct ShadowView {
+    /// The candidate.
+    pub(crate) release: ReleaseRef,
+    /// Copies of requests that both answered.
+    pub(crate) compared: u32,
+    /// Of these, the ones that agree.
+    pub(crate) agreed: u32,
+    /// Copies that the candidate gave no answer to.
+    pub(crate) failed: u32,
+    /// Copies that were not made because the candidate did not keep up.
+    pub(crate) dropped: u32,
+    /// Largest absolute difference of any element.
+    pub(crate) diff_max: f64,
+    /// Median of the candidate's latency, microseconds.
+    pub(crate) p50_us: u32,
+    /// 95th percentile of the candidate's latency, microseconds.
+    pub(crate) p95_us: u32,
+    /// The same of what serves, over the same requests.
+    pub(crate) serving_p95_us: u32,
+    /// How it ended, if it has.
+    pub(crate) ended: Option<ReasonView>,
 }
 
 /// How an order ended on a device.

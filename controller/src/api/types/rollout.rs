@@ -36,6 +36,50 @@ pub(crate) struct RolloutRequest {
     pub(crate) p95_us_max: Option<u32>,
     /// Share of the most frequent class that is tolerated; 1000 is off.
     pub(crate) collapse_permille_max: Option<u16>,
+    /// How the release runs in the shadow of what serves, if it shall.
+    pub(crate) shadow: Option<ShadowRequest>,
+    /// What devices wait for before they fetch and activate it.
+    pub(crate) hold: HoldRequest,
+}
+
+/// A shadow. What is absent takes its default.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct ShadowRequest {
+    /// Share of the requests that are copied.
+    pub(crate) share_permille: u16,
+    /// Copies that must have been answered.
+    pub(crate) answers_min: Option<u32>,
+    /// Share of the answers that must agree.
+    pub(crate) agreement_permille_min: Option<u16>,
+    /// Failed answers that are tolerated.
+    pub(crate) error_permille_max: Option<u16>,
+    /// 95th percentile of the latency, in percent of that of what serves; 0 is off.
+    pub(crate) p95_percent_max: Option<u16>,
+    /// Time that the evidence may take.
+    pub(crate) s_max: Option<u32>,
+    /// What then: `proceed`, `wait` or `fail`.
+    pub(crate) otherwise: Option<String>,
+    /// What is done when inputs or outputs differ: `proceed` or `fail`.
+    pub(crate) interface_differs: Option<String>,
+}
+
+/// A hold.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct HoldRequest {
+    /// Conditions for the download: `unlocked`, `idle`, `mains`, `unmetered`, `window`.
+    pub(crate) download: Vec<String>,
+    /// Conditions for the activation.
+    pub(crate) activation: Vec<String>,
+    /// Time without a request after which a device is idle.
+    pub(crate) idle_s: Option<u32>,
+    /// When, in UTC: `mon-fri 02:00-05:00`.
+    pub(crate) window: Option<String>,
+    /// Time after which it goes all the same.
+    pub(crate) s_max: Option<u32>,
+    /// Time after which the rollout goes on without a device that is held.
+    pub(crate) aside_s: Option<u32>,
 }
 
 /// What a rollout would do: `POST /v1/rollouts/plan`.

@@ -97,6 +97,8 @@ impl Dev {
             target: None,
             progress: Progress::default(),
             waiting: None,
+            held: None,
+            shadow: None,
             last: self.last,
             floor: 0,
             poisoned: 0,

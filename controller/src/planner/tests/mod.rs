@@ -1,6 +1,7 @@
 //! Tables of what a person would expect of a plan; `random` holds down what must hold of
 //! every plan.
 
+mod held;
 mod random;
 
 use std::collections::BTreeMap;
@@ -44,6 +45,7 @@ fn facts(running: Option<u8>, assigned: Option<(u64, u8)>) -> ModelFacts {
         floor: 0,
         phase: Phase::Idle,
         waiting: None,
+        held: None,
         assigned: assigned.map(|(by, release)| (by, digest(release))),
     }
 }

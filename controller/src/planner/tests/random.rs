@@ -1,5 +1,6 @@
 //! What must hold of every plan, on random fleets and through random lives.
 
+use fleetway_protocol::hold::{Condition, Conditions, Held, Point};
 use proptest::prelude::*;
 
 use super::*;
@@ -11,27 +12,27 @@ fn any_size() -> impl Strategy<Value = Size> {
 fn any_spec() -> impl Strategy<Value = RolloutSpec> {
     let selector = prop::sample::select(vec!["all", "site=a", "site!=a", "cam", "id=cam-03"]);
     let phases = prop::collection::vec((any_size(), prop_oneof![Just(0u64), 0u64..500]), 0..3);
-    let rest = (1u8..=100, 0u32..4, any_size(), 1u64..400, 0u64..2000);
-    (0u8..2, 0u8..4, selector, phases, rest).prop_map(
-        |(of, release, selector, phases, (percent, failures_max, max, offline_after_s, more_s))| {
-            let spec = RolloutSpec {
-                model: model(of),
-                selector: selector.parse().unwrap(),
-                phases: phases
-                    .iter()
-                    .map(|(size, soak_s)| PhaseSpec { size: *size, soak_s: *soak_s })
-                    .collect(),
-                success_percent_min: percent,
-                failures_max,
-                max_unavailable: max,
-                offline_after_s,
-                device_timeout_s: offline_after_s + more_s,
-                ..spec(release, &[])
-            };
-            let everybody = RolloutSpec { phases: Vec::new(), ..spec.clone() };
-            spec.checked().or_else(|_| everybody.checked()).unwrap()
-        },
-    )
+    let rest = (1u8..=100, 0u32..4, any_size(), 1u64..400, 0u64..2000, 1u64..1500);
+    (0u8..2, 0u8..4, selector, phases, rest).prop_map(|(of, release, selector, phases, rest)| {
+        let (percent, failures_max, max, offline_after_s, more_s, hold_aside_s) = rest;
+        let spec = RolloutSpec {
+            model: model(of),
+            selector: selector.parse().unwrap(),
+            phases: phases
+                .iter()
+                .map(|(size, soak_s)| PhaseSpec { size: *size, soak_s: *soak_s })
+                .collect(),
+            success_percent_min: percent,
+            failures_max,
+            max_unavailable: max,
+            offline_after_s,
+            device_timeout_s: offline_after_s + more_s,
+            hold_aside_s,
+            ..spec(release, &[])
+        };
+        let everybody = RolloutSpec { phases: Vec::new(), ..spec.clone() };
+        spec.checked().or_else(|_| everybody.checked()).unwrap()
+    })
 }
 
 fn any_verdict() -> impl Strategy<Value = Option<Verdict>> {
@@ -63,14 +64,26 @@ prop_compose! {
         online in prop::bool::weighted(0.8),
         quiet_s in prop::option::weighted(0.9, 0u64..500),
         models in prop::collection::vec(
-            (0u8..2, prop::option::of(0u8..4), prop::option::of((1u64..5, 0u8..4)), 0u64..4, any::<bool>()),
+            (
+                0u8..2,
+                prop::option::of(0u8..4),
+                prop::option::of((1u64..5, 0u8..4)),
+                0u64..4,
+                any::<bool>(),
+                any_held(),
+            ),
             0..3,
         ),
     ) -> DeviceFacts {
         let mut device = DeviceFacts { online, heard_s: quiet_s.map(|s| NOW_S - s), ..device(n) };
-        for (of, running, assigned, floor, trial) in models {
-            let phase = if trial { Phase::Probation } else { Phase::Idle };
-            device.models.insert(model(of), ModelFacts { floor, phase, ..facts(running, assigned) });
+        for (of, running, assigned, floor, trial, held) in models {
+            let phase = match held {
+                Some(_) => Phase::Held,
+                None if trial => Phase::Probation,
+                None => Phase::Idle,
+            };
+            let facts = ModelFacts { floor, phase, held, ..facts(running, assigned) };
+            device.models.insert(model(of), facts);
         }
         device
     }
@@ -119,8 +132,23 @@ fn any_input() -> impl Strategy<Value = Input> {
     )
 }
 
-fn in_flight(rollout: &RolloutFacts) -> usize {
+/// Without those that are held and set aside.
+fn in_flight(world: &Input, rollout: &RolloutFacts) -> usize {
+    let aside = world.devices.iter().filter(|device| {
+        let open = rollout.deployments.get(&device.id).filter(|d| d.verdict.is_none());
+        open.is_some_and(|d| cohort::is_aside(world, rollout, Some(*device), d))
+    });
+    open(rollout) - aside.count()
+}
+
+fn open(rollout: &RolloutFacts) -> usize {
     rollout.deployments.values().filter(|d| d.verdict.is_none()).count()
+}
+
+fn any_held() -> impl Strategy<Value = Option<Held>> {
+    let conditions = Conditions::NONE.with(Condition::Mains);
+    let held = move |ago_s| Held { before: Point::Activation, conditions, since_s: NOW_S - ago_s };
+    prop::option::of((0u64..3000).prop_map(held))
 }
 
 proptest! {
@@ -139,7 +167,12 @@ proptest! {
         for rollout in &after.rollouts {
             let before = world.rollouts.iter().find(|r| r.id == rollout.id).unwrap();
             let max = rollout.spec.max_unavailable.bound_of(world.devices.len() + 14);
-            prop_assert!(in_flight(rollout) <= max.max(in_flight(before)));
+            let offers = |o: &Assignment| o.rollout == rollout.id && matches!(o.wish, Wish::Run(_));
+            if made.orders.iter().any(offers) {
+                prop_assert!(in_flight(&after, rollout) <= max);
+            } else {
+                prop_assert!(open(rollout) <= open(before));
+            }
             if !matches!(before.state, RolloutState::Running { .. }) {
                 prop_assert_eq!(rollout.deployments.len(), before.deployments.len());
             }
@@ -178,7 +211,7 @@ proptest! {
                 if offered > old.deployments.len() {
                     let total = world.devices.len() + offered;
                     let max = rollout.spec.max_unavailable.bound_of(total);
-                    prop_assert!(in_flight(rollout) <= max);
+                    prop_assert!(in_flight(&world, rollout) <= max);
                     prop_assert!(before.listening_since_s.is_some());
                 }
             }
@@ -209,11 +242,20 @@ fn live(world: &mut Input, random: &mut fastrand::Rng) {
             if !device.online || deployment.verdict.is_some() || random.bool() {
                 continue;
             }
+            let facts = device.models.get_mut(&rollout.spec.model).unwrap();
+            // Held for a while, some of them.
+            let held = random.u8(..3) == 0;
+            let since_s = facts.held.map_or(now_s, |held| held.since_s);
+            let conditions = Conditions::NONE.with(Condition::Mains);
+            facts.held = held.then_some(Held { before: Point::Activation, conditions, since_s });
+            facts.phase = if held { Phase::Held } else { Phase::Idle };
+            if held {
+                continue;
+            }
             let good = random.u8(..8) > 0;
             deployment.verdict =
                 Some(if good { Verdict::Confirmed } else { Verdict::Failed(Reason::LoadFailed) });
             deployment.verdict_s = now_s;
-            let facts = device.models.get_mut(&rollout.spec.model).unwrap();
             facts.reported = true;
             facts.running = if good { Some(deployment.release) } else { facts.running };
         }
