@@ -10,7 +10,7 @@ impl Agent {
     /// Reports how the machine does and what every model answered.
     pub(super) fn send_telemetry(&mut self) {
         self.device.handle_host(self.host.read());
-        let rss_bytes = resident_bytes();
+        let rss_bytes = self.owns_process.then(resident_bytes).flatten();
         let stats = self.link.stats();
         let dropped = stats.overflowed + stats.expired;
         for live in self.models.list() {
@@ -22,9 +22,10 @@ impl Agent {
         }
     }
 
-    /// Looks at the process's memory, once a second while a release is on trial.
+    /// Looks at the process's memory, once a second while a release is on trial. What a program around
+    /// the agent takes is no release's.
     pub(super) fn look_at_memory(&mut self, now: Now) {
-        if !self.device.is_on_trial() || now.ms < self.memory_at_ms + LOOK_MS {
+        if !self.owns_process || !self.device.is_on_trial() || now.ms < self.memory_at_ms + LOOK_MS {
             return;
         }
         self.memory_at_ms = now.ms;

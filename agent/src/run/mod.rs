@@ -1,4 +1,6 @@
 //! The daemon: one event loop that carries facts to the device core and its commands out.
+//! A program that has the agent inside ([`crate::embed`]) runs the same loop; what differs is in
+//! `outside`.
 //!
 //! Nothing is decided here. What takes long (a self-test, loading an engine) runs on the
 //! blocking pool and comes back as a fact; file effects run inside the core, on the loop.
@@ -9,6 +11,7 @@ mod jobs;
 mod link;
 mod lock;
 mod measure;
+mod outside;
 mod signing;
 mod start;
 mod story;
@@ -24,7 +27,6 @@ use fleetway_link::{Link as _, LinkEvent, LinkHandle, Outgoing, Qos, Subscriptio
 use fleetway_protocol::enroll::Floor;
 use fleetway_protocol::ids::ModelName;
 use fleetway_protocol::topics::Topic;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
@@ -34,7 +36,9 @@ use crate::device::{Device, Now, Output, Publish};
 use crate::fs::RealFs;
 use crate::host::HostReader;
 use crate::identity::floor::FloorQuestion;
+use crate::embed::changes::Changes;
 use crate::service::Service;
+use crate::serving::direct::Door;
 use crate::serving::http::Api;
 use crate::serving::listen::{ServeError, Server};
 use crate::serving::live::Models;
@@ -44,6 +48,7 @@ use jobs::{Answer, Jobs};
 pub(crate) use link::SESSION;
 use link::Started;
 pub use lock::LockError;
+pub(crate) use outside::{Opened, Outside};
 use signing::ReportSigner;
 pub(crate) use start::device_config;
 use start::make_socket_dir;
@@ -104,6 +109,8 @@ struct Agent {
     floors: mpsc::Sender<Floor>,
     service: Service,
     story: Story,
+    changes: Option<Arc<Changes>>,
+    owns_process: bool,
     host: HostReader,
     /// When the process's memory was last looked at.
     memory_at_ms: u64,
@@ -116,6 +123,12 @@ struct Agent {
 /// # Errors
 /// [`RunError`], before anything was served. Once it runs, nothing ends it but a signal.
 pub async fn run(config: Config) -> Result<(), RunError> {
+    run_in(config, Outside::daemon().map_err(RunError::Signals)?).await
+}
+
+/// The same, wherever it is.
+pub(crate) async fn run_in(config: Config, outside: Outside) -> Result<(), RunError> {
+    let Outside { stops, service, child, owns_process, changes, opened } = outside;
     let _lock = lock::take(&config.data_dir).await?;
     let data = |source| RunError::Data { path: config.data_dir.clone(), source };
     let store =
@@ -133,7 +146,8 @@ pub async fn run(config: Config) -> Result<(), RunError> {
         Arc::new(move || status.status()),
         config.serve.concurrent_max,
     );
-    let (jobs, answers) = Jobs::new(config.sandbox);
+    let door = Door::of(&api, &models);
+    let (jobs, answers) = Jobs::new(config.sandbox, child);
     let Started { handle: link, events, shown, signer, problem } =
         link::start(&config, &mut device, &clock)?;
     link::start_renewal(&config, shown, &link, &clock, &board);
@@ -152,8 +166,10 @@ pub async fn run(config: Config) -> Result<(), RunError> {
         signer,
         question,
         floors,
-        service: Service::from_env(),
+        service,
         story: Story::default(),
+        changes,
+        owns_process,
         host: HostReader::new(&config.data_dir),
         memory_at_ms: 0,
         halted: false,
@@ -171,10 +187,11 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     tracing::info!(device = %config.device, ?serving, "fleetway-agent runs");
     agent.board.set_serving(serving);
     agent.jobs.probe();
-    agent
-        .event_loop(events, answers, told, config.link.telemetry)
-        .await
-        .map_err(RunError::Signals)?;
+    if let Some(opened) = opened {
+        // Who opened it waits for this.
+        let _ = opened.send(Opened { board: Arc::clone(&agent.board), door });
+    }
+    agent.event_loop(events, answers, told, stops, config.link.telemetry).await;
     agent.say_goodbye(&config).await;
     server.shutdown().await;
     Ok(())
@@ -190,10 +207,9 @@ impl Agent {
         mut events: mpsc::Receiver<LinkEvent>,
         mut answers: mpsc::Receiver<Answer>,
         mut told: mpsc::Receiver<Floor>,
+        mut stops: mpsc::Receiver<()>,
         telemetry: Duration,
-    ) -> io::Result<()> {
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut interrupt = signal(SignalKind::interrupt())?;
+    ) {
         let mut report = tokio::time::interval(telemetry);
         let mut stop_by: Option<Instant> = None;
         self.drain();
@@ -213,8 +229,7 @@ impl Agent {
                 Some(floor) = told.recv() => self.floor_told(floor),
                 _ = report.tick() => self.send_telemetry(),
                 _ = tokio::time::sleep(wake) => self.tick(),
-                _ = terminate.recv() => self.stop(&mut stop_by),
-                _ = interrupt.recv() => self.stop(&mut stop_by),
+                Some(()) = stops.recv() => self.stop(&mut stop_by),
             }
             self.drain();
             if stop_by.is_some_and(|by| Instant::now() >= by) {
@@ -222,7 +237,6 @@ impl Agent {
                 break;
             }
         }
-        Ok(())
     }
 
     fn stop(&mut self, stop_by: &mut Option<Instant>) {
@@ -361,6 +375,9 @@ impl Agent {
         let problems = problems.into_iter().chain(self.link_problem.clone()).collect();
         let models = self.device.status(now(&self.clock));
         self.story.tell(&models);
+        if let Some(changes) = &self.changes {
+            changes.look(&self.models);
+        }
         self.board.set_models(models, problems);
         self.board.set_trust(self.device.trust_status(), self.device.generation());
         self.board.set_counts(self.device.refused().clone(), self.device.late().clone());

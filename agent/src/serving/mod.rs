@@ -14,7 +14,7 @@
 //! 4. `infer`, `batch`: one request through the gate, off the async threads, with a deadline, and
 //!    requests that share a run;
 //! 5. `body`, `coding`, `refusal`: bytes in memory, folded or not, and what is said instead of an answer;
-//! 6. `routes`, [`http`], `rest`, and [`grpc`]: the two ways to ask;
+//! 6. `routes`, [`http`], `rest`, and [`grpc`]: the two ways to ask; [`direct`]: the third, without a socket;
 //! 7. [`listen`], `sockets`, `stall`: sockets and time limits.
 //!
 //! Not here on purpose: loading and unloading by clients (models change only through signed
@@ -24,6 +24,7 @@
 mod batch;
 mod body;
 mod coding;
+pub mod direct;
 pub mod grpc;
 pub mod http;
 mod infer;
