@@ -95,7 +95,7 @@ async fn a_program_in_python() -> Result<()> {
     let last = through_a_rollout(|place, dir| {
         let module = python_module(dir)?;
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("python/library.py");
-        let mut command = Command::new(python::triton()?);
+        let mut command = Command::new(python::numpy()?);
         command.arg(script).arg(module).arg(place).arg(&programs::programs().agent);
         command.arg(golden_of("digits-v2"));
         Ok(command)

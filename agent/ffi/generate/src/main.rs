@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use anyhow::{Context as _, Result, bail};
 use camino::Utf8PathBuf;
 use uniffi_bindgen::bindings::{GenerateOptions, TargetLanguage, generate_with_bindgen_paths};
-use uniffi_bindgen::{BindgenPaths, GlobalConfig};
+use uniffi_bindgen::BindgenPaths;
 
 const USAGE: &str = "usage: generate header OUT | generate bindings LIBRARY DIR";
 
