@@ -289,7 +289,7 @@ mod tests {
             unsafe { tensors(&tensor, 1) }.map_err(|failure| failure.text)
         };
         assert!(read(good).is_ok());
-        let null = std::ptr::null();
+        let null: *const c_void = std::ptr::null();
         assert!(read(FleetwayTensor { name: null.cast(), ..good }).is_err());
         assert!(read(FleetwayTensor { shape: null.cast(), ..good }).is_err());
         assert!(read(FleetwayTensor { data: null, ..good }).is_err());
