@@ -289,9 +289,8 @@ const TYPES: [(DataType, DType); 9] = [
 
 fn named(tensor: Tensor) -> Result<NamedTensor, FleetwayError> {
     let Tensor { name, datatype, shape, data } = tensor;
-    let wrong = |error: &dyn std::fmt::Display| {
-        FleetwayError::Input(format!("input {name:?}: {error}"))
-    };
+    let wrong =
+        |error: &dyn std::fmt::Display| FleetwayError::Input(format!("input {name:?}: {error}"));
     let shape: Vec<usize> = shape
         .into_iter()
         .map(usize::try_from)

@@ -179,7 +179,8 @@ pub(crate) fn give(answer: Answer) -> *mut FleetwayAnswer {
     let [model, version, release] = texts;
     let slot = c_text(answer.slot);
     let names: Vec<_> = answer.outputs.iter().map(|output| c_text(&output.name)).collect();
-    let shape = |output: &NamedTensor| output.tensor.shape().iter().map(|dim| *dim as u64).collect();
+    let shape =
+        |output: &NamedTensor| output.tensor.shape().iter().map(|dim| *dim as u64).collect();
     let shapes: Vec<Vec<u64>> = answer.outputs.iter().map(shape).collect();
     let tensor = |at: usize, output: &NamedTensor| FleetwayTensor {
         name: names[at].as_ptr(),

@@ -53,10 +53,7 @@ pub(super) struct Jobs {
 }
 
 impl Jobs {
-    pub(super) fn new(
-        require: Require,
-        child: Option<PathBuf>,
-    ) -> (Self, mpsc::Receiver<Answer>) {
+    pub(super) fn new(require: Require, child: Option<PathBuf>) -> (Self, mpsc::Receiver<Answer>) {
         let (answers, receiver) = mpsc::channel(ANSWERS_MAX);
         (Self { answers, require, child }, receiver)
     }

@@ -25,7 +25,8 @@ impl Agent {
     /// Looks at the process's memory, once a second while a release is on trial. What a program around
     /// the agent takes is no release's.
     pub(super) fn look_at_memory(&mut self, now: Now) {
-        if !self.owns_process || !self.device.is_on_trial() || now.ms < self.memory_at_ms + LOOK_MS {
+        if !self.owns_process || !self.device.is_on_trial() || now.ms < self.memory_at_ms + LOOK_MS
+        {
             return;
         }
         self.memory_at_ms = now.ms;

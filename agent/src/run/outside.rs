@@ -11,8 +11,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
 use crate::embed::changes::Changes;
-use crate::serving::direct::Door;
 use crate::service::Service;
+use crate::serving::direct::Door;
 use crate::status::Board;
 
 /// Requests to stop that wait to be heard: the second one says "at once", a third says nothing more.

@@ -117,7 +117,8 @@ impl Door {
     }
 
     fn unknown(&self, model: &str) -> InferError {
-        let names: Vec<_> = self.models.list().iter().map(|live| live.model().to_string()).collect();
+        let names: Vec<_> =
+            self.models.list().iter().map(|live| live.model().to_string()).collect();
         let known = if names.is_empty() { "none yet".to_owned() } else { names.join(", ") };
         InferError::UnknownModel { model: model.chars().take(64).collect(), known }
     }

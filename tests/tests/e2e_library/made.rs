@@ -26,7 +26,13 @@ fn kotlin_swift_and_python_have_all_of_it() -> Result<()> {
     for (file, words) in [
         (
             "kotlin/fleetway/device/fleetway_device.kt",
-            ["fun `infer`(", "fun `onModelChanged`(", "fun `status`(", "fun `open`(", "fun `stop`("],
+            [
+                "fun `infer`(",
+                "fun `onModelChanged`(",
+                "fun `status`(",
+                "fun `open`(",
+                "fun `stop`(",
+            ],
         ),
         (
             "swift/FleetwayDevice.swift",

@@ -127,17 +127,19 @@ async fn without_a_child_nothing_new_is_tried() -> Result<()> {
     let agent = Agent::open_with(&dir, absent)?;
     let rollout = start_rollout(&fleet, "digits-v1", "v1", "").await?;
     let ended = fleet.controller.rollout_end(rollout.id, WAIT).await?;
-    let said = ended.devices[0].model.as_ref().and_then(|m| m.last.as_ref()).context("no ending")?;
+    let said =
+        ended.devices[0].model.as_ref().and_then(|m| m.last.as_ref()).context("no ending")?;
     ensure!(said.reason.as_ref().is_some_and(|r| r.code == "SANDBOX_TOO_WEAK"), "{said:?}");
     let device = fleet.controller.device("phone-1").await?;
     let sandbox = device.sandbox.context("no sandbox reported")?;
     ensure!(sandbox.state == "none" && !sandbox.met, "{sandbox:?}");
-    ensure!(matches!(ask(&agent, 0), Err(InferError::NotReady(_))), "{:?}", ask(&agent, 0));
+    let error = tokio::task::block_in_place(|| ask(&agent, 0)).expect_err("nothing runs");
+    ensure!(matches!(error, InferError::UnknownModel { .. }), "{error:?}");
     agent.close()?;
     // Nobody is poisoned for it: with a program the very release runs.
     let agent = Agent::open_with(&dir, child())?;
-    let again = fleet.controller.rollout("v1", &format!("{} {}", super::AT_ONCE, super::JUDGE));
-    let again = again.await?;
+    let flags = format!("{} {}", super::AT_ONCE, super::JUDGE);
+    let again = fleet.controller.rollout("v1", &flags).await?;
     wait::until("v1 to answer", WAIT, async || {
         tokio::task::block_in_place(|| ask(&agent, 0)).map(drop).map_err(Into::into)
     })

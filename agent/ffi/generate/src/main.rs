@@ -6,8 +6,8 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, bail};
 use camino::Utf8PathBuf;
-use uniffi_bindgen::bindings::{GenerateOptions, TargetLanguage, generate_with_bindgen_paths};
 use uniffi_bindgen::BindgenPaths;
+use uniffi_bindgen::bindings::{GenerateOptions, TargetLanguage, generate_with_bindgen_paths};
 
 const USAGE: &str = "usage: generate header OUT | generate bindings LIBRARY DIR";
 
@@ -38,9 +38,9 @@ fn header(out: &Path) -> Result<()> {
         .map_err(|error| anyhow::anyhow!("cbindgen.toml: {error}"))?;
     // File by file, not by crate: what is exported is in these three, and cargo need not be asked.
     let sources = ["src/code.rs", "src/value.rs", "src/c.rs"];
-    let builder = sources.iter().fold(cbindgen::Builder::new(), |builder, source| {
-        builder.with_src(ffi().join(source))
-    });
+    let builder = sources
+        .iter()
+        .fold(cbindgen::Builder::new(), |builder, source| builder.with_src(ffi().join(source)));
     let bindings = builder.with_config(config).generate().context("the header")?;
     let mut text = Vec::new();
     bindings.write(&mut text);
