@@ -7,13 +7,15 @@
 //! 3. [`identity`]: how it joins the fleet, and keeps its certificate;
 //!    [`serving`]: how an application gets its answers;
 //! 4. [`config`], [`clock`], [`run`], [`status`], [`service`]: the thin shell around them;
-//!    [`doctor`]: what is wrong where nobody sees it.
+//!    [`doctor`]: what is wrong where nobody sees it;
+//! 5. [`embed`]: the same loop inside another program.
 #![warn(missing_docs)]
 
 pub mod clock;
 pub mod config;
 pub mod device;
 pub mod doctor;
+pub mod embed;
 pub mod fs;
 pub mod host;
 pub mod identity;
@@ -24,3 +26,5 @@ pub mod spool;
 pub mod status;
 pub mod store;
 pub mod telemetry;
+
+pub use embed::Agent;

@@ -211,7 +211,7 @@ impl Answers {
 }
 
 impl Running {
-    fn of(loaded: &Loaded) -> Self {
+    pub(crate) fn of(loaded: &Loaded) -> Self {
         Self {
             release: loaded.release.to_string(),
             version: loaded.version.clone(),

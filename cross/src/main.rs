@@ -6,8 +6,10 @@
 //!
 //! Read in this order: [`needs`] (what a machine must have), [`cargo`] (how cargo is
 //! called), [`mod@test`], [`lint`], [`run`] (demo, bench, sim,
-//! soak), [`mod@package`] (Debian packages), and [`fuzz`] (libFuzzer and Miri).
+//! soak), [`mod@package`] (Debian packages), [`mod@bindings`] (the library for other languages), and
+//! [`fuzz`] (libFuzzer and Miri).
 
+mod bindings;
 mod cargo;
 mod fuzz;
 mod lint;
@@ -81,6 +83,12 @@ enum Verb {
         after_help = "Examples:\n  cargo xtask package\n  cargo xtask package --profile dev --out /tmp/debs"
     )]
     Package(PackageArgs),
+    /// Build the agent as a shared library, its C header, and Kotlin, Swift and Python for it
+    Bindings {
+        /// Where the bindings go
+        #[arg(long, value_name = "DIR", default_value = "target/bindings")]
+        out: PathBuf,
+    },
     /// Run the protocol's tests under Miri (needs a nightly toolchain with miri)
     Miri,
     /// Check format, clippy, documentation, licences, and that the protocol builds without std
@@ -134,6 +142,7 @@ fn main() -> ExitCode {
         Verb::Sim(args) => run::sim(args.seeds, args.seed),
         Verb::Soak { minutes } => run::soak(Duration::from_secs(minutes * 60)),
         Verb::Fuzz { target, time } => fuzz::fuzz(target.as_deref(), time),
+        Verb::Bindings { out } => bindings::bindings(&out),
         Verb::Miri => fuzz::miri(),
         Verb::Package(args) => package::package(&package::Options {
             profile: &args.profile,

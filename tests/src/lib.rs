@@ -3,7 +3,8 @@
 //! Read in this order: [`world`] (a fleet in one process, from one seed); [`harness`] (a
 //! fleet as processes) and [`proxy`] (the bad network); [`hostile`] (a broker in the attacker's
 //! hands), [`attacks`] and [`faults`] (bad models) and [`mod@fuzz`] (bad bytes); [`authority`] (who says what may run,
-//! in memory) and [`python`] (what others say about it); [`demo`] (the main job, told) and
+//! in memory) and [`python`] (what others say about it); [`library`] (the agent
+//! inside other programs); [`demo`] (the main job, told) and
 //! [`mod@bench`] (the figures in the README). The scenarios themselves are in `tests/tests/`.
 
 pub mod attacks;
@@ -14,6 +15,7 @@ pub mod faults;
 pub mod fuzz;
 pub mod harness;
 pub mod hostile;
+pub mod library;
 #[path = "../../protocol/tests/common/fuzz.rs"]
 mod protocol_fuzz;
 pub mod proxy;

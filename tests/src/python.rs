@@ -64,6 +64,21 @@ pub fn validate_telemetry(messages: &Path) -> Result<String> {
     run(Command::new(python).arg(here.join("python/telemetry.py")).arg(schemas).arg(messages))
 }
 
+/// What an application in Python has.
+const NUMPY: [&str; 1] = ["numpy==2.3.4"];
+
+/// The interpreter that has numpy and nothing else.
+///
+/// # Errors
+/// If it cannot be prepared, with what to install.
+pub fn numpy() -> Result<&'static Path> {
+    static PYTHON: OnceLock<std::result::Result<PathBuf, String>> = OnceLock::new();
+    let prepared = PYTHON.get_or_init(|| {
+        prepare("python-numpy-2.3.4", &NUMPY).map_err(|error| format!("{error:#}"))
+    });
+    prepared.as_deref().map_err(|error| anyhow::anyhow!("{error}"))
+}
+
 /// The interpreter that has python-tuf.
 ///
 /// # Errors

@@ -49,6 +49,7 @@ fn the_crate_graph_is_the_one_in_architecture_md() {
             "fleetway-agent",
             &["fleetway-protocol", "fleetway-link", "fleetway-tuf", "fleetway-engine"],
         ),
+        ("fleetway-ffi", &["fleetway-agent"]),
         (
             "fleetway-controller",
             &["fleetway-protocol", "fleetway-link", "fleetway-tuf", "fleetway-engine"],

@@ -35,7 +35,7 @@ impl Again {
     pub(super) fn went(&mut self, loaded: Option<Arc<Loaded>>) {
         let hung = loaded.map_or(0, |loaded| loaded.hung_runs());
         if hung > 0 {
-            tracing::warn!(hung, "what was replaced hangs: this process starts anew");
+            tracing::warn!(hung, "what was replaced hangs: only a new process frees its threads");
             self.wanted = true;
         }
     }
@@ -64,12 +64,15 @@ impl Agent {
             }
             if loaded.is_stuck() && now.ms >= STUCK_AGAIN_MS && !self.device.is_on_trial() {
                 let (model, version) = (&loaded.model, &loaded.version);
-                tracing::warn!(%model, %version, "its runs hang: this process starts anew");
+                tracing::warn!(%model, %version, "its runs hang: only a new process frees their threads");
                 self.again.wanted = true;
             }
         }
-        if self.again.wanted && !self.again.begun {
+        // A program around the agent is not ours to replace: its processor stays lost, and the status
+        // says so.
+        if self.again.wanted && !self.again.begun && self.owns_process {
             self.again.begun = true;
+            tracing::warn!("this process starts anew");
             // As asked to: a trial of another model is not blamed for it.
             self.device.handle_stop(now);
         }

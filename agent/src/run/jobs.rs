@@ -5,6 +5,7 @@
 //! it back), so the threads are not the runtime's, which go on to other work.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use fleetway_engine::{GoldenRule, Require, Sandbox, SelfTest, SelfTestError};
@@ -28,6 +29,8 @@ use crate::store::Part;
 const ANSWERS_MAX: usize = 32;
 /// Added to the niceness of a job and of the self-test's child: about a tenth of a full share.
 const NICENESS: i32 = 10;
+/// Why no fence stands where the agent lives in a program that brings no child for self-tests.
+const NO_CHILD: &str = "no program to run a self-test in";
 
 /// How a job ended.
 pub(super) enum Answer {
@@ -64,21 +67,39 @@ pub(super) struct Jobs {
     answers: mpsc::Sender<Answer>,
     /// How well a self-test must be fenced in.
     require: Require,
+    /// The program that is the self-test's child, if there is one.
+    child: Option<PathBuf>,
     loader: Loader,
     checks: BTreeMap<ModelName, Check>,
     place: Place,
 }
 
 impl Jobs {
-    pub(super) fn new(config: &Config, loader: Loader) -> (Self, mpsc::Receiver<Answer>) {
+    pub(super) fn new(
+        config: &Config,
+        child: Option<PathBuf>,
+        loader: Loader,
+    ) -> (Self, mpsc::Receiver<Answer>) {
         let (answers, receiver) = mpsc::channel(ANSWERS_MAX);
         let (checks, place) = (config.checks.clone(), Place::of(config));
-        (Self { answers, require: config.sandbox, loader, checks, place }, receiver)
+        let require = config.sandbox;
+        (Self { answers, require, child, loader, checks, place }, receiver)
     }
 
     /// Candidates in the shadow, which answer through the same receiver.
     pub(super) fn shadows(&self) -> Shadows {
-        Shadows::new(self.answers.clone(), self.require)
+        Shadows::new(self.answers.clone(), self.test())
+    }
+
+    /// How a model is tried, or that it cannot be: a test that nothing contains is none.
+    fn test(&self) -> Option<SelfTest> {
+        let child = self.child.clone()?;
+        Some(SelfTest { require: self.require, ..SelfTest::with_exe(child) })
+    }
+
+    /// An answer that needs no thread. The channel has room for two jobs of every model.
+    fn answer(&self, answer: Answer) {
+        let _ = self.answers.try_send(answer);
     }
 
     /// Runs `job`, or answers `otherwise` where the system has no thread for it.
@@ -93,8 +114,7 @@ impl Jobs {
         };
         if let Err(error) = std::thread::Builder::new().name("job".into()).spawn(work) {
             tracing::error!("no thread for a job: {error}");
-            // The channel has room for two jobs of every model.
-            let _ = self.answers.try_send(otherwise);
+            self.answer(otherwise);
         }
     }
 
@@ -103,14 +123,19 @@ impl Jobs {
             let (model, token) = (job.model.clone(), job.token);
             move |result| Answer::SelfTested { model, token, result }
         };
-        let require = self.require;
+        let Some(test) = self.test() else {
+            tracing::error!(model = %job.model, "not tried: {NO_CHILD}");
+            return self.answer(answer(Err(Reason::SandboxTooWeak)));
+        };
         let otherwise = answer.clone()(Err(Reason::Environment));
-        self.spawn(otherwise, move || answer(self_test(&job, require)));
+        self.spawn(otherwise, move || answer(self_test(&job, test)));
     }
 
     /// Finds out how well a self-test would be fenced in here, before there is one.
     pub(super) fn probe(&self) {
-        let test = SelfTest { require: self.require, ..SelfTest::default() };
+        let Some(test) = self.test() else {
+            return self.answer(Answer::Probed(Some(Sandbox::absent(NO_CHILD))));
+        };
         self.spawn(Answer::Probed(None), move || match test.probe() {
             Ok(sandbox) => Answer::Probed(Some(sandbox)),
             Err(error) => {
@@ -142,7 +167,7 @@ impl Jobs {
     }
 }
 
-fn self_test(job: &SelfTestJob, require: Require) -> Result<Sandbox, Reason> {
+fn self_test(job: &SelfTestJob, test: SelfTest) -> Result<Sandbox, Reason> {
     let manifest = job.manifest.get();
     let rule = GoldenRule {
         max_abs_err: manifest.golden.abs_err_max,
@@ -151,8 +176,7 @@ fn self_test(job: &SelfTestJob, require: Require) -> Result<Sandbox, Reason> {
     let test = SelfTest {
         deadline: Duration::from_millis(job.terms.self_test_ms_max.into()),
         memory_bytes: u64::from(job.terms.self_test_mib_max) << 20,
-        require,
-        ..SelfTest::default()
+        ..test
     };
     match test.run(&job.model_bytes, &job.golden_bytes, rule) {
         Ok(report) => {

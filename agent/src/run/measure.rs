@@ -9,7 +9,7 @@ impl Agent {
     pub(super) fn send_telemetry(&mut self) {
         let now = super::now(&self.clock);
         self.device.handle_host(now, self.host.read());
-        let rss_bytes = resident_bytes();
+        let rss_bytes = self.owns_process.then(resident_bytes).flatten();
         for live in self.models.list() {
             if let Some(mut telemetry) = live.recorder().snapshot() {
                 telemetry.rss_bytes = rss_bytes;
@@ -18,9 +18,11 @@ impl Agent {
         }
     }
 
-    /// Looks at the process's memory, once a second while a release is on trial.
+    /// Looks at the process's memory, once a second while a release is on trial. What a program around
+    /// the agent takes is no release's.
     pub(super) fn look_at_memory(&mut self, now: Now) {
-        if !self.device.is_on_trial() || now.ms < self.memory_at_ms + LOOK_MS {
+        if !self.owns_process || !self.device.is_on_trial() || now.ms < self.memory_at_ms + LOOK_MS
+        {
             return;
         }
         self.memory_at_ms = now.ms;

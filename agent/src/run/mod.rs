@@ -1,4 +1,6 @@
 //! The daemon: one event loop that carries facts to the device core and its commands out.
+//! A program that has the agent inside ([`crate::embed`]) runs the same loop; what differs is in
+//! `outside`.
 //!
 //! Nothing is decided here. What takes long (a self-test, loading an engine) runs on the
 //! blocking pool and comes back as a fact; file effects run inside the core, on the loop.
@@ -12,6 +14,7 @@ mod jobs;
 mod link;
 mod lock;
 mod measure;
+mod outside;
 mod shadow;
 mod signing;
 mod start;
@@ -33,17 +36,18 @@ use fleetway_protocol::machine::Phase;
 use fleetway_protocol::reason::Reason;
 use fleetway_protocol::topics::Topic;
 use fleetway_protocol::trust::VerifiedArtifact;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::device::{Device, ModelStatus, Now, Output, Publish, ShadowJob};
+use crate::embed::changes::Changes;
 use crate::fs::RealFs;
 use crate::host::HostReader;
 use crate::identity::floor::FloorQuestion;
 use crate::service::Service;
+use crate::serving::direct::Door;
 use crate::serving::http::Api;
 use crate::serving::listen::{ServeError, Server};
 use crate::serving::live::Models;
@@ -54,6 +58,7 @@ use jobs::{Answer, Jobs};
 pub(crate) use link::SESSION;
 use link::Started;
 pub use lock::LockError;
+pub(crate) use outside::{Opened, Outside};
 use shadow::Shadows;
 use signing::ReportSigner;
 pub(crate) use start::device_config;
@@ -132,6 +137,8 @@ struct Agent {
     floors: mpsc::Sender<Floor>,
     service: Service,
     story: Story,
+    changes: Option<Arc<Changes>>,
+    owns_process: bool,
     host: HostReader,
     /// When the process's memory was last looked at.
     memory_at_ms: u64,
@@ -148,7 +155,7 @@ struct Agent {
 /// [`RunError`], before anything was served. Once it runs, nothing ends it but a signal, or a hung
 /// engine.
 pub async fn run(config: Config) -> Result<Ended, RunError> {
-    run_with(config, tract).await
+    run_in(config, Outside::daemon().map_err(RunError::Signals)?).await
 }
 
 /// The same with another way to make engines: tests put faults between tract and the rest.
@@ -156,6 +163,13 @@ pub async fn run(config: Config) -> Result<Ended, RunError> {
 /// # Errors
 /// As [`run`].
 pub async fn run_with(config: Config, loader: Loader) -> Result<Ended, RunError> {
+    let daemon = Outside::daemon().map_err(RunError::Signals)?;
+    run_in(config, Outside { loader, ..daemon }).await
+}
+
+/// The same, wherever it is.
+pub(crate) async fn run_in(config: Config, outside: Outside) -> Result<Ended, RunError> {
+    let Outside { stops, service, child, owns_process, changes, opened, loader } = outside;
     let _lock = lock::take(&config.data_dir).await?;
     let data = |source| RunError::Data { path: config.data_dir.clone(), source };
     let store =
@@ -175,7 +189,8 @@ pub async fn run_with(config: Config, loader: Loader) -> Result<Ended, RunError>
         config.serve.concurrent_max,
     )
     .with_locks(Arc::clone(&locks), clock.clone());
-    let (jobs, answers) = Jobs::new(&config, loader);
+    let door = Door::of(&api, &models);
+    let (jobs, answers) = Jobs::new(&config, child, loader);
     let Started { handle: link, events, shown, signer, problem } =
         link::start(&config, &mut device, &clock)?;
     link::start_renewal(&config, shown, &link, &clock, &board);
@@ -200,8 +215,10 @@ pub async fn run_with(config: Config, loader: Loader) -> Result<Ended, RunError>
         telemetry,
         question,
         floors,
-        service: Service::from_env(),
+        service,
         story: Story::default(),
+        changes,
+        owns_process,
         host: HostReader::new(&config.data_dir),
         memory_at_ms: 0,
         around,
@@ -222,10 +239,11 @@ pub async fn run_with(config: Config, loader: Loader) -> Result<Ended, RunError>
     tracing::info!(device = %config.device, ?serving, "fleetway-agent runs");
     agent.board.set_serving(serving);
     agent.jobs.probe();
-    agent
-        .event_loop(events, answers, told, config.link.telemetry)
-        .await
-        .map_err(RunError::Signals)?;
+    if let Some(opened) = opened {
+        // Who opened it waits for this.
+        let _ = opened.send(Opened { board: Arc::clone(&agent.board), door });
+    }
+    agent.event_loop(events, answers, told, stops, config.link.telemetry).await;
     agent.say_goodbye(&config).await;
     server.shutdown().await;
     Ok(agent.again.ended())
@@ -241,10 +259,9 @@ impl Agent {
         mut events: mpsc::Receiver<LinkEvent>,
         mut answers: mpsc::Receiver<Answer>,
         mut told: mpsc::Receiver<Floor>,
+        mut stops: mpsc::Receiver<()>,
         telemetry: Duration,
-    ) -> io::Result<()> {
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut interrupt = signal(SignalKind::interrupt())?;
+    ) {
         let mut report = tokio::time::interval(telemetry);
         let mut stop_by: Option<Instant> = None;
         self.drain();
@@ -264,8 +281,7 @@ impl Agent {
                 Some(floor) = told.recv() => self.floor_told(floor),
                 _ = report.tick() => self.send_telemetry(),
                 _ = tokio::time::sleep(wake) => self.tick(),
-                _ = terminate.recv() => self.stop(&mut stop_by),
-                _ = interrupt.recv() => self.stop(&mut stop_by),
+                Some(()) = stops.recv() => self.stop(&mut stop_by),
             }
             self.drain();
             if self.again.has_begun() {
@@ -276,7 +292,6 @@ impl Agent {
                 break;
             }
         }
-        Ok(())
     }
 
     fn stop(&mut self, stop_by: &mut Option<Instant>) {
@@ -361,6 +376,9 @@ impl Agent {
         let models = self.device.status(now(&self.clock));
         self.story.tell(&models);
         self.telemetry.set_fetches(models.iter().any(fetches));
+        if let Some(changes) = &self.changes {
+            changes.look(&self.models);
+        }
         self.board.set_models(models, problems);
         self.board.set_trust(self.device.trust_status(), self.device.generation());
         self.board.set_counts(self.device.refused().clone(), self.device.late().clone());

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use fleetway_engine::golden::compare;
 use fleetway_engine::selftest::WorkerError;
-use fleetway_engine::{GoldenRule, Require, SelfTest, SelfTestError, Tensor, Worker};
+use fleetway_engine::{GoldenRule, SelfTest, SelfTestError, Tensor, Worker};
 use fleetway_protocol::ids::ModelName;
 use fleetway_protocol::machine::Token;
 use fleetway_protocol::reason::Reason;
@@ -40,15 +40,16 @@ const LOOK: Duration = Duration::from_millis(200);
 /// The candidates under way, by model.
 pub(super) struct Shadows {
     answers: mpsc::Sender<Answer>,
-    require: Require,
+    /// The child and its fences, if this process has one.
+    test: Option<SelfTest>,
     stops: BTreeMap<ModelName, Arc<AtomicBool>>,
     /// Each thread has one until it ends, which may be a moment after it was told to.
     alive: Arc<()>,
 }
 
 impl Shadows {
-    pub(super) fn new(answers: mpsc::Sender<Answer>, require: Require) -> Self {
-        Self { answers, require, stops: BTreeMap::new(), alive: Arc::default() }
+    pub(super) fn new(answers: mpsc::Sender<Answer>, test: Option<SelfTest>) -> Self {
+        Self { answers, test, stops: BTreeMap::new(), alive: Arc::default() }
     }
 
     /// Starts a candidate in the shadow of `live`, or says why it cannot begin now; the machine
@@ -58,9 +59,11 @@ impl Shadows {
             tracing::debug!(model = %job.model, "waits: another candidate is in the shadow");
             return Err(Reason::Environment);
         }
+        // As for a self-test that cannot be fenced in.
+        let test = self.test.clone().ok_or(Reason::SandboxTooWeak)?;
         let stop = Arc::new(AtomicBool::new(false));
         self.stops.insert(job.model.clone(), Arc::clone(&stop));
-        let runner = Runner { live, stop, answers: self.answers.clone(), require: self.require };
+        let runner = Runner { live, stop, answers: self.answers.clone(), test };
         let alive = Arc::clone(&self.alive);
         let work = move || {
             let _alive = alive;
@@ -91,7 +94,7 @@ struct Runner {
     live: Arc<Live>,
     stop: Arc<AtomicBool>,
     answers: mpsc::Sender<Answer>,
-    require: Require,
+    test: SelfTest,
 }
 
 impl Runner {
@@ -104,8 +107,7 @@ impl Runner {
         let test = SelfTest {
             deadline: Duration::from_millis(terms.self_test_ms_max.into()),
             memory_bytes: u64::from(terms.self_test_mib_max) << 20,
-            require: self.require,
-            ..SelfTest::default()
+            ..self.test.clone()
         };
         let version = &manifest.get().version;
         let mut worker = Worker::start(&test, &model_bytes).map_err(|error| {

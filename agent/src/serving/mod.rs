@@ -14,7 +14,7 @@
 //! 4. `infer`, `batch`: one request through the gate, off the async threads, with a deadline, and
 //!    requests that share a run;
 //! 5. `body`, `coding`, `refusal`: bytes in memory, folded or not, and what is said instead of an answer;
-//! 6. `routes`, [`http`], `rest`, and [`grpc`]: the two ways to ask;
+//! 6. `routes`, [`http`], `rest`, and [`grpc`]: the two ways to ask; [`direct`]: the third, without a socket;
 //! 7. [`listen`], `sockets`, `stall`: sockets and time limits;
 //! 8. [`locks`]: what an application says so that no update comes now; [`tap`]: copies for a
 //!    candidate in the shadow.
@@ -26,6 +26,7 @@
 mod batch;
 mod body;
 mod coding;
+pub mod direct;
 pub mod grpc;
 mod hold;
 pub mod http;

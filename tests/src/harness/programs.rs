@@ -35,7 +35,7 @@ pub fn programs() -> &'static Programs {
 fn find() -> Result<Programs> {
     let dir = match std::env::var_os("FLEETWAY_BIN_DIR") {
         Some(dir) => PathBuf::from(dir),
-        None => build()?,
+        None => build(&["--bins"])?,
     };
     let program = |name: &str| {
         let path = dir.join(name);
@@ -45,8 +45,12 @@ fn find() -> Result<Programs> {
     Ok(Programs { fleetway: program("fleetway")?, agent: program("fleetway-agent")? })
 }
 
-/// Builds them where the running program was built: `<target>/<profile>[/deps]/<us>`.
-fn build() -> Result<PathBuf> {
+/// Builds what is `wanted` of the workspace where the running program was built:
+/// `<target>/<profile>[/deps]/<us>`. Gives the profile's directory.
+///
+/// # Errors
+/// If cargo cannot.
+pub fn build(wanted: &[&str]) -> Result<PathBuf> {
     let us = std::env::current_exe().context("who am I?")?;
     let beside = us.parent().context("no directory")?;
     let dir = match beside.file_name() {
@@ -59,7 +63,7 @@ fn build() -> Result<PathBuf> {
         _ => "dev".to_owned(),
     };
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.args(["build", "--quiet", "--workspace", "--exclude", "xtask", "--bins"]);
+    cargo.args(["build", "--quiet", "--workspace", "--exclude", "xtask"]).args(wanted);
     cargo.args(["--profile", &profile]).arg("--target-dir").arg(target);
     let built = cargo.current_dir(workspace()).status().context("cannot start cargo")?;
     ensure!(built.success(), "`cargo build` failed ({built})");

@@ -46,6 +46,7 @@ pub fn child_main_with(attack: impl FnOnce(&[u8])) -> ExitCode {
 }
 
 fn work(attack: impl FnOnce(&[u8])) -> io::Result<()> {
+    is_same_version()?;
     let require = std::env::var(env::REQUIRE).map_err(io::Error::other)?;
     let require: Require = require.parse().map_err(io::Error::other)?;
     let mut fenced = fences::put_up().map_err(io::Error::other)?;
@@ -71,6 +72,19 @@ fn work(attack: impl FnOnce(&[u8])) -> io::Result<()> {
     let bytes = postcard::to_allocvec(&outcome).map_err(io::Error::other)?;
     answer.write_all(&bytes)?;
     answer.flush()
+}
+
+/// Where the child is another file than the parent, it must run what the parent would.
+fn is_same_version() -> io::Result<()> {
+    let asks = std::env::var(env::VERSION).map_err(io::Error::other)?;
+    let own = env!("CARGO_PKG_VERSION");
+    match asks == own {
+        true => Ok(()),
+        false => {
+            let text = format!("this program is version {own}, version {asks} asks it");
+            Err(io::Error::other(text))
+        }
+    }
 }
 
 fn test(model: &[u8], golden: &[u8], rule: GoldenRule, mut fenced: Fenced) -> Outcome {

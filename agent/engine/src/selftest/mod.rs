@@ -65,6 +65,7 @@ mod env {
     pub(super) const CPU_SECONDS: &str = "FLEETWAY_SELFTEST_CPU_SECONDS";
     pub(super) const PARENT: &str = "FLEETWAY_SELFTEST_PARENT";
     pub(super) const REQUIRE: &str = "FLEETWAY_SELFTEST_REQUIRE";
+    pub(super) const VERSION: &str = "FLEETWAY_SELFTEST_VERSION";
     /// The one foreign variable that is passed on: it changes which kernels tract picks, and the
     /// child must test what the parent would run.
     pub(super) const TRACT_CPU_ISA: &str = "TRACT_CPU_ISA";
@@ -189,6 +190,7 @@ impl SelfTest {
         command.env(env::CPU_SECONDS, cpu_seconds.to_string());
         command.env(env::PARENT, std::process::id().to_string());
         command.env(env::REQUIRE, self.require.name());
+        command.env(env::VERSION, env!("CARGO_PKG_VERSION"));
         command.envs(std::env::var_os(env::TRACT_CPU_ISA).map(|isa| (env::TRACT_CPU_ISA, isa)));
         // A group of its own, so that the kill reaches whatever the child may have started.
         command.process_group(0);

@@ -29,6 +29,13 @@ pub struct Sandbox {
 }
 
 impl Sandbox {
+    /// No fence stands, all for one reason: there is nothing to fence in.
+    pub fn absent(why: &str) -> Self {
+        let mut sandbox = Self::default();
+        Fence::ALL.into_iter().for_each(|fence| sandbox.lacks(fence, why));
+        sandbox
+    }
+
     /// Notes that a fence does not stand.
     pub(super) fn lacks(&mut self, fence: Fence, why: impl fmt::Display) {
         self.missing.push(Missing { fence, why: bounded(why.to_string()) });

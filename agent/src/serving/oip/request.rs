@@ -59,6 +59,8 @@ pub enum Source<'a> {
     Raw(&'a [u8]),
     /// An `InferTensorContents` of gRPC.
     Typed(&'a [u8]),
+    /// A tensor of the program that the agent lives in.
+    Tensor(&'a Tensor),
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -285,6 +287,8 @@ impl<'a> Header<'a> {
                     Some(made.map_err(wrong)?)
                 }
                 Source::Typed(contents) => Some(typed::read(contents, spec)?),
+                // Its type and shape were found to fit, and it holds what its shape says.
+                Source::Tensor(tensor) => Some(tensor.clone()),
                 Source::Json | Source::None => None,
             };
         }
