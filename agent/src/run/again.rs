@@ -62,7 +62,11 @@ impl Agent {
             if loaded.hung_runs() > 0 {
                 self.device.handle_hang(now, live.model(), loaded.release);
             }
-            if loaded.is_stuck() && now.ms >= STUCK_AGAIN_MS && !self.device.is_on_trial() {
+            if !self.again.wanted
+                && loaded.is_stuck()
+                && now.ms >= STUCK_AGAIN_MS
+                && !self.device.is_on_trial()
+            {
                 let (model, version) = (&loaded.model, &loaded.version);
                 tracing::warn!(%model, %version, "its runs hang: only a new process frees their threads");
                 self.again.wanted = true;
