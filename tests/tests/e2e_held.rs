@@ -159,7 +159,10 @@ async fn what_disagrees_in_the_shadow_answers_nobody() -> Result<()> {
     ensure!(told.p95_us >= told.p50_us && told.p50_us > 0 && told.serving_p95_us > 0, "{told:?}");
     // Copies are a share of the requests, and no more.
     let copies = u64::from(told.compared + told.failed + told.dropped);
-    ensure!(copies <= asked / 10 + 1, "{copies} copies of {asked} requests, where 10 % are allowed");
+    ensure!(
+        copies <= asked / 10 + 1,
+        "{copies} copies of {asked} requests, where 10 % are allowed"
+    );
     fleet.check_no_errors()
 }
 

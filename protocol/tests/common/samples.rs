@@ -338,13 +338,8 @@ fn facts(seed: u8, counter: u64) -> ReleaseFacts {
 }
 
 pub(crate) fn table() -> SlotTable {
-    let slot = |state, release, rollout| Slot {
-        state,
-        release,
-        rollout,
-        terms: terms(),
-        held_since_s: 0,
-    };
+    let slot =
+        |state, release, rollout| Slot { state, release, rollout, terms: terms(), held_since_s: 0 };
     let mut table = SlotTable::new(Some(facts(0xaa, 1)));
     table.version_floor = 2;
     table.serving = Some(SlotId::A);

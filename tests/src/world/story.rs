@@ -164,11 +164,7 @@ impl World {
             ..ShadowPolicy::default()
         });
         let held = self.rng.bool();
-        Terms {
-            shadow,
-            hold: if held { held_rule() } else { Hold::default() },
-            ..Terms::default()
-        }
+        Terms { shadow, hold: if held { held_rule() } else { Hold::default() }, ..Terms::default() }
     }
 
     fn start(&mut self, release: Digest, canaries: u32, terms: &Terms) -> RolloutId {

@@ -136,7 +136,8 @@ impl Worker {
     /// Ends the child and says what its end means. `late`: it passed its deadline, and before that
     /// request it had used so much processor time, as far as that is known.
     fn end(&mut self, late: Option<Option<u64>>) -> SelfTestError {
-        let used_ms = |before: Option<u64>| Some(cpu_ms(self.child.0.id())?.saturating_sub(before?));
+        let used_ms =
+            |before: Option<u64>| Some(cpu_ms(self.child.0.id())?.saturating_sub(before?));
         let killed = late.map(used_ms);
         if late.is_some() {
             kill_group(&mut self.child.0);

@@ -13,28 +13,26 @@ fn any_spec() -> impl Strategy<Value = RolloutSpec> {
     let selector = prop::sample::select(vec!["all", "site=a", "site!=a", "cam", "id=cam-03"]);
     let phases = prop::collection::vec((any_size(), prop_oneof![Just(0u64), 0u64..500]), 0..3);
     let rest = (1u8..=100, 0u32..4, any_size(), 1u64..400, 0u64..2000, 1u64..1500);
-    (0u8..2, 0u8..4, selector, phases, rest).prop_map(
-        |(of, release, selector, phases, rest)| {
-            let (percent, failures_max, max, offline_after_s, more_s, hold_aside_s) = rest;
-            let spec = RolloutSpec {
-                model: model(of),
-                selector: selector.parse().unwrap(),
-                phases: phases
-                    .iter()
-                    .map(|(size, soak_s)| PhaseSpec { size: *size, soak_s: *soak_s })
-                    .collect(),
-                success_percent_min: percent,
-                failures_max,
-                max_unavailable: max,
-                offline_after_s,
-                device_timeout_s: offline_after_s + more_s,
-                hold_aside_s,
-                ..spec(release, &[])
-            };
-            let everybody = RolloutSpec { phases: Vec::new(), ..spec.clone() };
-            spec.checked().or_else(|_| everybody.checked()).unwrap()
-        },
-    )
+    (0u8..2, 0u8..4, selector, phases, rest).prop_map(|(of, release, selector, phases, rest)| {
+        let (percent, failures_max, max, offline_after_s, more_s, hold_aside_s) = rest;
+        let spec = RolloutSpec {
+            model: model(of),
+            selector: selector.parse().unwrap(),
+            phases: phases
+                .iter()
+                .map(|(size, soak_s)| PhaseSpec { size: *size, soak_s: *soak_s })
+                .collect(),
+            success_percent_min: percent,
+            failures_max,
+            max_unavailable: max,
+            offline_after_s,
+            device_timeout_s: offline_after_s + more_s,
+            hold_aside_s,
+            ..spec(release, &[])
+        };
+        let everybody = RolloutSpec { phases: Vec::new(), ..spec.clone() };
+        spec.checked().or_else(|_| everybody.checked()).unwrap()
+    })
 }
 
 fn any_verdict() -> impl Strategy<Value = Option<Verdict>> {
