@@ -6,8 +6,8 @@
 //! `cargo xtask fuzz`). What a fuzzer finds goes into `tests/fuzz/corpus/<target>/` and stays.
 //!
 //! The bodies of `protocol` are that crate's own tests'; the rest is here, in [`identity`] (who
-//! somebody is), [`metadata`] (the release authority) and [`operator`] (people). Which parser is
-//! in which target says `docs/fuzzing.md`.
+//! somebody is), [`metadata`] (the release authority), [`operator`] (people) and [`spool`] (a disk). Which
+//! parser is in which target says `docs/fuzzing.md`.
 
 mod identity;
 mod metadata;

@@ -7,7 +7,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use fleetway_link::{LinkConfig, LinkEvent, LinkHandle, Qos, Session, Subscription, TlsFiles};
+use fleetway_link::{
+    BackoffLimits, Link as _, LinkConfig, LinkEvent, LinkHandle, Qos, Session, Subscription,
+    TlsFiles,
+};
 use fleetway_protocol::topics::ROOT_DEFAULT;
 use fleetway_tests::harness::together::report;
 use fleetway_tests::harness::{BrokerKind, Fleet, FleetSpec, wait};
@@ -67,6 +70,9 @@ impl Dashboard {
         let mut config = LinkConfig::new(url.parse()?, "viewer.wall");
         config.tls = Some(files.read()?.client_config(None)?);
         config.session = Session::Clean;
+        // It must not miss what is not retained because it was slow to come back.
+        let (min, max) = (Duration::from_millis(100), Duration::from_millis(500));
+        config.backoff = BackoffLimits { min, max };
         let filter = format!("{ROOT_DEFAULT}j/#");
         config.standing = vec![Subscription::new(filter, Qos::AtMostOnce)];
         let (link, mut events) = fleetway_link::start(config)?;
@@ -141,6 +147,11 @@ async fn day(broker: BrokerKind) -> Result<()> {
         Some(mosquitto) => mosquitto.start().await?,
         None => fleet.controller.start().await?,
     }
+    wait::until("the dashboard to be back", WAIT, async || {
+        ensure!(dashboard.link.stats().version.is_some(), "not connected");
+        Ok(())
+    })
+    .await?;
     // Whatever waits, the update goes first.
     fleet.controller.release("digits-v2", "v2", "").await?;
     fleet.roll_out("v2", JUDGE, WAIT).await?;

@@ -111,7 +111,8 @@ fn rot_costs_what_it_touched_and_is_counted() {
     };
     let before: Vec<_> =
         files().into_iter().map(|p| (p.clone(), std::fs::read(p).unwrap())).collect();
-    let segments: Vec<_> = files().into_iter().filter(|p| p.extension().is_some()).collect();
+    let segments: Vec<_> =
+        files().into_iter().filter(|p| p.extension().is_some_and(|e| e == "seg")).collect();
     assert!(segments.len() >= 3, "{segments:?}");
     for segment in &segments {
         let bytes = std::fs::read(segment).unwrap();
