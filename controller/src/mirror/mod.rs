@@ -327,6 +327,8 @@ fn phase_code(phase: Phase) -> &'static str {
         Phase::Download => "download",
         Phase::Verification => "verification",
         Phase::SelfTest => "self_test",
+        Phase::Shadow => "shadow",
+        Phase::Held => "held",
         Phase::Activation => "activation",
         Phase::Probation => "probation",
         Phase::Rollback => "rollback",

@@ -101,6 +101,8 @@ impl Largest {
             floor: u64::MAX,
             poisoned: u8::MAX,
             poison_dropped: u32::MAX,
+            held: None,
+            shadow: None,
         };
         state(u64::MAX, &self.device, &self.model, &said, |digest| self.named(digest))
     }

@@ -170,6 +170,7 @@ impl Box {
                 }
                 // No order here asks for one.
                 Output::Shadow(_) | Output::EndShadow(_) => {}
+                Output::Telemetry(_) | Output::Heard(_) => {}
                 Output::Publish(_) | Output::Check(_) | Output::Halt => {}
             }
         }
