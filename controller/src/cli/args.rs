@@ -109,7 +109,8 @@ pub(crate) enum Verb {
         subcommand,
         after_long_help = "Example:\n  fleetway rollout start digits@v2 --canary 1 --phase 25% --phase 100%"
     )]
-    Rollout(RolloutVerb),
+    // By far the longest list of options.
+    Rollout(Box<RolloutVerb>),
 }
 
 /// `init`.
@@ -386,7 +387,8 @@ mod tests {
         let Ok(cli) = parse("fleetway rollout plan digits@v1 -l site=lab,floor!=2") else {
             panic!("a selector is one argument");
         };
-        let Verb::Rollout(RolloutVerb::Plan(args)) = cli.verb else { panic!("plan") };
+        let Verb::Rollout(verb) = cli.verb else { panic!("rollout") };
+        let RolloutVerb::Plan(args) = *verb else { panic!("plan") };
         assert_eq!(args.selector.as_deref(), Some("site=lab,floor!=2"));
         assert!(parse("fleetway rollout status 3 --timeout 5s").is_err(), "--timeout needs --wait");
         assert!(parse("fleetway status -o yaml").is_err());

@@ -83,7 +83,7 @@ fn run(verb: Verb, context: &Context) -> Result<(), Failure> {
         Verb::Audit(verb) => audit::run(verb, context),
         Verb::Key(verb) => key::run(verb, context),
         Verb::Trust(verb) => trust::run(verb, context),
-        Verb::Rollout(verb) => block_on(rollout::run(verb, context)),
+        Verb::Rollout(verb) => block_on(rollout::run(*verb, context)),
     }
 }
 
