@@ -1,0 +1,70 @@
+//! onnxruntime is the judge: 10,000 random operators to the bit, whole models on whole sets.
+
+mod common;
+
+use common::{answer, best, cases, root};
+use fleetway_qnn::{Kernels, Model};
+
+#[test]
+fn ten_thousand_random_operators_are_equal_to_the_bit() {
+    let cases = cases("random", "qnn-random.cases", &["10000".into(), "1".into()]);
+    assert_eq!(cases.len(), 10_000);
+    for case in cases {
+        let file = fleetway_qnnc::compile(&case.model).unwrap_or_else(|e| panic!("{}: {e}", case.name));
+        let model = Model::load(&file).expect("the compiler had it loaded");
+        for kernels in Kernels::all() {
+            for (inputs, outputs) in &case.runs {
+                let found = answer(&model, kernels, inputs);
+                assert!(found == *outputs, "{}: {} differs", kernels.name(), case.name);
+            }
+        }
+    }
+}
+
+#[test]
+fn the_shipped_models_answer_every_held_out_image_as_onnxruntime_does() {
+    let digits = root().join("tests/models/digits");
+    let path = |name: &str| digits.join(name).to_string_lossy().into_owned();
+    let mut args = vec![path("heldout.npz")];
+    let names = ["digits-v1", "digits-v2", "digits-v3", "digits-v4", "softmax-tail"];
+    args.extend(names.iter().map(|name| path(&format!("{name}.onnx"))));
+    let cases = cases("models", "qnn-digits.cases", &args);
+    assert_eq!(cases.len(), names.len());
+    for case in cases {
+        let file = fleetway_qnnc::compile(&case.model).unwrap_or_else(|e| panic!("{}: {e}", case.name));
+        let model = Model::load(&file).expect("the compiler had it loaded");
+        assert_eq!(case.runs.len(), 450);
+        for kernels in Kernels::all() {
+            let mut different = 0;
+            for (inputs, outputs) in &case.runs {
+                let found = answer(&model, kernels, inputs);
+                assert_eq!(best(&found[0]), best(&outputs[0]), "{}", case.name);
+                different += usize::from(found != *outputs);
+            }
+            println!("{}: {}, {different} of 450 differ in a bit", kernels.name(), case.name);
+        }
+    }
+}
+
+#[test]
+fn onnx_node_tests_pass_or_are_refused_and_none_fails() {
+    let (mut passed, mut unsupported, mut failed) = (vec![], vec![], vec![]);
+    for case in cases("nodes", "qnn-nodes.cases", &[]) {
+        let file = match fleetway_qnnc::compile(&case.model) {
+            Ok(file) => file,
+            Err(error) => {
+                unsupported.push(format!("{}: {error}", case.name));
+                continue;
+            }
+        };
+        let model = Model::load(&file).expect("the compiler had it loaded");
+        assert!(!case.runs.is_empty(), "{} compiles, and has types that are not ours", case.name);
+        let equal = case.runs.iter().all(|(inputs, outputs)| {
+            Kernels::all().all(|kernels| answer(&model, kernels, inputs) == *outputs)
+        });
+        if equal { passed.push(case.name) } else { failed.push(case.name) }
+    }
+    println!("passed: {passed:#?}\nunsupported: {unsupported:#?}\nfailed: {failed:#?}");
+    assert!(failed.is_empty(), "{failed:?}");
+    assert!(passed.len() >= 8, "only {} passed", passed.len());
+}
