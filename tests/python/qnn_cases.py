@@ -2,6 +2,7 @@
 
     qnn_cases.py random OUT COUNT SEED
     qnn_cases.py models OUT HELDOUT_NPZ MODEL...     (each model on every held-out image)
+    qnn_cases.py nets OUT MODEL...                   (each model on eight random inputs)
     qnn_cases.py nodes OUT                           (ONNX's own backend tests of quantized operators)
 
 Every case is a whole ONNX model of one operator, its inputs, and its outputs. Before a case is written its
@@ -44,15 +45,32 @@ def model_cases(out, heldout, paths):
         file.write(struct.pack("<I", len(paths)))
         for path in paths:
             model = Path(path).read_bytes()
-            literal = options(False)
-            literal.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-            session = ort.InferenceSession(model, literal, providers=["CPUExecutionProvider"])
+            session = ort.InferenceSession(model, literal(), providers=["CPUExecutionProvider"])
             name = session.get_inputs()[0].name
             images = data["images"].astype(np.float32)
             answers = [session.run(None, {name: image[None]})[0] for image in images]
             right = sum(int(a.argmax() == label) for a, label in zip(answers, data["labels"]))
             runs = [([image[None]], [answer]) for image, answer in zip(images, answers)]
             write(file, f"{Path(path).stem} {right} of {len(images)}", model, runs)
+
+
+def net_cases(out, paths):
+    """Whole networks on random inputs, graph optimisations off: the literal meaning."""
+    rng = np.random.default_rng(11)
+    types = {"tensor(float)": np.float32, "tensor(uint8)": np.uint8, "tensor(int8)": np.int8}
+    with open(out, "wb") as file:
+        file.write(struct.pack("<I", len(paths)))
+        for path in paths:
+            model = Path(path).read_bytes()
+            session = ort.InferenceSession(model, literal(), providers=["CPUExecutionProvider"])
+            given = session.get_inputs()[0]
+            shape = [size if isinstance(size, int) else 1 for size in given.shape]
+            runs = []
+            for _ in range(8):
+                kind = types[given.type]
+                x = rng.normal(0, 1, shape).astype(kind) if kind == np.float32 else draw(rng, shape, kind)
+                runs.append(([x], [session.run(None, {given.name: x})[0]]))
+            write(file, Path(path).stem, model, runs)
 
 
 def node_cases(out):
@@ -84,6 +102,12 @@ def options(precise):
     found.intra_op_num_threads = 1
     if precise:
         found.add_session_config_entry("session.x64quantprecision", "1")
+    return found
+
+
+def literal():
+    found = options(False)
+    found.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     return found
 
 
@@ -317,6 +341,8 @@ CASES = {
 if __name__ == "__main__":
     if sys.argv[1] == "random":
         random_cases(sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))
+    elif sys.argv[1] == "nets":
+        net_cases(sys.argv[2], sys.argv[3:])
     elif sys.argv[1] == "nodes":
         node_cases(sys.argv[2])
     else:

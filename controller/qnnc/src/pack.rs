@@ -93,14 +93,18 @@ pub(crate) fn channels(
 }
 
 /// Rows as panels of 16 channels, quads of inputs inside: [`fleetway_qnn::format::Conv`].
-pub(crate) fn panels(rows: &Rows) -> Vec<u8> {
-    let depth = rows.depth.next_multiple_of(QUAD);
+/// Each of the `runs` runs of a row begins a new quad.
+pub(crate) fn panels(rows: &Rows, runs: usize) -> Vec<u8> {
+    let run = rows.depth / runs;
+    let whole = run.next_multiple_of(QUAD);
+    let depth = runs * whole;
     let panels = rows.channels.div_ceil(PANEL);
     let mut packed = vec![0; panels * PANEL * depth];
     for channel in 0..rows.channels {
         let (panel, lane) = (channel / PANEL, channel % PANEL);
         for (input, &weight) in rows.weights[channel * rows.depth..][..rows.depth].iter().enumerate() {
-            let (quad, place) = (input / QUAD, input % QUAD);
+            let at = input / run * whole + input % run;
+            let (quad, place) = (at / QUAD, at % QUAD);
             packed[panel * PANEL * depth + quad * PANEL * QUAD + lane * QUAD + place] = weight as u8;
         }
     }

@@ -46,6 +46,53 @@ fn the_shipped_models_answer_every_held_out_image_as_onnxruntime_does() {
     }
 }
 
+/// Random weights make flat outputs: steps are counted here, not classes.
+#[test]
+fn generated_networks_are_within_a_few_steps() {
+    let models = common::generated();
+    check_nets(&models, "qnn-nets.cases");
+}
+
+#[test]
+#[ignore = "needs FLEETWAY_QNN_MODELS, a directory of quantized ONNX models"]
+fn models_of_a_directory_are_within_a_few_steps() {
+    let dir = std::env::var_os("FLEETWAY_QNN_MODELS").expect("FLEETWAY_QNN_MODELS");
+    let paths = std::fs::read_dir(dir).expect("a directory").map(|entry| entry.expect("a file").path());
+    let onnx = |path: &std::path::PathBuf| path.extension().is_some_and(|end| end == "onnx");
+    let paths = paths.filter(onnx).map(|path| path.to_string_lossy().into_owned());
+    check_nets(&paths.collect::<Vec<_>>(), "qnn-directory.cases");
+}
+
+/// Steps of the output that whole networks may differ: an operator may by one, and dozens follow each other.
+const STEPS_MAX: f32 = 8.5;
+
+fn check_nets(paths: &[String], file: &str) {
+    let cases = cases("nets", file, paths);
+    assert_eq!(cases.len(), paths.len());
+    for case in cases {
+        let file = fleetway_qnnc::compile(&case.model).unwrap_or_else(|e| panic!("{}: {e}", case.name));
+        let model = Model::load(&file).expect("the compiler had it loaded");
+        let expected = answer(&model, Kernels::portable(), &case.runs[0].0);
+        for kernels in Kernels::all() {
+            assert_eq!(answer(&model, kernels, &case.runs[0].0), expected, "{}", case.name);
+            let (mut steps, mut different, mut all) = (0.0_f32, 0, 0);
+            let scale = model.outputs().next().map_or(1.0, |(_, io)| io.scale);
+            for (inputs, outputs) in &case.runs {
+                let found = answer(&model, kernels, inputs);
+                for (found, expected) in common::reals_of(&found[0]).zip(common::reals_of(&outputs[0])) {
+                    let apart = (found - expected).abs() / scale;
+                    steps = steps.max(apart);
+                    different += usize::from(apart > 0.5);
+                    all += 1;
+                }
+            }
+            let name = kernels.name();
+            println!("{name}: {}: {different} of {all} differ, at most {steps:.1} steps", case.name);
+            assert!(steps < STEPS_MAX, "{name}: {}: {steps} steps", case.name);
+        }
+    }
+}
+
 #[test]
 fn onnx_node_tests_pass_or_are_refused_and_none_fails() {
     let (mut passed, mut unsupported, mut failed) = (vec![], vec![], vec![]);

@@ -1,15 +1,18 @@
 //! Convolutions: which bytes meet which weights. What is done with them is a kernel's.
 //!
 //! A dense convolution is a product of matrices whose left side is the input unrolled: a row for
-//! each output pixel. A plain 1x1 window needs no unrolling, the input is that matrix already;
-//! everything else is unrolled a few rows at a time into scratch that stays in the first cache.
+//! each output pixel. That matrix is hardly ever written: for a plain 1x1 window the input is it
+//! already, and other windows are read line by line, each line one run of bytes. Only padding makes
+//! a copy, of a band of lines that stays in the first cache. Groups and steps inside a line are
+//! unrolled (`unroll`).
 
 use crate::arena::{carve, range};
 use crate::format::{AvgPool, Conv, Depthwise, MaxPool, PANEL, QUAD};
 use crate::kernels::{Channelwise, Gemm, Kernels};
 use crate::load::Model;
+use crate::unroll::Unroll;
 
-/// Bytes behind the rows in scratch that a short copy may write: copies go in whole vectors.
+/// Bytes behind the rows in scratch: short copies go in whole vectors, and runs end in whole quads.
 pub(crate) const SLACK: usize = 16;
 
 /// The geometry of a window that slides over an image.
@@ -76,26 +79,87 @@ impl Span {
     }
 }
 
-/// Whether the input is the matrix already.
-pub(crate) fn is_plain(op: &Conv) -> bool {
-    (op.kh, op.kw, op.sh, op.sw, op.pt, op.pl) == (1, 1, 1, 1, 0, 0)
-        && (op.oh, op.ow) == (op.ih, op.iw)
-        && (op.ic / op.groups) as usize % QUAD == 0
+/// How a dense convolution reads its input.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reading {
+    /// The input is the matrix already: a plain 1x1 window.
+    Plain,
+    /// Rows of the window are read where they lie: there is no padding.
+    InPlace,
+    /// A band of lines is copied to scratch with its padding, and read there.
+    Banded,
+    /// A few rows of the matrix at a time are written to scratch.
+    Unrolled,
 }
 
-/// What one output sums over, rounded up to whole quads.
+/// Channels that an output sums over, of each pixel.
+fn own_channels(op: &Conv) -> usize {
+    (op.ic / op.groups) as usize
+}
+
+/// Which way it is; the loader has checked the sizes.
+pub(crate) fn reading(op: &Conv) -> Reading {
+    let whole = (op.kw as usize * own_channels(op)).is_multiple_of(QUAD);
+    let one = (op.kh, op.kw, op.sh, op.sw, op.pt, op.pl) == (1, 1, 1, 1, 0, 0)
+        && (op.oh, op.ow) == (op.ih, op.iw);
+    if one && whole {
+        return Reading::Plain;
+    }
+    if op.groups != 1 || op.dw != 1 {
+        return Reading::Unrolled;
+    }
+    let reach = |out: u32, stride: u32, taps: u32, step: u32| (out - 1) * stride + (taps - 1) * step + 1;
+    let inside = (op.pt, op.pl) == (0, 0)
+        && reach(op.oh, op.sh, op.kh, op.dh) <= op.ih
+        && reach(op.ow, op.sw, op.kw, op.dw) <= op.iw;
+    if inside && whole { Reading::InPlace } else { Reading::Banded }
+}
+
+/// Runs of bytes that one output reads, and bytes of each: a window's rows, or all of it unrolled.
+///
+/// Every run meets whole quads of weights; zeros stand where it ends within one.
+pub(crate) fn runs(op: &Conv) -> (usize, usize) {
+    let (kh, kw) = (op.kh as usize, op.kw as usize);
+    match reading(op) {
+        Reading::Unrolled => (1, kh * kw * own_channels(op)),
+        _ => (kh, kw * own_channels(op)),
+    }
+}
+
+/// Weights of one output channel.
 pub(crate) fn padded_depth(op: &Conv) -> usize {
-    (op.kh as usize * op.kw as usize * (op.ic / op.groups) as usize).next_multiple_of(QUAD)
+    let (runs, run) = runs(op);
+    runs * run.next_multiple_of(QUAD)
+}
+
+/// Bytes of a line in a band, and lines under `rows` rows of outputs.
+fn band(op: &Conv, rows: u32) -> (u64, u64) {
+    let reach = |out: u32, stride: u32, taps: u32, step: u32| {
+        u64::from(out - 1) * u64::from(stride) + u64::from(taps - 1) * u64::from(step) + 1
+    };
+    let line = reach(op.ow, op.sw, op.kw, op.dw) * u64::from(op.ic);
+    (line, reach(rows, op.sh, op.kh, op.dh))
+}
+
+/// Bytes of scratch for so many rows: of the matrix if it is unrolled, else of the output.
+pub fn scratch_bytes(op: &Conv, rows: u32) -> u64 {
+    let (line, lines) = band(op, rows.max(1));
+    match reading(op) {
+        Reading::Plain | Reading::InPlace => 0,
+        Reading::Banded => line.saturating_mul(lines).saturating_add(SLACK as u64),
+        Reading::Unrolled => u64::from(rows.max(1)) * padded_depth(op) as u64 + SLACK as u64,
+    }
 }
 
 pub(crate) fn conv(model: &Model<'_>, kernels: Kernels, arena: &mut [u8], op: &Conv) -> Option<()> {
     let pixels_in = op.batch as usize * op.ih as usize * op.iw as usize;
     let pixels = op.batch as usize * op.oh as usize * op.ow as usize;
     let (ic, oc) = (op.ic as usize, op.oc as usize);
-    let (group_in, group_out) = (ic / op.groups as usize, oc / op.groups as usize);
-    let (depth, plain) = (padded_depth(op), is_plain(op));
+    let (group_in, group_out) = (own_channels(op), oc / op.groups as usize);
+    let (reading, depth, (runs, run)) = (reading(op), padded_depth(op), runs(op));
     let columns = group_out.next_multiple_of(PANEL);
-    let scratch = if plain { 0 } else { op.scratch_bytes as usize };
+    let needs_scratch = matches!(reading, Reading::Banded | Reading::Unrolled);
+    let scratch = if needs_scratch { op.scratch_bytes as usize } else { 0 };
     let parts = carve(arena, range(op.output, pixels * oc), range(op.scratch, scratch))?;
     let input = parts.read(op.input, pixels_in * ic)?;
     let all = columns * op.groups as usize;
@@ -106,10 +170,12 @@ pub(crate) fn conv(model: &Model<'_>, kernels: Kernels, arena: &mut [u8], op: &C
     for group in 0..op.groups as usize {
         let part = group * columns..(group + 1) * columns;
         let words = part.start * 4..part.end * 4;
-        let mut gemm = Gemm {
+        let gemm = Gemm {
             rows: pixels,
-            depth,
-            inputs: op.kh as usize * op.kw as usize * group_in,
+            runs,
+            run: run.next_multiple_of(QUAD),
+            inputs: run,
+            run_stride: 0,
             columns: group_out,
             input: input.get(group * group_in..)?,
             input_stride: ic,
@@ -123,105 +189,89 @@ pub(crate) fn conv(model: &Model<'_>, kernels: Kernels, arena: &mut [u8], op: &C
             output_stride: oc,
         };
         let output = parts.output.get_mut(group * group_out..)?;
-        if plain {
-            gemm.input = &gemm.input[..(pixels - 1) * ic + depth];
-            kernels.gemm(&gemm, output);
-            continue;
-        }
-        let block = (scratch - SLACK) / depth;
-        gemm.input_stride = depth;
-        let mut unroll = Unroll::new(op, input, group * group_in);
-        for first in (0..pixels).step_by(block) {
-            let rows = block.min(pixels - first);
-            let unrolled = unroll.rows(parts.scratch, rows, depth);
-            let gemm = Gemm { rows, input: unrolled, ..gemm };
-            kernels.gemm(&gemm, output.get_mut(first * oc..)?);
+        match reading {
+            Reading::Plain => kernels.gemm(&gemm, output),
+            Reading::InPlace => in_place(kernels, op, gemm, output)?,
+            Reading::Banded => banded(kernels, op, gemm, parts.scratch, output)?,
+            Reading::Unrolled => {
+                let block = (scratch - SLACK) / depth;
+                let mut unroll = Unroll::new(op, input, group * group_in);
+                for first in (0..pixels).step_by(block) {
+                    let rows = block.min(pixels - first);
+                    let input = unroll.rows(parts.scratch, rows, depth);
+                    let gemm = Gemm { rows, input, input_stride: depth, ..gemm };
+                    kernels.gemm(&gemm, output.get_mut(first * oc..)?);
+                }
+            }
         }
     }
     Some(())
 }
 
-/// Writes the rows of the unrolled input, one output pixel after the other.
-struct Unroll<'a> {
-    window: Window,
-    input: &'a [u8],
-    /// Channels of a pixel, and those of the group: where they begin, and how many.
-    ic: usize,
-    from: usize,
-    take: usize,
-    zx: u8,
-    image: usize,
-    oy: u32,
-    ox: u32,
-}
-
-impl<'a> Unroll<'a> {
-    fn new(op: &Conv, input: &'a [u8], from: usize) -> Self {
-        let (ic, take) = (op.ic as usize, (op.ic / op.groups) as usize);
-        let window = Window::from(op);
-        Self { window, input, ic, from, take, zx: op.zx as u8, image: 0, oy: 0, ox: 0 }
-    }
-
-    fn rows<'s>(&mut self, scratch: &'s mut [u8], rows: usize, depth: usize) -> &'s [u8] {
-        for row in 0..rows {
-            self.row(&mut scratch[row * depth..]);
-            self.ox += 1;
-            if self.ox == self.window.ow {
-                (self.ox, self.oy) = (0, self.oy + 1);
-            }
-            if self.oy == self.window.oh {
-                (self.oy, self.image) = (0, self.image + 1);
-            }
-        }
-        &scratch[..rows * depth]
-    }
-
-    /// One row. Bytes behind it may be written: they belong to the next row, or to the slack.
-    fn row(&self, out: &mut [u8]) {
-        let of = &self.window;
-        let (rows, columns) = (of.rows(self.oy), of.columns(self.ox));
-        let (take, kw) = (self.take, of.kw as usize);
-        let together = of.dw == 1 && take == self.ic;
-        let mut at = 0;
-        for ky in 0..of.kh {
-            if !(rows.from..rows.to).contains(&ky) {
-                out[at..at + kw * take].fill(self.zx);
-                at += kw * take;
-                continue;
-            }
-            let iy = (rows.base + (ky * of.dh) as i32) as usize;
-            let line = (self.image * of.ih as usize + iy) * of.iw as usize;
-            let left = columns.from as usize * take;
-            out[at..at + left].fill(self.zx);
-            let inside = (columns.to - columns.from) as usize;
-            let ix = columns.base + (columns.from * of.dw) as i32;
-            let mut from = (line + ix.max(0) as usize) * self.ic + self.from;
-            if together {
-                copy(out, at + left, self.input, from, inside * take);
-            } else {
-                for place in 0..inside {
-                    copy(out, at + left + place * take, self.input, from, take);
-                    from += of.dw as usize * self.ic;
-                }
-            }
-            let right = at + left + inside * take;
-            at += kw * take;
-            out[right..at].fill(self.zx);
+/// A product for each line of the output, over the input itself.
+fn in_place(kernels: Kernels, op: &Conv, gemm: Gemm<'_>, output: &mut [u8]) -> Option<()> {
+    let (ow, oc, line) = (op.ow as usize, op.oc as usize, op.iw as usize * op.ic as usize);
+    for image in 0..op.batch as usize {
+        for oy in 0..op.oh as usize {
+            let input = gemm.input.get((image * op.ih as usize + oy * op.sh as usize) * line..)?;
+            let gemm = Gemm {
+                rows: ow,
+                input,
+                input_stride: op.sw as usize * op.ic as usize,
+                run_stride: op.dh as usize * line,
+                ..gemm
+            };
+            let at = (image * op.oh as usize + oy) * ow * oc;
+            kernels.gemm(&gemm, output.get_mut(at..)?);
         }
     }
+    Some(())
 }
 
-/// Copies, and lets a short copy write up to a vector's length: one move instead of a call.
-#[inline(always)]
-fn copy(out: &mut [u8], at: usize, input: &[u8], from: usize, len: usize) {
-    if len <= SLACK
-        && let (Some(to), Some(bytes)) =
-            (out.get_mut(at..at + SLACK), input.get(from..from + SLACK))
-    {
-        to.copy_from_slice(bytes);
-    } else {
-        out[at..at + len].copy_from_slice(&input[from..from + len]);
+/// A product for each line of the output, over lines that were copied with their padding.
+fn banded(
+    kernels: Kernels,
+    op: &Conv,
+    gemm: Gemm<'_>,
+    scratch: &mut [u8],
+    output: &mut [u8],
+) -> Option<()> {
+    let (ow, oc, ic) = (op.ow as usize, op.oc as usize, op.ic as usize);
+    let (line, least) = band(op, 1);
+    let (line, least) = (line as usize, least as usize);
+    let rows = 1 + ((scratch.len() - SLACK) / line).checked_sub(least)? / op.sh as usize;
+    let left = (op.pl as usize * ic).min(line);
+    for image in 0..op.batch as usize {
+        for first in (0..op.oh as usize).step_by(rows) {
+            let rows = rows.min(op.oh as usize - first);
+            let (_, lines) = band(op, rows as u32);
+            let top = (first * op.sh as usize) as i64 - i64::from(op.pt);
+            for (index, out) in scratch.chunks_exact_mut(line).take(lines as usize).enumerate() {
+                let iy = usize::try_from(top + index as i64).ok();
+                let Some(iy) = iy.filter(|&iy| iy < op.ih as usize) else {
+                    out.fill(op.zx as u8);
+                    continue;
+                };
+                let from = (image * op.ih as usize + iy) * op.iw as usize * ic;
+                let inside = (op.iw as usize * ic).min(line - left);
+                out[..left].fill(op.zx as u8);
+                out[left..left + inside].copy_from_slice(gemm.input.get(from..from + inside)?);
+                out[left + inside..].fill(op.zx as u8);
+            }
+            for row in 0..rows {
+                let gemm = Gemm {
+                    rows: ow,
+                    input: scratch.get(row * op.sh as usize * line..)?,
+                    input_stride: op.sw as usize * ic,
+                    run_stride: op.dh as usize * line,
+                    ..gemm
+                };
+                let at = (image * op.oh as usize + first + row) * ow * oc;
+                kernels.gemm(&gemm, output.get_mut(at..)?);
+            }
+        }
     }
+    Some(())
 }
 
 pub(crate) fn depthwise(

@@ -204,6 +204,7 @@ records! {
     ///
     /// Weights: for each group, for each panel of 16 output channels, for each 4 inputs in order
     /// (window row, window column, channel), 16 times 4 bytes; zeros where there is no channel or input.
+    /// With one group and no step inside a line each row of the window begins a new quad.
     Conv = 1 {
         input, output, batch, ih, iw, ic, oh, ow, oc, kh, kw, sh, sw, dh, dw,
         /// Rows of padding above.
@@ -213,7 +214,7 @@ records! {
         groups, zx, zy, lo, hi, weights, bias, mult,
         /// Where an `i32` for each output channel is the zero point of its weights; 0: they have none.
         wzp,
-        /// Where `scratch_bytes` bytes can hold rows of the unrolled input; unused by plain 1x1 windows.
+        /// Where `scratch_bytes` bytes can hold lines or rows of the input: [`crate::scratch_bytes`].
         scratch, scratch_bytes,
     }
     /// Convolution of each channel by itself; output channel `c * multiplier + j` reads channel `c`.

@@ -29,7 +29,9 @@ pub mod load;
 mod load_op;
 mod ops;
 pub mod run;
+mod unroll;
 
+pub use conv::scratch_bytes;
 pub use kernels::Kernels;
 pub use load::{LoadError, Model};
 pub use run::{Input, Output, RunError};

@@ -1,6 +1,6 @@
 //! One operator's record against arena and file: what lets the executor index without doubt.
 
-use crate::conv::{Window, is_plain, padded_depth};
+use crate::conv::{Window, padded_depth, scratch_bytes};
 use crate::format::{AvgPool, Conv, Copy, Depthwise, MatMul, MaxPool, Op, PANEL};
 use crate::limits::{DEPTH_MAX, DIM_MAX};
 
@@ -181,9 +181,10 @@ fn conv(op: &Conv, bounds: &Bounds) -> Check<u64> {
     bounds.data(op.bias, columns * 4)?;
     bounds.data(op.mult, columns * 4)?;
     bounds.data(op.wzp, if op.wzp == 0 { 0 } else { columns * 4 })?;
-    if !is_plain(op) {
+    let needed = scratch_bytes(op, 1);
+    if needed > 0 {
         let scratch = u64::from(op.scratch_bytes);
-        if scratch < depth + crate::conv::SLACK as u64 {
+        if scratch < needed {
             return Err("its scratch holds no row");
         }
         bounds.arena(op.scratch, scratch)?;

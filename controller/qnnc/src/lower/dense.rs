@@ -6,14 +6,11 @@ use super::store::Within;
 use crate::error::{Rule, no};
 use crate::pack::{self, Channels, Rows};
 use crate::value::{Bias, ConvOf, ProductOf, Quant, Real, Right, Scaled, Tensor};
-use fleetway_qnn::format::{Conv, Depthwise, MatMul, Op, PANEL, QUAD};
+use fleetway_qnn::format::{Conv, Depthwise, MatMul, Op, PANEL};
+use fleetway_qnn::scratch_bytes;
 
-/// Bytes of unrolled input at a time: with the weights of a panel it stays in a first cache of 32 KiB.
-const UNROLLED_BYTES: usize = 12 << 10;
-/// Rows that a kernel takes together, at most.
-const ROWS: usize = 3;
-/// What a short copy may write behind the last row, as the runtime has it.
-const SLACK: usize = 16;
+/// Bytes of input that are copied at a time: with weights beside it stays in a first cache of 32 KiB.
+const SCRATCH_BYTES: u64 = 12 << 10;
 
 impl Lower {
     pub(super) fn conv(&mut self, of: &ConvOf, quant: Quant, within: Within) -> Rule<Tensor> {
@@ -58,6 +55,9 @@ impl Lower {
 
     fn dense(&mut self, mut op: Conv, rows: &Rows, found: &Channels, x: &Tensor, y: &Tensor) {
         let groups = op.groups as usize;
+        // As the runtime reads it: each row of the window by itself, unless it must be unrolled.
+        let unrolled = groups != 1 || op.dw != 1;
+        let runs = if unrolled { 1 } else { op.kh as usize };
         let each = rows.channels / groups;
         let (mut weights, mut bias, mut mult, mut zeros) = (vec![], vec![], vec![], vec![]);
         for group in 0..groups {
@@ -68,7 +68,7 @@ impl Lower {
                 weights: rows.weights[part.start * rows.depth..part.end * rows.depth].to_vec(),
                 zeros: vec![],
             };
-            weights.extend(pack::panels(&own));
+            weights.extend(pack::panels(&own, runs));
             bias.extend(pack::words(&found.bias[part.clone()], PANEL, 0, i32::to_le_bytes));
             mult.extend(pack::words(&found.mult[part.clone()], PANEL, 0.0, f32::to_le_bytes));
             if !found.zeros.is_empty() {
@@ -76,15 +76,12 @@ impl Lower {
             }
         }
         let blobs = self.blobs([weights, bias, mult, zeros]);
-        let depth = rows.depth.next_multiple_of(QUAD);
-        let pixels = (op.batch * op.oh * op.ow) as usize;
-        let block = (UNROLLED_BYTES / depth / ROWS * ROWS).max(ROWS).min(pixels);
-        let bytes = block * depth + SLACK;
-        let plain = (op.kh, op.kw, op.sh, op.sw, op.pt, op.pl) == (1, 1, 1, 1, 0, 0)
-            && (op.oh, op.ow) == (op.ih, op.iw)
-            && (op.ic / op.groups) as usize % QUAD == 0;
-        let scratch = if plain { None } else { Some(self.program.buffer(bytes)) };
-        op.scratch_bytes = if plain { 0 } else { bytes as u32 };
+        // As many lines or rows as stay in a first cache, one at least.
+        let most = if unrolled { op.oh * op.ow } else { op.oh };
+        let fit = (1..=most).take_while(|&rows| scratch_bytes(&op, rows) <= SCRATCH_BYTES);
+        let bytes = scratch_bytes(&op, fit.last().unwrap_or(1));
+        let scratch = (bytes > 0).then(|| self.program.buffer(bytes as usize));
+        op.scratch_bytes = bytes as u32;
         self.emit(Op::Conv(op), &[x], y, scratch, blobs);
     }
 

@@ -12,6 +12,9 @@ use std::rc::Rc;
 impl Lower {
     pub(super) fn lower_node(&mut self, node: &Node) -> Rule<Vec<Value>> {
         let real = |real: Real| Ok(vec![Value::Real(Rc::new(real))]);
+        if node.opset < 11 && matches!(node.op.as_str(), "Clip" | "Pad" | "Resize" | "Upsample") {
+            return no("before operator set 11 this operator had another form");
+        }
         match node.op.as_str() {
             "Constant" => Ok(vec![Value::Const(Rc::new(node.tensor("value")?))]),
             "Identity" | "Dropout" => Ok(vec![self.value(node, 0)?]),

@@ -41,7 +41,8 @@ impl Lower {
             return no("it has no scale");
         }
         let rank = data.shape.len();
-        let axis = super::shapes::axis(axis, rank.max(1))?;
+        // One scale has no axis.
+        let axis = if scales.len() == 1 { 0 } else { super::shapes::axis(axis, rank.max(1))? };
         if scales.len() != 1 && data.shape.get(axis) != Some(&scales.len()) {
             return no(format!("it has {} scales on axis {axis} of {:?}", scales.len(), data.shape));
         }

@@ -57,6 +57,14 @@ fn python() -> PathBuf {
     python
 }
 
+/// Networks that `qnn_models.py` makes: their paths.
+pub(crate) fn generated() -> Vec<String> {
+    let dir = target().join("qnn-models");
+    run(Command::new(python()).arg(root().join("tests/python/qnn_models.py")).arg(&dir));
+    let paths = std::fs::read_dir(dir).expect("the models").map(|entry| entry.expect("a file").path());
+    paths.map(|path| path.to_string_lossy().into_owned()).collect()
+}
+
 /// Has the script write cases, and reads them.
 pub(crate) fn cases(what: &str, file: &str, args: &[String]) -> Vec<Case> {
     let out = target().join(file);
@@ -158,13 +166,19 @@ pub(crate) fn answer(model: &Model<'_>, kernels: Kernels, inputs: &[Array]) -> V
         .collect()
 }
 
-/// The index of the largest number.
-pub(crate) fn best(of: &Array) -> usize {
+/// The numbers of a tensor.
+pub(crate) fn reals_of(of: &Array) -> impl Iterator<Item = f32> {
     let numbers: Vec<f32> = match of.element {
         Element::F32 => reals(&of.bytes),
         Element::U8 => of.bytes.iter().map(|&byte| f32::from(byte)).collect(),
         Element::S8 => of.bytes.iter().map(|&byte| f32::from(byte as i8)).collect(),
     };
+    numbers.into_iter()
+}
+
+/// The index of the largest number.
+pub(crate) fn best(of: &Array) -> usize {
+    let numbers: Vec<f32> = reals_of(of).collect();
     let mut best = 0;
     for (index, number) in numbers.iter().enumerate() {
         if *number > numbers[best] {

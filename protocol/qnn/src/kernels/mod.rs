@@ -12,17 +12,21 @@ mod tests;
 mod x86;
 
 use crate::conv::Window;
-use crate::format::{Add, PANEL};
+use crate::format::{Add, PANEL, QUAD};
 
 /// A product of matrices: bytes times packed weights, requantized.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Gemm<'a> {
     /// Rows of the input and of the output.
     pub(crate) rows: usize,
-    /// Bytes of a row that meet weights, a multiple of 4.
-    pub(crate) depth: usize,
+    /// Runs of bytes that make up a row.
+    pub(crate) runs: usize,
+    /// Bytes of a run that meet weights, a multiple of 4.
+    pub(crate) run: usize,
     /// Those of them that are inputs; the others meet zeros.
     pub(crate) inputs: usize,
+    /// Bytes from one run of a row to the next.
+    pub(crate) run_stride: usize,
     /// Output channels; the weights have whole panels of 16.
     pub(crate) columns: usize,
     pub(crate) input: &'a [u8],
@@ -41,6 +45,13 @@ pub(crate) struct Gemm<'a> {
     pub(crate) hi: i32,
     /// Bytes from one row to the next.
     pub(crate) output_stride: usize,
+}
+
+impl Gemm<'_> {
+    /// Weights of one output channel.
+    pub(crate) fn depth(&self) -> usize {
+        self.runs * self.run
+    }
 }
 
 /// A convolution of each channel by itself.
@@ -107,11 +118,12 @@ impl Kernels {
     }
 
     pub(crate) fn gemm(self, of: &Gemm<'_>, output: &mut [u8]) {
-        assert!(of.rows > 0 && of.depth % 4 == 0 && of.inputs <= of.depth);
+        assert!(of.rows > 0 && of.runs > 0 && of.run % QUAD == 0 && of.inputs <= of.run);
         let columns = of.columns.next_multiple_of(PANEL);
-        assert!((of.rows - 1) * of.input_stride + of.depth <= of.input.len());
+        let last = (of.rows - 1) * of.input_stride + (of.runs - 1) * of.run_stride;
+        assert!(last + of.run <= of.input.len());
         assert!((of.rows - 1) * of.output_stride + of.columns <= output.len());
-        assert!(columns * of.depth <= of.weights.len());
+        assert!(columns * of.depth() <= of.weights.len());
         assert!(columns * 4 <= of.bias.len() && columns * 4 <= of.mult.len());
         match self.0 {
             #[cfg(target_arch = "x86_64")]

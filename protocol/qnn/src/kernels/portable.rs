@@ -6,15 +6,20 @@ use crate::format::{Add, PANEL, QUAD};
 
 pub(crate) fn gemm(of: &Gemm<'_>, output: &mut [u8]) {
     for row in 0..of.rows {
-        let input = &of.input[row * of.input_stride..][..of.depth];
+        let run = |run: usize| {
+            &of.input[row * of.input_stride + run * of.run_stride..][..of.run]
+        };
         let output = &mut output[row * of.output_stride..][..of.columns];
         let sum = match of.wzp {
-            Some(_) => input[..of.inputs].iter().map(|&x| i32::from(x)).sum(),
+            Some(_) => (0..of.runs).flat_map(|r| &run(r)[..of.inputs]).map(|&x| i32::from(x)).sum(),
             None => 0_i32,
         };
-        let panels = of.weights.chunks_exact(of.depth * PANEL).enumerate();
+        let panels = of.weights.chunks_exact(of.depth() * PANEL).enumerate();
         for ((panel, weights), output) in panels.zip(output.chunks_mut(PANEL)) {
-            let sums = panel_sums(input, weights);
+            let mut sums = [0_i32; PANEL];
+            for (r, weights) in weights.chunks_exact(of.run * PANEL).enumerate() {
+                add_products(&mut sums, run(r), weights);
+            }
             for (lane, (y, acc)) in output.iter_mut().zip(sums).enumerate() {
                 let channel = panel * PANEL + lane;
                 let shift = of.wzp.map_or(0, |wzp| int(wzp, channel).wrapping_mul(sum));
@@ -25,9 +30,8 @@ pub(crate) fn gemm(of: &Gemm<'_>, output: &mut [u8]) {
     }
 }
 
-/// One row times one panel.
-fn panel_sums(input: &[u8], weights: &[u8]) -> [i32; PANEL] {
-    let mut sums = [0_i32; PANEL];
+/// One run of a row times its part of one panel.
+fn add_products(sums: &mut [i32; PANEL], input: &[u8], weights: &[u8]) {
     for (x, w) in input.as_chunks::<QUAD>().0.iter().zip(weights.chunks_exact(PANEL * QUAD)) {
         for (sum, w) in sums.iter_mut().zip(w.as_chunks::<QUAD>().0) {
             for (&x, &w) in x.iter().zip(w) {
@@ -35,7 +39,6 @@ fn panel_sums(input: &[u8], weights: &[u8]) -> [i32; PANEL] {
             }
         }
     }
-    sums
 }
 
 /// Output channels that are summed at a time: their accumulators stay in registers.

@@ -52,15 +52,15 @@ fn products_of_matrices_are_exact_on_every_set() {
     for seed in 0..CASES {
         let rng = &mut Rng::with_seed(seed);
         let (rows, inputs, columns) = (rng.usize(1..12), rng.usize(1..200), rng.usize(1..70));
-        let depth = inputs.next_multiple_of(QUAD);
-        let panels = columns.div_ceil(PANEL);
-        let (input_stride, output_stride) =
-            (depth + rng.usize(0..9), columns + rng.usize(0..9));
-        let input = bytes(rng, (rows - 1) * input_stride + depth);
+        let (runs, run) = (rng.usize(1..4), inputs.next_multiple_of(QUAD));
+        let (depth, panels) = (runs * run, columns.div_ceil(PANEL));
+        let (input_stride, output_stride) = (rng.usize(1..2 * run), columns + rng.usize(0..9));
+        let run_stride = rng.usize(0..3 * run);
+        let input = bytes(rng, (rows - 1) * input_stride + (runs - 1) * run_stride + run);
         let mut packed = weights(rng, panels * PANEL * depth);
         for (at, weight) in packed.iter_mut().enumerate() {
             let quad = at % (PANEL * depth) / (PANEL * QUAD);
-            if quad * QUAD + at % QUAD >= inputs {
+            if quad * QUAD % run + at % QUAD >= inputs {
                 *weight = 0;
             }
         }
@@ -76,8 +76,10 @@ fn products_of_matrices_are_exact_on_every_set() {
         let zero_bytes = words(zeros.iter().map(|z| z.to_le_bytes()));
         let of = Gemm {
             rows,
-            depth,
+            runs,
+            run,
             inputs,
+            run_stride,
             columns,
             input: &input,
             input_stride,
@@ -94,9 +96,11 @@ fn products_of_matrices_are_exact_on_every_set() {
         for (row, column) in (0..rows).flat_map(|row| (0..columns).map(move |c| (row, c))) {
             let panel = &packed[column / PANEL * PANEL * depth..][..PANEL * depth];
             let zero = if with_zeros { i64::from(zeros[column]) } else { 0 };
-            let products = (0..inputs).map(|i| {
-                let at = i / QUAD * PANEL * QUAD + column % PANEL * QUAD + i % QUAD;
-                i64::from(input[row * input_stride + i]) * (i64::from(panel[at] as i8) - zero)
+            let all = (0..runs).flat_map(|r| (0..inputs).map(move |i| (r, i)));
+            let products = all.map(|(r, i)| {
+                let at = (r * run + i) / QUAD * PANEL * QUAD + column % PANEL * QUAD + i % QUAD;
+                let byte = input[row * input_stride + r * run_stride + i];
+                i64::from(byte) * (i64::from(panel[at] as i8) - zero)
             });
             expected[row * output_stride + column] =
                 exact(products.sum(), bias[column], mult[column], &range);

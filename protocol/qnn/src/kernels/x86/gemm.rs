@@ -15,7 +15,7 @@ const STEP: usize = PANEL * QUAD;
 /// [`super::super::Kernels::gemm`] has checked every length; that is what the pointers below rest on.
 #[target_feature(enable = "avx2,fma")]
 pub(super) fn gemm(of: &Gemm<'_>, output: &mut [u8]) {
-    let block = (BLOCK_BYTES / of.depth).max(ROWS).next_multiple_of(ROWS);
+    let block = (BLOCK_BYTES / of.depth()).max(ROWS).next_multiple_of(ROWS);
     let range = Range::new(of.zy, of.lo, of.hi);
     for first in (0..of.rows).step_by(block) {
         let last = of.rows.min(first + block);
@@ -45,23 +45,27 @@ fn tile<const R: usize>(
     output: &mut [u8],
 ) {
     let mut acc = [[_mm256_setzero_si256(); 4]; R];
-    // SAFETY: `row + R <= rows`, each row has `depth` bytes, and there are `depth * 16` weights in
-    // each of the `columns / 16` panels: the entry checked all three. `depth` is a multiple of 4.
+    // SAFETY: `row + R <= rows`, each row has `runs` runs of `run` bytes inside `input`, and there are
+    // `runs * run * 16` weights in each of the `columns / 16` panels: the entry checked all of it.
+    // `run` is a multiple of 4, so quads do not reach beyond it.
     unsafe {
-        let input = of.input.as_ptr().add(row * of.input_stride);
-        let weights = of.weights.as_ptr().add(panel * of.depth * PANEL);
-        for quad in 0..of.depth / QUAD {
-            let mut x = [_mm256_setzero_si256(); R];
-            for (r, x) in x.iter_mut().enumerate() {
-                let at = input.add(r * of.input_stride + quad * QUAD).cast::<i32>();
-                *x = _mm256_cvtepu8_epi16(_mm_set1_epi32(at.read_unaligned()));
-            }
-            for part in 0..4 {
-                let at = weights.add(quad * STEP + part * 16).cast::<__m128i>();
-                let w = _mm256_cvtepi8_epi16(_mm_loadu_si128(at));
-                for (acc, &x) in acc.iter_mut().zip(&x) {
-                    acc[part] = _mm256_add_epi32(acc[part], _mm256_madd_epi16(x, w));
+        let mut weights = of.weights.as_ptr().add(panel * of.depth() * PANEL);
+        for run in 0..of.runs {
+            let input = of.input.as_ptr().add(row * of.input_stride + run * of.run_stride);
+            for quad in 0..of.run / QUAD {
+                let mut x = [_mm256_setzero_si256(); R];
+                for (r, x) in x.iter_mut().enumerate() {
+                    let at = input.add(r * of.input_stride + quad * QUAD).cast::<i32>();
+                    *x = _mm256_cvtepu8_epi16(_mm_set1_epi32(at.read_unaligned()));
                 }
+                for part in 0..4 {
+                    let at = weights.add(part * 16).cast::<__m128i>();
+                    let w = _mm256_cvtepi8_epi16(_mm_loadu_si128(at));
+                    for (acc, &x) in acc.iter_mut().zip(&x) {
+                        acc[part] = _mm256_add_epi32(acc[part], _mm256_madd_epi16(x, w));
+                    }
+                }
+                weights = weights.add(STEP);
             }
         }
     }
