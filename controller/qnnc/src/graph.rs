@@ -11,8 +11,8 @@ use std::rc::Rc;
 const FILE_BYTES_MAX: usize = 256 << 20;
 /// Nodes of a graph, as `agent/engine` has it.
 const NODES_MAX: usize = 5_000;
-/// Version of the default operator set: 10 has the quantized operators, 26 is the latest read.
-const OPSETS: std::ops::RangeInclusive<i64> = 10..=26;
+/// Version of the default operator set: 10 has the quantized operators, 28 is the latest read.
+const OPSETS: std::ops::RangeInclusive<i64> = 10..=28;
 
 /// A checked graph: nodes in an order in which every input is known.
 #[derive(Debug)]
@@ -56,7 +56,7 @@ pub fn read(onnx: &[u8]) -> Result<Graph, CompileError> {
     }
     let opset = model.opset_import.iter().find(|set| set.domain.is_empty()).map(|set| set.version);
     let opset = opset.filter(|version| OPSETS.contains(version));
-    let opset = opset.ok_or_else(|| graph("names no operator set from 10 to 26"))?;
+    let opset = opset.ok_or_else(|| graph("names no operator set from 10 to 28"))?;
     if proto.node.len() > NODES_MAX {
         return Err(graph("has more than 5,000 nodes"));
     }

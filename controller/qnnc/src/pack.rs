@@ -71,17 +71,16 @@ pub(crate) fn channels(
         let step = x.scale * scales[channel];
         let own = i32::try_from(own[channel]);
         let own = i64::from(own.map_err(|_| format!("the bias of channel {channel} is too large"))?);
-        let sum: i64 = weights.iter().map(|&w| i64::from(w)).sum();
-        let most: i64 = weights.iter().map(|&w| (i64::from(w) - zero).abs() * 255).sum();
-        let bias = own - zx * sum + depth * zx * zero;
-        // Neither the exact sum nor what the kernel holds on the way leaves 32 bits.
-        if most + own.abs() + bias.abs() + 255 * depth * zero.abs() > i64::from(i32::MAX) {
-            return no(format!("the sums of channel {channel} do not fit 32 bits"));
-        }
         let mult = step / y_scale;
         if !(mult.is_finite() && mult > 0.0) {
             return no(format!("the scales of channel {channel} do not combine to a number"));
         }
+        let sum: i64 = weights.iter().map(|&w| i64::from(w)).sum();
+        let most: i64 = weights.iter().map(|&w| (i64::from(w) - zero).abs() * 255).sum();
+        let own = within_32_bits(own, most, mult);
+        let own = own.ok_or_else(|| format!("the sums of channel {channel} do not fit 32 bits"))?;
+        // The exact sum fits; what a kernel holds on the way may wrap, and wraps back.
+        let bias = own - zx * sum + depth * zx * zero;
         found.bias.push(bias as i32);
         found.mult.push(mult);
         found.zeros.push(zero as i32);
@@ -90,6 +89,20 @@ pub(crate) fn channels(
         found.zeros.clear();
     }
     Ok(found)
+}
+
+/// A bias with which no sum leaves 32 bits, and every result is the same.
+///
+/// Channels that training left dead have biases at the very end of their range. Where the largest sum of
+/// products cannot bring the result back from 0 or 255, a smaller bias does the same.
+fn within_32_bits(bias: i64, most: i64, mult: f32) -> Option<i64> {
+    let room = i64::from(i32::MAX) - most;
+    if bias.abs() <= room {
+        return Some(bias);
+    }
+    let least = (room - most) as f64 * f64::from(mult);
+    // 255 steps to the other end, and as many for the zero point.
+    (least > 512.0).then_some(bias.clamp(-room, room))
 }
 
 /// Rows as panels of 16 channels, quads of inputs inside: [`fleetway_qnn::format::Conv`].

@@ -5,7 +5,7 @@ use super::shapes::{image, slid};
 use super::store::Within;
 use crate::error::{Rule, no};
 use crate::pack::{self, Channels, Rows};
-use crate::value::{Bias, ConvOf, ProductOf, Quant, Real, Right, Scaled, Tensor};
+use crate::value::{Bias, ConvOf, Pool, ProductOf, Quant, Real, Right, Scaled, Tensor};
 use fleetway_qnn::format::{Conv, Depthwise, MatMul, Op, PANEL};
 use fleetway_qnn::scratch_bytes;
 
@@ -19,9 +19,15 @@ impl Lower {
         let [n, c, h, w] = image(&input.shape)?;
         let [oh, ow] = slid(&of.window, h, w)?;
         let rows = window_rows(&of.weights, c, of.groups, of.window.kernel)?;
+        let Pool { kernel, strides, dilations, pads, .. } = of.window;
+        // A column is a line: kernels work along lines.
+        let column = (w, ow, kernel[1], pads[1], pads[3]) == (1, 1, 1, 0, 0);
+        let turned = |of: [usize; 2]| if column { [of[1], of[0]] } else { of };
+        let ([h, w], [oh, ow]) = (turned([h, w]), turned([oh, ow]));
+        let (kernel, strides, dilations) = (turned(kernel), turned(strides), turned(dilations));
+        let [top, left] = turned([pads[0], pads[1]]);
         let found = pack::channels(&rows, &of.weights, of.bias.as_ref(), of.quant, quant.scale)?;
         let output = self.program.tensor(&shape, true);
-        let pads = of.window.pads;
         let op = Conv {
             batch: n as u32,
             ih: h as u32,
@@ -30,14 +36,14 @@ impl Lower {
             oh: oh as u32,
             ow: ow as u32,
             oc: rows.channels as u32,
-            kh: of.window.kernel[0] as u32,
-            kw: of.window.kernel[1] as u32,
-            sh: of.window.strides[0] as u32,
-            sw: of.window.strides[1] as u32,
-            dh: of.window.dilations[0] as u32,
-            dw: of.window.dilations[1] as u32,
-            pt: pads[0] as u32,
-            pl: pads[1] as u32,
+            kh: kernel[0] as u32,
+            kw: kernel[1] as u32,
+            sh: strides[0] as u32,
+            sw: strides[1] as u32,
+            dh: dilations[0] as u32,
+            dw: dilations[1] as u32,
+            pt: top as u32,
+            pl: left as u32,
             groups: of.groups as u32,
             zx: of.quant.zero.into(),
             zy: quant.zero.into(),

@@ -1,23 +1,25 @@
-//! Each channel by itself: a line of the output, a block of channels, then all pixels of the line.
+//! Each channel by itself: a few lines of the output, a block of channels, then all pixels of the lines.
 //!
 //! In that order the lines of the input that a window sees stay in the first cache while the blocks
 //! of channels pass. Two places of the window are multiplied by one instruction: `vpmaddwd` sums pairs.
 
 use super::requant::{Range, bytes};
-use crate::conv::{Span, Window};
+use crate::conv::Span;
 use crate::kernels::Channelwise;
 use core::arch::x86_64::*;
+use core::ops::Range as Lines;
 
 /// Places of a window at most; larger ones are the portable kernel's.
 pub(super) const TAPS_MAX: usize = 64;
-const PAIRS_MAX: usize = TAPS_MAX / 2;
+/// Bytes of input that all blocks of channels meet before the next lines come: half of the first cache.
+const BAND_BYTES: usize = 16 << 10;
 
-/// A line of the output, as it is computed.
-struct Line<'a> {
+/// A block of channels of one image.
+struct Block<'a> {
     of: &'a Channelwise<'a>,
-    /// The image that it belongs to.
     image: &'a [u8],
-    rows: Span,
+    /// The first of its channels.
+    from: usize,
     range: Range,
 }
 
@@ -25,49 +27,69 @@ struct Line<'a> {
 #[target_feature(enable = "avx2,fma")]
 pub(super) fn depthwise(of: &Channelwise<'_>, output: &mut [u8]) {
     let window = &of.window;
-    let bytes_in = window.ih as usize * window.iw as usize * of.channels;
-    let bytes_out = window.ow as usize * of.channels;
+    let line_in = window.iw as usize * of.channels;
+    let bytes_in = window.ih as usize * line_in;
+    let bytes_out = (window.oh * window.ow) as usize * of.channels;
     let range = Range::new(of.zy, of.lo, of.hi);
+    let taps = window.kh * window.kw;
     let small = (window.kh, window.kw) == (3, 3);
     let wide = !small && of.channels >= 16;
     let step = if wide { 16 } else { 8 };
-    for (index, output) in output.chunks_exact_mut(bytes_out).enumerate() {
-        let (image, oy) = (index / window.oh as usize, index as u32 % window.oh);
-        if image == of.batch {
-            return;
-        }
-        let image = &of.input[image * bytes_in..][..bytes_in];
-        let line = Line { of, image, rows: window.rows(oy), range };
-        for from in (0..of.channels).step_by(step) {
-            // A last block that would reach beyond the channels begins earlier and repeats some.
-            let from = from.min(of.channels - step);
-            match (small, wide) {
-                (true, _) => line.three_by_three(from, output),
-                (_, true) => line.any::<2>(from, output),
-                _ => line.any::<1>(from, output),
+    let band = (BAND_BYTES / (line_in * window.sh as usize)).clamp(1, window.oh as usize);
+    for (index, output) in output.chunks_exact_mut(bytes_out).take(of.batch).enumerate() {
+        let image = &of.input[index * bytes_in..][..bytes_in];
+        for first in (0..window.oh).step_by(band) {
+            let lines = first..window.oh.min(first + band as u32);
+            for from in (0..of.channels).step_by(step) {
+                // A last block that would reach beyond the channels begins earlier and repeats some.
+                let block = Block { of, image, from: from.min(of.channels - step), range };
+                let lines = lines.clone();
+                // What is set aside for weights fits the window: it is cleared for each block.
+                match (small, wide, taps) {
+                    (true, ..) => block.three_by_three(lines, output),
+                    (_, true, ..=4) => block.any::<2, 2>(lines, output),
+                    (_, true, ..=8) => block.any::<2, 4>(lines, output),
+                    (_, true, ..=16) => block.any::<2, 8>(lines, output),
+                    (_, true, _) => block.any::<2, { TAPS_MAX / 2 }>(lines, output),
+                    _ => block.any::<1, { TAPS_MAX / 2 }>(lines, output),
+                }
             }
         }
     }
 }
 
-impl Line<'_> {
-    /// Where eight or more channels from `from` on of a pixel lie: in the image, or in the padding.
+impl Block<'_> {
+    /// Lines of the output, each with its number.
     #[inline(always)]
-    fn place(&self, ky: u32, ix: i32, from: usize) -> *const u8 {
+    fn lines<'o>(
+        &self,
+        lines: Lines<u32>,
+        output: &'o mut [u8],
+    ) -> impl Iterator<Item = (u32, core::slice::ChunksExactMut<'o, u8>)> + use<'o> {
+        let bytes = self.of.window.ow as usize * self.of.channels;
+        let channels = self.of.channels;
+        let part = &mut output[lines.start as usize * bytes..lines.end as usize * bytes];
+        lines.zip(part.chunks_exact_mut(bytes).map(move |line| line.chunks_exact_mut(channels)))
+    }
+
+    /// Where the block's channels of a pixel lie: in the image, or in the padding.
+    #[inline(always)]
+    fn place(&self, rows: Span, ky: u32, ix: i32) -> *const u8 {
         let (window, channels) = (&self.of.window, self.of.channels);
-        let inside = (self.rows.from..self.rows.to).contains(&ky) && (ix as u32) < window.iw;
+        let inside = (rows.from..rows.to).contains(&ky) && (ix as u32) < window.iw;
         if !inside {
-            return self.of.padding[from..].as_ptr();
+            return self.of.padding[self.from..].as_ptr();
         }
-        let iy = (self.rows.base + (ky * window.dh) as i32) as usize;
-        self.image[(iy * window.iw as usize + ix as usize) * channels + from..].as_ptr()
+        let iy = (rows.base + (ky * window.dh) as i32) as usize;
+        let pixel = iy * window.iw as usize + ix as usize;
+        self.image[pixel * channels + self.from..].as_ptr()
     }
 
     /// Eight channels under a 3x3 window. A column is met by three windows: it is widened once.
     #[inline]
     #[target_feature(enable = "avx2,fma")]
-    fn three_by_three(&self, from: usize, output: &mut [u8]) {
-        let (of, window) = (self.of, &self.of.window);
+    fn three_by_three(&self, lines: Lines<u32>, output: &mut [u8]) {
+        let (of, window, from) = (self.of, &self.of.window, self.from);
         // For each column: the first two rows as pairs, and the third with nothing.
         let mut weights = [[_mm256_setzero_si256(); 2]; 3];
         for (kx, weights) in weights.iter_mut().enumerate() {
@@ -80,32 +102,35 @@ impl Line<'_> {
         let [bias] = words::<1>(of.bias, from);
         let [mult] = words::<1>(of.mult, from);
         let mult = _mm256_castsi256_ps(mult);
-        let columns = Columns::new(self, from);
         let slides = (window.sw, window.dw) == (1, 1);
-        let (step, mut ix) = (window.dw as i32, -(window.pl as i32));
-        let (mut a, mut b) = (columns.at(ix), columns.at(ix + step));
-        for output in output.chunks_exact_mut(of.channels) {
-            let c = columns.at(ix + 2 * step);
-            let mut acc = bias;
-            for (column, weights) in [a, b, c].iter().zip(&weights) {
-                acc = _mm256_add_epi32(acc, _mm256_madd_epi16(column[0], weights[0]));
-                acc = _mm256_add_epi32(acc, _mm256_madd_epi16(column[1], weights[1]));
+        let step = window.dw as i32;
+        for (oy, pixels) in self.lines(lines, output) {
+            let columns = Columns::new(self, window.rows(oy));
+            let mut ix = -(window.pl as i32);
+            let (mut a, mut b) = (columns.at(ix), columns.at(ix + step));
+            for output in pixels {
+                let c = columns.at(ix + 2 * step);
+                let mut acc = bias;
+                for (column, weights) in [a, b, c].iter().zip(&weights) {
+                    acc = _mm256_add_epi32(acc, _mm256_madd_epi16(column[0], weights[0]));
+                    acc = _mm256_add_epi32(acc, _mm256_madd_epi16(column[1], weights[1]));
+                }
+                let result = self.range.apply(acc, mult);
+                store::<1>([result], &mut output[from..from + 8]);
+                ix += window.sw as i32;
+                (a, b) = if slides { (b, c) } else { (columns.at(ix), columns.at(ix + step)) };
             }
-            let result = self.range.apply(acc, mult);
-            store::<1>([result], &mut output[from..from + 8]);
-            ix += window.sw as i32;
-            (a, b) = if slides { (b, c) } else { (columns.at(ix), columns.at(ix + step)) };
         }
     }
 
-    /// `8 * H` channels under any window.
+    /// `8 * H` channels under any window of at most `2 * P` places.
     #[inline]
     #[target_feature(enable = "avx2,fma")]
-    fn any<const H: usize>(&self, from: usize, output: &mut [u8]) {
-        let (of, window) = (self.of, &self.of.window);
+    fn any<const H: usize, const P: usize>(&self, lines: Lines<u32>, output: &mut [u8]) {
+        let (of, window, from) = (self.of, &self.of.window, self.from);
         let taps = (window.kh * window.kw) as usize;
         let pairs = taps.div_ceil(2);
-        let mut weights = [[_mm256_setzero_si256(); H]; PAIRS_MAX];
+        let mut weights = [[_mm256_setzero_si256(); H]; P];
         for (pair, weights) in weights.iter_mut().enumerate().take(pairs) {
             let first = load::<H>(of.weights, 2 * pair * of.channels + from);
             let second = match 2 * pair + 1 < taps {
@@ -117,44 +142,41 @@ impl Line<'_> {
                 *weights = _mm256_cvtepi8_epi16(bytes);
             }
         }
-        let bias = words::<H>(of.bias, from);
-        let mult = words::<H>(of.mult, from);
+        let (bias, mult) = (words::<H>(of.bias, from), words::<H>(of.mult, from));
         // A place that does not exist meets weights of 0.
-        let mut places = [[of.padding[from..].as_ptr(); 2]; PAIRS_MAX];
-        for (ox, output) in output.chunks_exact_mut(of.channels).enumerate() {
-            let base = (ox as u32 * window.sw) as i32 - window.pl as i32;
-            self.see(&mut places, base, from, window);
-            let mut acc = bias;
-            for (place, weights) in places.iter().zip(&weights).take(pairs) {
-                // SAFETY: each place has at least `channels - from >= 8 * H` bytes, as above.
-                let both =
-                    unsafe { interleave::<H>(load_at::<H>(place[0]), load_at::<H>(place[1])) };
-                for ((acc, &weights), bytes) in acc.iter_mut().zip(weights).zip(both) {
-                    let products = _mm256_madd_epi16(_mm256_cvtepu8_epi16(bytes), weights);
-                    *acc = _mm256_add_epi32(*acc, products);
+        let mut places = [[of.padding[from..].as_ptr(); 2]; P];
+        for (oy, pixels) in self.lines(lines, output) {
+            let rows = window.rows(oy);
+            for (ox, output) in pixels.enumerate() {
+                let base = (ox as u32 * window.sw) as i32 - window.pl as i32;
+                self.see(&mut places, rows, base);
+                let mut acc = bias;
+                for (place, weights) in places.iter().zip(&weights).take(pairs) {
+                    // SAFETY: each place is a pixel from channel `from` on, or the padding: at least
+                    // `channels - from >= 8 * H` bytes of its slice.
+                    let both =
+                        unsafe { interleave::<H>(load_at::<H>(place[0]), load_at::<H>(place[1])) };
+                    for ((acc, &weights), bytes) in acc.iter_mut().zip(weights).zip(both) {
+                        let products = _mm256_madd_epi16(_mm256_cvtepu8_epi16(bytes), weights);
+                        *acc = _mm256_add_epi32(*acc, products);
+                    }
                 }
+                for (acc, &mult) in acc.iter_mut().zip(&mult) {
+                    *acc = self.range.apply(*acc, _mm256_castsi256_ps(mult));
+                }
+                store::<H>(acc, &mut output[from..from + 8 * H]);
             }
-            let mut results = acc;
-            for (result, &mult) in results.iter_mut().zip(&mult) {
-                *result = self.range.apply(*result, _mm256_castsi256_ps(mult));
-            }
-            store::<H>(results, &mut output[from..from + 8 * H]);
         }
     }
 
     /// All places of the window whose first column is `base`.
     #[inline(always)]
-    fn see(
-        &self,
-        places: &mut [[*const u8; 2]; PAIRS_MAX],
-        base: i32,
-        from: usize,
-        window: &Window,
-    ) {
+    fn see(&self, places: &mut [[*const u8; 2]], rows: Span, base: i32) {
+        let window = &self.of.window;
         let mut tap = 0;
         for ky in 0..window.kh {
             for kx in 0..window.kw {
-                places[tap / 2][tap % 2] = self.place(ky, base + (kx * window.dw) as i32, from);
+                places[tap / 2][tap % 2] = self.place(rows, ky, base + (kx * window.dw) as i32);
                 tap += 1;
             }
         }
@@ -173,14 +195,14 @@ struct Columns<'a> {
 
 impl<'a> Columns<'a> {
     #[inline(always)]
-    fn new(line: &Line<'a>, from: usize) -> Self {
-        let (window, channels) = (&line.of.window, line.of.channels);
-        let padding = &line.of.padding[from..][..8];
+    fn new(block: &Block<'a>, rows: Span) -> Self {
+        let (window, channels, from) = (&block.of.window, block.of.channels, block.from);
+        let padding = &block.of.padding[from..][..8];
         let (mut lines, mut steps) = ([padding; 3], [0; 3]);
-        for ky in line.rows.from..line.rows.to {
-            let iy = (line.rows.base + (ky * window.dh) as i32) as usize;
+        for ky in rows.from..rows.to {
+            let iy = (rows.base + (ky * window.dh) as i32) as usize;
             let bytes = window.iw as usize * channels;
-            lines[ky as usize] = &line.image[iy * bytes..][..bytes][from..];
+            lines[ky as usize] = &block.image[iy * bytes..][..bytes][from..];
             steps[ky as usize] = channels;
         }
         Self { lines, steps, padding, iw: window.iw }
