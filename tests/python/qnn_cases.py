@@ -89,8 +89,8 @@ def node_cases(out):
             inputs, outputs = case.data_sets[0]
             graph = case.model.graph
             for value, name in list(zip(inputs, [given.name for given in graph.input]))[1:]:
-                if isinstance(value, np.ndarray):
-                    graph.initializer.append(numpy_helper.from_array(value, name))
+                if isinstance(value, (np.ndarray, np.generic)):
+                    graph.initializer.append(numpy_helper.from_array(np.asarray(value), name))
             arrays = [inputs[0], *outputs]
             known = all(isinstance(array, np.ndarray) and array.dtype in ours for array in arrays)
             write(file, case.name, case.model.SerializeToString(), [([inputs[0]], outputs)] if known else [])
