@@ -31,7 +31,11 @@ fn write_all(text: &mut String, file: &[u8], model: &Model<'_>) -> std::fmt::Res
     }
     writeln!(text, "\nflash (file)   {:>12} bytes", file.len())?;
     writeln!(text, "RAM (arena)    {:>12} bytes", model.arena_bytes())?;
-    writeln!(text, "work           {:>12} multiply-accumulates or moves, padding included", model.work())
+    writeln!(
+        text,
+        "work           {:>12} multiply-accumulates or moves, padding included",
+        model.work()
+    )
 }
 
 fn describe(op: &Op) -> (u64, String) {
@@ -71,15 +75,22 @@ fn describe(op: &Op) -> (u64, String) {
         }
         Op::MaxPool(op) => (
             product(&[op.batch, op.oh, op.ow, op.ic, op.kh, op.kw]),
-            format!("{}x{}x{} -> {}x{}, window {}x{}", op.ih, op.iw, op.ic, op.oh, op.ow, op.kh, op.kw),
+            format!(
+                "{}x{}x{} -> {}x{}, window {}x{}",
+                op.ih, op.iw, op.ic, op.oh, op.ow, op.kh, op.kw
+            ),
         ),
         Op::AvgPool(op) => (
             product(&[op.batch, op.oh, op.ow, op.ic, op.kh, op.kw]),
-            format!("{}x{}x{} -> {}x{}, window {}x{}", op.ih, op.iw, op.ic, op.oh, op.ow, op.kh, op.kw),
+            format!(
+                "{}x{}x{} -> {}x{}, window {}x{}",
+                op.ih, op.iw, op.ic, op.oh, op.ow, op.kh, op.kw
+            ),
         ),
-        Op::Softmax(op) => {
-            (product(&[op.outer, op.axis, op.inner]), format!("{} of {}", op.outer * op.inner, op.axis))
-        }
+        Op::Softmax(op) => (
+            product(&[op.outer, op.axis, op.inner]),
+            format!("{} of {}", op.outer * op.inner, op.axis),
+        ),
         Op::MatMul(op) => (
             product(&[op.batch, op.m, op.k, op.n]),
             format!("{} of {}x{} * {}x{}", op.batch, op.m, op.k, op.k, op.n),

@@ -16,8 +16,6 @@ pub(crate) struct Step {
     pub(crate) scratch: Option<usize>,
     /// Constants, in the order of the record's fields.
     pub(crate) blobs: Vec<usize>,
-    /// Of the node that it was made for.
-    pub(crate) node: String,
 }
 
 /// Bytes from `offset` on of a buffer.

@@ -70,7 +70,8 @@ pub(crate) fn channels(
         let zero = i64::from(rows.zeros[channel]);
         let step = x.scale * scales[channel];
         let own = i32::try_from(own[channel]);
-        let own = i64::from(own.map_err(|_| format!("the bias of channel {channel} is too large"))?);
+        let own =
+            i64::from(own.map_err(|_| format!("the bias of channel {channel} is too large"))?);
         let mult = step / y_scale;
         if !(mult.is_finite() && mult > 0.0) {
             return no(format!("the scales of channel {channel} do not combine to a number"));
@@ -115,10 +116,13 @@ pub(crate) fn panels(rows: &Rows, runs: usize) -> Vec<u8> {
     let mut packed = vec![0; panels * PANEL * depth];
     for channel in 0..rows.channels {
         let (panel, lane) = (channel / PANEL, channel % PANEL);
-        for (input, &weight) in rows.weights[channel * rows.depth..][..rows.depth].iter().enumerate() {
+        for (input, &weight) in
+            rows.weights[channel * rows.depth..][..rows.depth].iter().enumerate()
+        {
             let at = input / run * whole + input % run;
             let (quad, place) = (at / QUAD, at % QUAD);
-            packed[panel * PANEL * depth + quad * PANEL * QUAD + lane * QUAD + place] = weight as u8;
+            packed[panel * PANEL * depth + quad * PANEL * QUAD + lane * QUAD + place] =
+                weight as u8;
         }
     }
     packed

@@ -1,8 +1,8 @@
 //! The arena: where each buffer lies, so that buffers that are never needed together share bytes.
 //!
 //! Largest first, each at the lowest address where it meets no buffer that lives at the same time.
-//! That is not optimal (finding the optimum is NP-hard); `inspect` shows how far above the largest
-//! single step it lies, and that bound is reached by every network tried so far.
+//! That is not optimal (finding the optimum is NP-hard), and close to it: no plan can do with less
+//! than what the hungriest step needs.
 
 use crate::ir::Program;
 use fleetway_qnn::format::ALIGN;
@@ -13,6 +13,7 @@ pub(crate) struct Arena {
     pub(crate) at: Vec<usize>,
     pub(crate) bytes: usize,
     /// What the hungriest step needs: no plan can do with less.
+    #[cfg(test)]
     pub(crate) least: usize,
 }
 
@@ -23,7 +24,8 @@ pub(crate) fn plan(program: &Program) -> Arena {
     let lives = lives(program);
     let sizes: Vec<usize> =
         program.buffers.iter().map(|bytes| bytes.next_multiple_of(ALIGN)).collect();
-    let mut order: Vec<usize> = (0..sizes.len()).filter(|&buffer| lives[buffer].is_some()).collect();
+    let mut order: Vec<usize> =
+        (0..sizes.len()).filter(|&buffer| lives[buffer].is_some()).collect();
     order.sort_by_key(|&buffer| (std::cmp::Reverse(sizes[buffer]), buffer));
     let mut at = vec![0; sizes.len()];
     let mut placed: Vec<usize> = Vec::new();
@@ -42,12 +44,19 @@ pub(crate) fn plan(program: &Program) -> Arena {
         placed.push(buffer);
     }
     let bytes = placed.iter().map(|&buffer| at[buffer] + sizes[buffer]).max().unwrap_or(0);
+    #[cfg(test)]
     let need = |moment: usize| -> usize {
         let alive = |buffer: &&usize| meet(lives[**buffer], Some((moment, moment)));
         placed.iter().filter(alive).map(|&buffer| sizes[buffer]).sum()
     };
+    #[cfg(test)]
     let least = (0..program.steps.len() + 2).map(need).max().unwrap_or(0);
-    Arena { at, bytes, least }
+    Arena {
+        at,
+        bytes,
+        #[cfg(test)]
+        least,
+    }
 }
 
 fn meet(a: Life, b: Life) -> bool {
@@ -98,7 +107,6 @@ mod tests {
                 output: place(step),
                 scratch: None,
                 blobs: vec![],
-                node: String::new(),
             });
         }
         program

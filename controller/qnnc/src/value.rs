@@ -90,11 +90,28 @@ pub(crate) enum Real {
     Move(Move, Rc<Real>),
     Conv(ConvOf),
     Product(ProductOf),
-    Sum { a: Rc<Real>, b: Rc<Real>, minus: bool },
-    Times { a: Rc<Real>, b: Rc<Real> },
-    AvgPool { of: Rc<Real>, window: Pool, count_pad: bool },
-    Softmax { of: Rc<Real>, axis: usize },
-    Concat { of: Vec<Rc<Real>>, axis: usize },
+    Sum {
+        a: Rc<Real>,
+        b: Rc<Real>,
+        minus: bool,
+    },
+    Times {
+        a: Rc<Real>,
+        b: Rc<Real>,
+    },
+    AvgPool {
+        of: Rc<Real>,
+        window: Pool,
+        count_pad: bool,
+    },
+    Softmax {
+        of: Rc<Real>,
+        axis: usize,
+    },
+    Concat {
+        of: Vec<Rc<Real>>,
+        axis: usize,
+    },
 }
 
 /// A convolution with constant weights.
@@ -121,7 +138,10 @@ pub(crate) struct ProductOf {
 #[derive(Debug, Clone)]
 pub(crate) enum Right {
     /// `[n, k]` if `by_rows`, else `[k, n]`.
-    Weights { of: Rc<Scaled>, by_rows: bool },
+    Weights {
+        of: Rc<Scaled>,
+        by_rows: bool,
+    },
     Stored(Tensor, Quant),
 }
 
@@ -186,8 +206,20 @@ impl Func {
     pub(crate) fn apply(self, x: f32) -> f32 {
         match self {
             Self::Clip(lo, hi) => x.max(lo).min(hi),
-            Self::Leaky(slope) => if x >= 0.0 { x } else { x * slope },
-            Self::Elu(alpha) => if x >= 0.0 { x } else { alpha * libm::expm1f(x) },
+            Self::Leaky(slope) => {
+                if x >= 0.0 {
+                    x
+                } else {
+                    x * slope
+                }
+            }
+            Self::Elu(alpha) => {
+                if x >= 0.0 {
+                    x
+                } else {
+                    alpha * libm::expm1f(x)
+                }
+            }
             Self::Sigmoid => 1.0 / (1.0 + libm::expf(-x)),
             Self::Tanh => libm::tanhf(x),
             Self::HardSigmoid(alpha, beta) => (alpha * x + beta).clamp(0.0, 1.0),

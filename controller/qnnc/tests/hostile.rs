@@ -121,5 +121,8 @@ fn spoiled_models_compile_or_say_why_not() {
         }
     }
     println!("{refused} refused, {compiled} compiled");
-    assert!(refused > MODELS / 10 && compiled > MODELS / 20, "{refused} refused, {compiled} compiled");
+    assert!(
+        refused > MODELS / 10 && compiled > MODELS / 20,
+        "{refused} refused, {compiled} compiled"
+    );
 }

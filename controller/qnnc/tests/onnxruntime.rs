@@ -10,7 +10,8 @@ fn ten_thousand_random_operators_are_equal_to_the_bit() {
     let cases = cases("random", "qnn-random.cases", &["10000".into(), "1".into()]);
     assert_eq!(cases.len(), 10_000);
     for case in cases {
-        let file = fleetway_qnnc::compile(&case.model).unwrap_or_else(|e| panic!("{}: {e}", case.name));
+        let file =
+            fleetway_qnnc::compile(&case.model).unwrap_or_else(|e| panic!("{}: {e}", case.name));
         let model = Model::load(&file).expect("the compiler had it loaded");
         for kernels in Kernels::all() {
             for (inputs, outputs) in &case.runs {
@@ -31,7 +32,8 @@ fn the_shipped_models_answer_every_held_out_image_as_onnxruntime_does() {
     let cases = cases("models", "qnn-digits.cases", &args);
     assert_eq!(cases.len(), names.len());
     for case in cases {
-        let file = fleetway_qnnc::compile(&case.model).unwrap_or_else(|e| panic!("{}: {e}", case.name));
+        let file =
+            fleetway_qnnc::compile(&case.model).unwrap_or_else(|e| panic!("{}: {e}", case.name));
         let model = Model::load(&file).expect("the compiler had it loaded");
         assert_eq!(case.runs.len(), 450);
         for kernels in Kernels::all() {
@@ -57,7 +59,8 @@ fn generated_networks_are_within_a_few_steps() {
 #[ignore = "needs FLEETWAY_QNN_MODELS, a directory of quantized ONNX models"]
 fn models_of_a_directory_are_within_a_few_steps() {
     let dir = std::env::var_os("FLEETWAY_QNN_MODELS").expect("FLEETWAY_QNN_MODELS");
-    let paths = std::fs::read_dir(dir).expect("a directory").map(|entry| entry.expect("a file").path());
+    let paths =
+        std::fs::read_dir(dir).expect("a directory").map(|entry| entry.expect("a file").path());
     let onnx = |path: &std::path::PathBuf| path.extension().is_some_and(|end| end == "onnx");
     let paths = paths.filter(onnx).map(|path| path.to_string_lossy().into_owned());
     check_nets(&paths.collect::<Vec<_>>(), "qnn-directory.cases");
@@ -70,7 +73,8 @@ fn check_nets(paths: &[String], file: &str) {
     let cases = cases("nets", file, paths);
     assert_eq!(cases.len(), paths.len());
     for case in cases {
-        let file = fleetway_qnnc::compile(&case.model).unwrap_or_else(|e| panic!("{}: {e}", case.name));
+        let file =
+            fleetway_qnnc::compile(&case.model).unwrap_or_else(|e| panic!("{}: {e}", case.name));
         let model = Model::load(&file).expect("the compiler had it loaded");
         let expected = answer(&model, Kernels::portable(), &case.runs[0].0);
         for kernels in Kernels::all() {
@@ -79,7 +83,9 @@ fn check_nets(paths: &[String], file: &str) {
             let scale = model.outputs().next().map_or(1.0, |(_, io)| io.scale);
             for (inputs, outputs) in &case.runs {
                 let found = answer(&model, kernels, inputs);
-                for (found, expected) in common::reals_of(&found[0]).zip(common::reals_of(&outputs[0])) {
+                for (found, expected) in
+                    common::reals_of(&found[0]).zip(common::reals_of(&outputs[0]))
+                {
                     let apart = (found - expected).abs() / scale;
                     steps = steps.max(apart);
                     different += usize::from(apart > 0.5);
@@ -87,7 +93,10 @@ fn check_nets(paths: &[String], file: &str) {
                 }
             }
             let name = kernels.name();
-            println!("{name}: {}: {different} of {all} differ, at most {steps:.1} steps", case.name);
+            println!(
+                "{name}: {}: {different} of {all} differ, at most {steps:.1} steps",
+                case.name
+            );
             assert!(steps < STEPS_MAX, "{name}: {}: {steps} steps", case.name);
         }
     }

@@ -108,7 +108,8 @@ pub(crate) fn reading(op: &Conv) -> Reading {
     if op.groups != 1 || op.dw != 1 {
         return Reading::Unrolled;
     }
-    let reach = |out: u32, stride: u32, taps: u32, step: u32| (out - 1) * stride + (taps - 1) * step + 1;
+    let reach =
+        |out: u32, stride: u32, taps: u32, step: u32| (out - 1) * stride + (taps - 1) * step + 1;
     let inside = (op.pt, op.pl) == (0, 0)
         && reach(op.oh, op.sh, op.kh, op.dh) <= op.ih
         && reach(op.ow, op.sw, op.kw, op.dw) <= op.iw;
@@ -315,9 +316,10 @@ mod tests {
     fn a_span_is_what_lies_inside() {
         // Asked place by place, over every small geometry.
         for size in 1..6 {
-            for (taps, step, stride, pad) in
-                (1..5).flat_map(|t| (1..4).flat_map(move |d| (1..4).flat_map(move |s| (0..4).map(move |p| (t, d, s, p)))))
-            {
+            for (taps, step, stride, pad) in (1..5).flat_map(|t| {
+                (1..4)
+                    .flat_map(move |d| (1..4).flat_map(move |s| (0..4).map(move |p| (t, d, s, p))))
+            }) {
                 for out in 0..5 {
                     let span = Span::new(out, stride, pad, taps, step, size);
                     for tap in 0..taps {

@@ -157,7 +157,8 @@ pub(crate) fn softmax(model: &Model<'_>, arena: &mut [u8], op: &Softmax) -> Opti
     let (axis, inner) = (op.axis as usize, op.inner as usize);
     let len = op.outer as usize * axis * inner;
     let (words, _) = model.data(op.table, 1024)?.as_chunks::<4>();
-    let weight = |distance: u8| words.get(usize::from(distance)).map_or(0, |w| u32::from_le_bytes(*w));
+    let weight =
+        |distance: u8| words.get(usize::from(distance)).map_or(0, |w| u32::from_le_bytes(*w));
     let (scale, zero) = (f32::from_bits(op.scale_y), op.zy as i32);
     let parts = carve(arena, range(op.output, len), 0..0)?;
     let input = parts.read(op.input, len)?;

@@ -24,7 +24,12 @@ impl<'a> Unroll<'a> {
         Self { window, input, ic, from, take, zx: op.zx as u8, image: 0, oy: 0, ox: 0 }
     }
 
-    pub(crate) fn rows<'s>(&mut self, scratch: &'s mut [u8], rows: usize, depth: usize) -> &'s [u8] {
+    pub(crate) fn rows<'s>(
+        &mut self,
+        scratch: &'s mut [u8],
+        rows: usize,
+        depth: usize,
+    ) -> &'s [u8] {
         for row in 0..rows {
             self.row(&mut scratch[row * depth..]);
             self.ox += 1;
@@ -86,4 +91,3 @@ fn copy(out: &mut [u8], at: usize, input: &[u8], from: usize, len: usize) {
         out[at..at + len].copy_from_slice(&input[from..from + len]);
     }
 }
-

@@ -15,7 +15,7 @@ mod ways;
 
 use crate::error::{CompileError, Rule, no};
 use crate::graph::{Graph, Node};
-use crate::ir::{Port, Program, Step};
+use crate::ir::{Port, Program};
 use crate::proto::element;
 use crate::tensor::Const;
 use crate::value::{Quant, Real, Tensor, Value};
@@ -30,7 +30,6 @@ pub(crate) fn lower(graph: &Graph) -> Result<Program, CompileError> {
         values: HashMap::new(),
         shapes: graph.inputs.iter().map(|input| input.shape.clone()).collect(),
         quantized: vec![None; graph.inputs.len()],
-        node: String::new(),
     };
     for (name, constant) in &graph.consts {
         lower.values.insert(name.clone(), Value::Const(constant.clone()));
@@ -66,13 +65,10 @@ struct Lower {
     shapes: Vec<Vec<usize>>,
     /// What each input is stored as, once that is known.
     quantized: Vec<Option<(Tensor, Quant)>>,
-    /// That is being lowered.
-    node: String,
 }
 
 impl Lower {
     fn visit(&mut self, node: &Node) -> Rule {
-        self.node.clone_from(&node.name);
         let values = self.lower_node(node)?;
         for (name, value) in node.outputs.iter().zip(values) {
             self.values.insert(name.clone(), value);
@@ -95,11 +91,10 @@ impl Lower {
             self.program.inputs.push(port(&input.name, tensor, kind, *quant));
         }
         for name in &graph.outputs {
-            self.node.clone_from(name);
             let value = self.values.get(name).cloned();
-            let port = self.output(name, value).map_err(|reason| {
-                CompileError::Value { name: name.clone(), reason }
-            })?;
+            let port = self
+                .output(name, value)
+                .map_err(|reason| CompileError::Value { name: name.clone(), reason })?;
             self.program.outputs.push(port);
         }
         Ok(())
@@ -162,10 +157,6 @@ impl Lower {
             Real::Stored(tensor, quant) => Ok((tensor.clone(), *quant)),
             _ => no("its input is not quantized (no DequantizeLinear before it)"),
         }
-    }
-
-    fn step(&mut self, step: Step) {
-        self.program.steps.push(Step { node: self.node.clone(), ..step });
     }
 }
 

@@ -43,7 +43,8 @@ impl Lower {
         let missing = shape.len().checked_sub(of.shape.len()).ok_or("it cannot lose axes")?;
         let of = if missing == 0 { of.clone() } else { self.in_order(of)? };
         let mut strides = vec![0; missing];
-        for ((stride, &size), &wanted) in of.strides().iter().zip(&of.shape).zip(&shape[missing..]) {
+        for ((stride, &size), &wanted) in of.strides().iter().zip(&of.shape).zip(&shape[missing..])
+        {
             if size != wanted && size != 1 {
                 return no(format!("{:?} does not expand to {shape:?}", of.shape));
             }
@@ -69,7 +70,8 @@ impl Lower {
             Move::Transpose(order) => self.transposed(of, order, &shape),
             Move::Expand(_) => self.expanded(of, &shape),
             Move::Slice(axes) => {
-                let base = axes.iter().zip(&strides).map(|((from, ..), stride)| from * stride).sum();
+                let base =
+                    axes.iter().zip(&strides).map(|((from, ..), stride)| from * stride).sum();
                 let steps: Vec<usize> =
                     axes.iter().zip(&strides).map(|((_, _, step), stride)| step * stride).collect();
                 let to = self.program.tensor(&shape, of.channels_last);
@@ -82,7 +84,8 @@ impl Lower {
                 let fill = Fill { bytes: to.elements() as u32, value: byte.into(), output: 0 };
                 self.emit(Op::Fill(fill), &[], &to, None, vec![]);
                 let outer = to.strides();
-                let base = axes.iter().zip(&outer).map(|((before, _), stride)| before * stride).sum();
+                let base =
+                    axes.iter().zip(&outer).map(|((before, _), stride)| before * stride).sum();
                 self.copy(&of.shape, (of, 0, &strides), (&to, base, &outer))?;
                 Ok(to)
             }
@@ -126,12 +129,17 @@ impl Lower {
         let to = self.program.tensor(&shape, channels_last);
         let (strides, mut at) = (to.strides(), 0);
         for part in parts {
-            let rest = |of: &[usize]| of.iter().enumerate().any(|(i, &d)| i != axis && d != shape[i]);
+            let rest =
+                |of: &[usize]| of.iter().enumerate().any(|(i, &d)| i != axis && d != shape[i]);
             if part.shape.len() != shape.len() || rest(&part.shape) {
                 return no("what it joins has different shapes");
             }
             let part = self.laid(part, channels_last)?;
-            self.copy(&part.shape, (&part, 0, &part.strides()), (&to, at * strides[axis], &strides))?;
+            self.copy(
+                &part.shape,
+                (&part, 0, &part.strides()),
+                (&to, at * strides[axis], &strides),
+            )?;
             at += part.shape[axis];
         }
         Ok(to)
@@ -209,13 +217,12 @@ impl Lower {
         let [o0, o1, o2, o3, o4] = std::array::from_fn(|at| all[at].2 as u32);
         let (input, output) = (0, 0);
         let op = Copy { input, output, d0, d1, d2, d3, d4, i0, i1, i2, i3, i4, o0, o1, o2, o3, o4 };
-        self.step(Step {
+        self.program.steps.push(Step {
             op: Op::Copy(op),
             inputs: vec![view.from],
             output: view.to,
             scratch: None,
             blobs: vec![],
-            node: String::new(),
         });
         Ok(())
     }

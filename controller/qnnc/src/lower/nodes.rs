@@ -32,11 +32,17 @@ impl Lower {
             }
             "Concat" => self.concat_node(node),
             "Split" => self.split_node(node),
-            "QLinearConv" | "QLinearMatMul" | "QGemm" | "QLinearAdd" | "QLinearMul"
-            | "QLinearAveragePool" | "QLinearGlobalAveragePool" | "QLinearConcat"
-            | "QLinearSigmoid" | "QLinearLeakyRelu" | "QLinearSoftmax" => {
-                Ok(vec![self.q_linear(node)?])
-            }
+            "QLinearConv"
+            | "QLinearMatMul"
+            | "QGemm"
+            | "QLinearAdd"
+            | "QLinearMul"
+            | "QLinearAveragePool"
+            | "QLinearGlobalAveragePool"
+            | "QLinearConcat"
+            | "QLinearSigmoid"
+            | "QLinearLeakyRelu"
+            | "QLinearSoftmax" => Ok(vec![self.q_linear(node)?]),
             _ => {
                 if let Some(func) = self.func(node)? {
                     let of = self.real(node, 0)?;
@@ -135,9 +141,9 @@ impl Lower {
         }
         // A constant for each channel of a sum is its bias.
         match &*real {
-            Real::Product(of @ ProductOf { b: Right::Weights { of: weights, .. }, bias: None, .. })
-                if !minus =>
-            {
+            Real::Product(
+                of @ ProductOf { b: Right::Weights { of: weights, .. }, bias: None, .. },
+            ) if !minus => {
                 let bias = Some(self.bias_value(&other, of.quant, weights)?);
                 Ok(Real::Product(ProductOf { bias, ..of.clone() }))
             }
@@ -176,7 +182,11 @@ impl Lower {
         if node.op == "AveragePool" {
             let kernel = sizes(node.ints("kernel_shape").unwrap_or_default())?;
             let window = window(node, &spatial, &kernel)?;
-            return Ok(Real::AvgPool { of, window, count_pad: node.int("count_include_pad", 0) != 0 });
+            return Ok(Real::AvgPool {
+                of,
+                window,
+                count_pad: node.int("count_include_pad", 0) != 0,
+            });
         }
         if node.op == "ReduceMean" {
             let axes = self.axes(node, 1)?.unwrap_or_default();
@@ -334,7 +344,8 @@ fn move_constant(of: &Const, way: &Move) -> Rule<Const> {
             Ok(Const { shape, data: of.data.clone() })
         }
         Move::Transpose(order) => {
-            let old = crate::value::Tensor { buffer: 0, shape: of.shape.clone(), channels_last: false };
+            let old =
+                crate::value::Tensor { buffer: 0, shape: of.shape.clone(), channels_last: false };
             let old = old.strides();
             let place = |mut index: usize| {
                 let mut at = 0;

@@ -133,7 +133,8 @@ impl Lower {
     fn q_concat(&mut self, node: &Node) -> Rule<Value> {
         let to = self.quant(node, 0, 1)?;
         let parts = (2..node.inputs.len()).step_by(3);
-        let of = parts.map(|at| self.operand(node, at, at + 1, at + 2)).collect::<Rule<Vec<_>>>()?;
+        let of =
+            parts.map(|at| self.operand(node, at, at + 1, at + 2)).collect::<Rule<Vec<_>>>()?;
         let rank = self.shape(of.first().ok_or("it joins nothing")?)?.len();
         let axis = axis(node.int("axis", 0), rank)?;
         self.result(Real::Concat { of, axis }, to)

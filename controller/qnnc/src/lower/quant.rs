@@ -44,7 +44,11 @@ impl Lower {
         // One scale has no axis.
         let axis = if scales.len() == 1 { 0 } else { super::shapes::axis(axis, rank.max(1))? };
         if scales.len() != 1 && data.shape.get(axis) != Some(&scales.len()) {
-            return no(format!("it has {} scales on axis {axis} of {:?}", scales.len(), data.shape));
+            return no(format!(
+                "it has {} scales on axis {axis} of {:?}",
+                scales.len(),
+                data.shape
+            ));
         }
         let zeros = match self.constant(node, zero)? {
             None => vec![0; scales.len()],
@@ -98,7 +102,13 @@ impl Lower {
     }
 
     /// An input that is stored and dequantized by the node itself, as QOperator nodes do.
-    pub(super) fn operand(&self, node: &Node, at: usize, scale: usize, zero: usize) -> Rule<Rc<Real>> {
+    pub(super) fn operand(
+        &self,
+        node: &Node,
+        at: usize,
+        scale: usize,
+        zero: usize,
+    ) -> Rule<Rc<Real>> {
         let quant = self.quant(node, scale, zero)?;
         match self.value(node, at)? {
             Value::Stored(tensor, signed) if signed == (quant.flip == 128) => {

@@ -50,7 +50,8 @@ pub(super) fn window(node: &Node, spatial: &[usize], kernel: &[usize]) -> Rule<P
         Some(way) => return no(format!("its auto_pad is {way}")),
     }
     let wide = |of: &[usize], fill: usize| if axes == 1 { [fill, of[0]] } else { [of[0], of[1]] };
-    let pads = if axes == 1 { [0, pads[0], 0, pads[1]] } else { [pads[0], pads[1], pads[2], pads[3]] };
+    let pads =
+        if axes == 1 { [0, pads[0], 0, pads[1]] } else { [pads[0], pads[1], pads[2], pads[3]] };
     Ok(Pool {
         kernel: wide(kernel, 1),
         strides: wide(&strides, 1),
@@ -178,8 +179,6 @@ pub(super) fn moved(way: &Move, shape: &[usize]) -> Rule<Vec<usize>> {
         Move::Slice(axes) => axes.iter().map(|&(_, count, _)| count).collect(),
         Move::Pad(axes, _) => shape.iter().zip(axes).map(|(dim, (a, b))| dim + a + b).collect(),
         Move::Repeat(times) => shape.iter().zip(times).map(|(dim, times)| dim * times).collect(),
-        Move::MaxPool(window) => {
-            pooled(window, shape, shape.get(1).copied().unwrap_or(0))?
-        }
+        Move::MaxPool(window) => pooled(window, shape, shape.get(1).copied().unwrap_or(0))?,
     })
 }

@@ -55,7 +55,9 @@ impl Lower {
                 }
                 // Rounding is monotone: clamping before it and after it is the same.
                 let Func::Clip(lo, hi) = *func else {
-                    return no(format!("its input comes from {func:?} of numbers that are not quantized"));
+                    return no(format!(
+                        "its input comes from {func:?} of numbers that are not quantized"
+                    ));
                 };
                 let byte = |real| arith::quantize(real, quant.scale, quant.zero.into());
                 let lo = within.lo.max(byte(lo));
@@ -106,8 +108,7 @@ impl Lower {
         blobs: Vec<usize>,
     ) {
         let inputs = inputs.iter().map(|&input| input.into()).collect();
-        let node = String::new();
-        self.step(Step { op, inputs, output: output.into(), scratch, blobs, node });
+        self.program.steps.push(Step { op, inputs, output: output.into(), scratch, blobs });
     }
 
     /// Two operands in one order in memory, one of them perhaps shorter: then it repeats.
@@ -204,7 +205,8 @@ impl Lower {
         within: Within,
     ) -> Rule<Tensor> {
         let (x, qx) = self.stored(of)?;
-        let shape = self.shape(&Real::AvgPool { of: of.clone(), window: window.clone(), count_pad })?;
+        let shape =
+            self.shape(&Real::AvgPool { of: of.clone(), window: window.clone(), count_pad })?;
         let x = self.channels_last(&x)?;
         let [n, c, h, w] = image(&x.shape)?.map(|size| size as u32);
         let [oh, ow] = slid(window, h as usize, w as usize)?.map(|size| size as u32);

@@ -43,16 +43,22 @@ impl Lower {
             "Reshape" => Move::Reshape(self.reshaped(node, &shape)?),
             "Flatten" => {
                 let at = node.int("axis", 1);
-                let at = if at == shape.len() as i64 { shape.len() } else { axis(at, shape.len())? };
+                let at =
+                    if at == shape.len() as i64 { shape.len() } else { axis(at, shape.len())? };
                 let product = |of: &[usize]| of.iter().product();
                 Move::Reshape(vec![product(&shape[..at]), product(&shape[at..])])
             }
             "Squeeze" => {
                 let given = self.axes(node, 1)?;
-                let given = given.map(|axes| axes.iter().map(|&a| axis(a, shape.len())).collect::<Rule<Vec<_>>>());
+                let given = given.map(|axes| {
+                    axes.iter().map(|&a| axis(a, shape.len())).collect::<Rule<Vec<_>>>()
+                });
                 let given = given.transpose()?;
-                let gone = |at: usize| given.as_ref().map_or(shape[at] == 1, |axes| axes.contains(&at));
-                Move::Reshape((0..shape.len()).filter(|&at| !gone(at)).map(|at| shape[at]).collect())
+                let gone =
+                    |at: usize| given.as_ref().map_or(shape[at] == 1, |axes| axes.contains(&at));
+                Move::Reshape(
+                    (0..shape.len()).filter(|&at| !gone(at)).map(|at| shape[at]).collect(),
+                )
             }
             "Unsqueeze" => {
                 let axes = self.axes(node, 1)?.unwrap_or_default();
@@ -195,7 +201,8 @@ impl Lower {
         let wanted = self.constant(node, 3)?;
         let times: Option<Vec<usize>> = match (scales.filter(|scales| scales.len() > 0), wanted) {
             (Some(scales), _) => {
-                let whole = |&scale: &f32| (scale >= 1.0 && scale.fract() == 0.0).then_some(scale as usize);
+                let whole =
+                    |&scale: &f32| (scale >= 1.0 && scale.fract() == 0.0).then_some(scale as usize);
                 scales.reals()?.iter().map(whole).collect()
             }
             (None, Some(wanted)) => {

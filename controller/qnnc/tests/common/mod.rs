@@ -61,7 +61,8 @@ fn python() -> PathBuf {
 pub(crate) fn generated() -> Vec<String> {
     let dir = target().join("qnn-models");
     run(Command::new(python()).arg(root().join("tests/python/qnn_models.py")).arg(&dir));
-    let paths = std::fs::read_dir(dir).expect("the models").map(|entry| entry.expect("a file").path());
+    let paths =
+        std::fs::read_dir(dir).expect("the models").map(|entry| entry.expect("a file").path());
     paths.map(|path| path.to_string_lossy().into_owned()).collect()
 }
 

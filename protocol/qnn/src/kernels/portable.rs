@@ -6,9 +6,7 @@ use crate::format::{Add, PANEL, QUAD};
 
 pub(crate) fn gemm(of: &Gemm<'_>, output: &mut [u8]) {
     for row in 0..of.rows {
-        let run = |run: usize| {
-            &of.input[row * of.input_stride + run * of.run_stride..][..of.run]
-        };
+        let run = |run: usize| &of.input[row * of.input_stride + run * of.run_stride..][..of.run];
         let output = &mut output[row * of.output_stride..][..of.columns];
         let sum = match of.wzp {
             Some(_) => (0..of.runs).flat_map(|r| &run(r)[..of.inputs]).map(|&x| i32::from(x)).sum(),

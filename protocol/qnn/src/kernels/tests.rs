@@ -16,7 +16,13 @@ fn bytes(rng: &mut Rng, count: usize) -> Vec<u8> {
     let ends = rng.u8(0..4) == 0;
     (0..count)
         .map(|_| match (ends, rng.bool()) {
-            (true, high) => if high { 255 } else { 0 },
+            (true, high) => {
+                if high {
+                    255
+                } else {
+                    0
+                }
+            }
             _ => rng.u8(..),
         })
         .collect()

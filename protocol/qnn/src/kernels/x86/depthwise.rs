@@ -4,7 +4,7 @@
 //! of channels pass. Two places of the window are multiplied by one instruction: `vpmaddwd` sums pairs.
 
 use super::requant::{Range, bytes};
-use crate::conv::{Span, Window};
+use crate::conv::Span;
 use crate::kernels::Channelwise;
 use core::arch::x86_64::*;
 use core::ops::Range as Lines;
@@ -102,36 +102,23 @@ impl Block<'_> {
         let [bias] = words::<1>(of.bias, from);
         let [mult] = words::<1>(of.mult, from);
         let mult = _mm256_castsi256_ps(mult);
-        let finish = Finish { weights, bias, mult, range: self.range };
-        let inner = inner(window);
         let slides = (window.sw, window.dw) == (1, 1);
-        let place = |ox: u32| (ox * window.sw) as i32 - window.pl as i32;
-        for (oy, mut pixels) in self.lines(lines, output) {
+        let step = window.dw as i32;
+        for (oy, pixels) in self.lines(lines, output) {
             let columns = Columns::new(self, window.rows(oy));
-            for (ox, output) in (0..inner.start).zip(pixels.by_ref()) {
-                finish.store(columns.edge(place(ox)), &mut output[from..][..8]);
-            }
-            if !inner.is_empty() {
-                // SAFETY: the first inner window lies inside the lines: see `inner`.
-                let (mut walk, mut a, mut b) = unsafe {
-                    let walk = columns.walk(place(inner.start));
-                    (walk, walk.column(0), walk.column(1))
-                };
-                for output in pixels.by_ref().take(inner.len()) {
-                    // SAFETY: so does every inner one, and there are `inner.len()` of them.
-                    let c = unsafe {
-                        if !slides {
-                            (a, b) = (walk.column(0), walk.column(1));
-                        }
-                        walk.column(2)
-                    };
-                    finish.store([a, b, c], &mut output[from..][..8]);
-                    (a, b) = (b, c);
-                    walk.advance();
+            let mut ix = -(window.pl as i32);
+            let (mut a, mut b) = (columns.at(ix), columns.at(ix + step));
+            for output in pixels {
+                let c = columns.at(ix + 2 * step);
+                let mut acc = bias;
+                for (column, weights) in [a, b, c].iter().zip(&weights) {
+                    acc = _mm256_add_epi32(acc, _mm256_madd_epi16(column[0], weights[0]));
+                    acc = _mm256_add_epi32(acc, _mm256_madd_epi16(column[1], weights[1]));
                 }
-            }
-            for (ox, output) in (inner.end..window.ow).zip(pixels) {
-                finish.store(columns.edge(place(ox)), &mut output[from..][..8]);
+                let result = self.range.apply(acc, mult);
+                store::<1>([result], &mut output[from..from + 8]);
+                ix += window.sw as i32;
+                (a, b) = if slides { (b, c) } else { (columns.at(ix), columns.at(ix + step)) };
             }
         }
     }
@@ -196,45 +183,6 @@ impl Block<'_> {
     }
 }
 
-/// Output pixels of a line whose windows lie inside the lines of the input; perhaps none.
-fn inner(window: &Window) -> Lines<u32> {
-    let first = window.pl.div_ceil(window.sw).min(window.ow);
-    let reach = (window.kw - 1) * window.dw + 1;
-    let room = (window.iw + window.pl).checked_sub(reach);
-    let last = room.map_or(0, |room| room / window.sw + 1).min(window.ow);
-    first..last.max(first)
-}
-
-/// A column of the input, widened: its first two rows as pairs, and the third with nothing.
-type Column = [__m256i; 2];
-
-/// What becomes of three columns: weights, and the way to bytes.
-struct Finish {
-    weights: [Column; 3],
-    bias: __m256i,
-    mult: __m256,
-    range: Range,
-}
-
-impl Finish {
-    #[inline]
-    #[target_feature(enable = "avx2,fma")]
-    fn store(&self, columns: [Column; 3], output: &mut [u8]) {
-        let mut acc = self.bias;
-        for (column, weights) in columns.iter().zip(&self.weights) {
-            acc = _mm256_add_epi32(acc, _mm256_madd_epi16(column[0], weights[0]));
-            acc = _mm256_add_epi32(acc, _mm256_madd_epi16(column[1], weights[1]));
-        }
-        store::<1>([self.range.apply(acc, self.mult)], output);
-    }
-}
-
-#[inline]
-#[target_feature(enable = "avx2,fma")]
-fn widen(rows: [__m128i; 3]) -> Column {
-    [_mm256_cvtepu8_epi16(_mm_unpacklo_epi8(rows[0], rows[1])), _mm256_cvtepu8_epi32(rows[2])]
-}
-
 /// Three lines of the input under a line of the output, at eight channels.
 struct Columns<'a> {
     /// The first pixel of each line, or the padding.
@@ -242,7 +190,7 @@ struct Columns<'a> {
     /// Bytes from one pixel of a line to the next; 0 where the line is padding.
     steps: [usize; 3],
     padding: &'a [u8],
-    window: &'a Window,
+    iw: u32,
 }
 
 impl<'a> Columns<'a> {
@@ -257,75 +205,27 @@ impl<'a> Columns<'a> {
             lines[ky as usize] = &block.image[iy * bytes..][..bytes][from..];
             steps[ky as usize] = channels;
         }
-        Self { lines, steps, padding, window }
+        Self { lines, steps, padding, iw: window.iw }
     }
 
-    /// The columns of a window that may reach beyond the lines.
+    /// One column of the input, widened: the first two rows as pairs, and the third with nothing.
     #[inline]
     #[target_feature(enable = "avx2,fma")]
-    fn edge(&self, ix: i32) -> [Column; 3] {
-        let mut columns = [[_mm256_setzero_si256(); 2]; 3];
-        for (kx, column) in columns.iter_mut().enumerate() {
-            let ix = ix + kx as i32 * self.window.dw as i32;
-            let mut rows = [_mm_setzero_si128(); 3];
-            for (row, bytes) in rows.iter_mut().enumerate() {
-                let inside = (ix as u32) < self.window.iw;
-                *bytes = match inside {
-                    true => load::<1>(self.lines[row], ix as usize * self.steps[row]),
-                    false => load::<1>(self.padding, 0),
-                };
-            }
-            *column = widen(rows);
+    fn at(&self, ix: i32) -> [__m256i; 2] {
+        let inside = (ix as u32) < self.iw;
+        let ix = if inside { ix as usize } else { 0 };
+        let mut bytes = [_mm_setzero_si128(); 3];
+        for (row, bytes) in bytes.iter_mut().enumerate() {
+            let line = if inside { self.lines[row] } else { self.padding };
+            // SAFETY: a line that is padding has 8 bytes and step 0. Any other has `iw` pixels of
+            // `step` bytes less the first `from`, and `from + 8 <= step`: so 8 bytes lie behind
+            // each `ix * step` with `ix < iw`. Outside, `ix` is 0 and the line is the padding.
+            *bytes = unsafe { _mm_loadl_epi64(line.as_ptr().add(ix * self.steps[row]).cast()) };
         }
-        columns
-    }
-
-    /// A walk along the lines from a column inside them.
-    ///
-    /// # Safety
-    /// `ix` lies inside the lines.
-    #[inline(always)]
-    unsafe fn walk(&self, ix: i32) -> Walk {
-        // SAFETY: the caller's promise; a line that is padding has steps of 0.
-        let place = |row: usize| unsafe { self.lines[row].as_ptr().add(ix as usize * self.steps[row]) };
-        Walk {
-            places: [place(0), place(1), place(2)],
-            columns: self.steps.map(|step| step * self.window.dw as usize),
-            pixels: self.steps.map(|step| step * self.window.sw as usize),
-        }
-    }
-}
-
-/// Where a window stands on its three lines, and how far it is to its next column and to the next window.
-#[derive(Clone, Copy)]
-struct Walk {
-    places: [*const u8; 3],
-    columns: [usize; 3],
-    pixels: [usize; 3],
-}
-
-impl Walk {
-    /// One of the three columns.
-    ///
-    /// # Safety
-    /// It lies inside the lines; then each has eight bytes there (`from + 8` is at most a pixel).
-    #[inline]
-    #[target_feature(enable = "avx2,fma")]
-    unsafe fn column(&self, kx: usize) -> Column {
-        let mut rows = [_mm_setzero_si128(); 3];
-        for (row, bytes) in rows.iter_mut().enumerate() {
-            // SAFETY: the caller's promise.
-            *bytes = unsafe { load_at::<1>(self.places[row].add(kx * self.columns[row])) };
-        }
-        widen(rows)
-    }
-
-    #[inline(always)]
-    fn advance(&mut self) {
-        for (place, step) in self.places.iter_mut().zip(self.pixels) {
-            // Behind the last window this may point beyond the line; it is not read then.
-            *place = place.wrapping_add(step);
-        }
+        [
+            _mm256_cvtepu8_epi16(_mm_unpacklo_epi8(bytes[0], bytes[1])),
+            _mm256_cvtepu8_epi32(bytes[2]),
+        ]
     }
 }
 
