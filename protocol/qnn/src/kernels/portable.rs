@@ -1,4 +1,4 @@
-//! Kernels in plain Rust: what the others are held against, and what any processor runs.
+//! Kernels in plain Rust: what all others are held against, and what any processor runs.
 
 use super::{Channelwise, Gemm, int, real};
 use crate::arith::{clamp, fused, requantize, round_even};
