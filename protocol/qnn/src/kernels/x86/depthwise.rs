@@ -33,7 +33,7 @@ pub(super) fn depthwise(of: &Channelwise<'_>, output: &mut [u8]) {
     let range = Range::new(of.zy, of.lo, of.hi);
     let taps = window.kh * window.kw;
     let small = (window.kh, window.kw) == (3, 3);
-    let wide = !small && of.channels >= 16;
+    let wide = of.channels >= 16;
     let step = if wide { 16 } else { 8 };
     let band = (BAND_BYTES / (line_in * window.sh as usize)).clamp(1, window.oh as usize);
     for (index, output) in output.chunks_exact_mut(bytes_out).take(of.batch).enumerate() {
@@ -46,7 +46,8 @@ pub(super) fn depthwise(of: &Channelwise<'_>, output: &mut [u8]) {
                 let lines = lines.clone();
                 // What is set aside for weights fits the window: it is cleared for each block.
                 match (small, wide, taps) {
-                    (true, ..) => block.three_by_three(lines, output),
+                    (true, true, _) => block.three_by_three::<2>(lines, output),
+                    (true, ..) => block.three_by_three::<1>(lines, output),
                     (_, true, ..=4) => block.any::<2, 2>(lines, output),
                     (_, true, ..=8) => block.any::<2, 4>(lines, output),
                     (_, true, ..=16) => block.any::<2, 8>(lines, output),
@@ -85,40 +86,46 @@ impl Block<'_> {
         self.image[pixel * channels + self.from..].as_ptr()
     }
 
-    /// Eight channels under a 3x3 window. A column is met by three windows: it is widened once.
+    /// `8 * H` channels under a 3x3 window. A column is met by three windows: it is widened once.
     #[inline]
     #[target_feature(enable = "avx2,fma")]
-    fn three_by_three(&self, lines: Lines<u32>, output: &mut [u8]) {
+    fn three_by_three<const H: usize>(&self, lines: Lines<u32>, output: &mut [u8]) {
         let (of, window, from) = (self.of, &self.of.window, self.from);
         // For each column: the first two rows as pairs, and the third with nothing.
-        let mut weights = [[_mm256_setzero_si256(); 2]; 3];
+        let mut weights = [[[_mm256_setzero_si256(); 2]; H]; 3];
         for (kx, weights) in weights.iter_mut().enumerate() {
-            let top = load::<1>(of.weights, kx * of.channels + from);
-            let middle = load::<1>(of.weights, (3 + kx) * of.channels + from);
-            let bottom = load::<1>(of.weights, (6 + kx) * of.channels + from);
-            weights[0] = _mm256_cvtepi8_epi16(_mm_unpacklo_epi8(top, middle));
-            weights[1] = _mm256_cvtepi8_epi16(_mm_unpacklo_epi8(bottom, _mm_setzero_si128()));
+            for (half, weights) in weights.iter_mut().enumerate() {
+                let from = from + 8 * half;
+                let top = load::<1>(of.weights, kx * of.channels + from);
+                let middle = load::<1>(of.weights, (3 + kx) * of.channels + from);
+                let bottom = load::<1>(of.weights, (6 + kx) * of.channels + from);
+                weights[0] = _mm256_cvtepi8_epi16(_mm_unpacklo_epi8(top, middle));
+                weights[1] = _mm256_cvtepi8_epi16(_mm_unpacklo_epi8(bottom, _mm_setzero_si128()));
+            }
         }
-        let [bias] = words::<1>(of.bias, from);
-        let [mult] = words::<1>(of.mult, from);
-        let mult = _mm256_castsi256_ps(mult);
+        let (bias, mult) = (words::<H>(of.bias, from), words::<H>(of.mult, from));
         let slides = (window.sw, window.dw) == (1, 1);
         let step = window.dw as i32;
         for (oy, pixels) in self.lines(lines, output) {
-            let columns = Columns::new(self, window.rows(oy));
+            let columns = Columns::new(self, window.rows(oy), 8 * H);
             let mut ix = -(window.pl as i32);
-            let (mut a, mut b) = (columns.at(ix), columns.at(ix + step));
+            let (mut a, mut b) = (columns.at::<H>(ix), columns.at::<H>(ix + step));
             for output in pixels {
-                let c = columns.at(ix + 2 * step);
+                let c = columns.at::<H>(ix + 2 * step);
                 let mut acc = bias;
                 for (column, weights) in [a, b, c].iter().zip(&weights) {
-                    acc = _mm256_add_epi32(acc, _mm256_madd_epi16(column[0], weights[0]));
-                    acc = _mm256_add_epi32(acc, _mm256_madd_epi16(column[1], weights[1]));
+                    for ((acc, rows), weights) in acc.iter_mut().zip(column).zip(weights) {
+                        *acc = _mm256_add_epi32(*acc, _mm256_madd_epi16(rows[0], weights[0]));
+                        *acc = _mm256_add_epi32(*acc, _mm256_madd_epi16(rows[1], weights[1]));
+                    }
                 }
-                let result = self.range.apply(acc, mult);
-                store::<1>([result], &mut output[from..from + 8]);
+                for (acc, &mult) in acc.iter_mut().zip(&mult) {
+                    *acc = self.range.apply(*acc, _mm256_castsi256_ps(mult));
+                }
+                store::<H>(acc, &mut output[from..from + 8 * H]);
                 ix += window.sw as i32;
-                (a, b) = if slides { (b, c) } else { (columns.at(ix), columns.at(ix + step)) };
+                (a, b) =
+                    if slides { (b, c) } else { (columns.at::<H>(ix), columns.at::<H>(ix + step)) };
             }
         }
     }
@@ -183,49 +190,59 @@ impl Block<'_> {
     }
 }
 
-/// Three lines of the input under a line of the output, at eight channels.
+/// Three lines of the input under a line of the output, at a block of channels.
 struct Columns<'a> {
     /// The first pixel of each line, or the padding.
     lines: [&'a [u8]; 3],
-    /// Bytes from one pixel of a line to the next; 0 where the line is padding.
-    steps: [usize; 3],
+    /// Which bits of an offset count: none where the line is padding.
+    masks: [usize; 3],
     padding: &'a [u8],
+    channels: usize,
     iw: u32,
 }
 
 impl<'a> Columns<'a> {
     #[inline(always)]
-    fn new(block: &Block<'a>, rows: Span) -> Self {
+    fn new(block: &Block<'a>, rows: Span, bytes: usize) -> Self {
         let (window, channels, from) = (&block.of.window, block.of.channels, block.from);
-        let padding = &block.of.padding[from..][..8];
-        let (mut lines, mut steps) = ([padding; 3], [0; 3]);
+        let padding = &block.of.padding[from..][..bytes];
+        let (mut lines, mut masks) = ([padding; 3], [0; 3]);
         for ky in rows.from..rows.to {
             let iy = (rows.base + (ky * window.dh) as i32) as usize;
-            let bytes = window.iw as usize * channels;
-            lines[ky as usize] = &block.image[iy * bytes..][..bytes][from..];
-            steps[ky as usize] = channels;
+            let line = window.iw as usize * channels;
+            lines[ky as usize] = &block.image[iy * line..][..line][from..];
+            masks[ky as usize] = usize::MAX;
         }
-        Self { lines, steps, padding, iw: window.iw }
+        Self { lines, masks, padding, channels, iw: window.iw }
     }
 
-    /// One column of the input, widened: the first two rows as pairs, and the third with nothing.
+    /// One column of the input, widened: for each eight channels the first two rows as pairs, and the
+    /// third with nothing.
     #[inline]
     #[target_feature(enable = "avx2,fma")]
-    fn at(&self, ix: i32) -> [__m256i; 2] {
+    fn at<const H: usize>(&self, ix: i32) -> [[__m256i; 2]; H] {
         let inside = (ix as u32) < self.iw;
-        let ix = if inside { ix as usize } else { 0 };
-        let mut bytes = [_mm_setzero_si128(); 3];
-        for (row, bytes) in bytes.iter_mut().enumerate() {
-            let line = if inside { self.lines[row] } else { self.padding };
-            // SAFETY: a line that is padding has 8 bytes and step 0. Any other has `iw` pixels of
-            // `step` bytes less the first `from`, and `from + 8 <= step`: so 8 bytes lie behind
-            // each `ix * step` with `ix < iw`. Outside, `ix` is 0 and the line is the padding.
-            *bytes = unsafe { _mm_loadl_epi64(line.as_ptr().add(ix * self.steps[row]).cast()) };
+        let offset = if inside { ix as usize * self.channels } else { 0 };
+        let mut places = [self.padding.as_ptr(); 3];
+        if inside {
+            for (place, (line, mask)) in places.iter_mut().zip(self.lines.iter().zip(self.masks)) {
+                *place = line.as_ptr().wrapping_add(offset & mask);
+            }
         }
-        [
-            _mm256_cvtepu8_epi16(_mm_unpacklo_epi8(bytes[0], bytes[1])),
-            _mm256_cvtepu8_epi32(bytes[2]),
-        ]
+        let mut column = [[_mm256_setzero_si256(); 2]; H];
+        for (half, column) in column.iter_mut().enumerate() {
+            // SAFETY: the padding has the block's `8 * H` bytes, and so has a line that is padding, of
+            // which no offset counts. Any other has `iw` pixels of `channels` bytes less the first
+            // `from`, and `from + 8 * H <= channels`: so as many lie behind each pixel's offset.
+            unsafe {
+                let top = load_at::<1>(places[0].add(8 * half));
+                let middle = load_at::<1>(places[1].add(8 * half));
+                let bottom = load_at::<1>(places[2].add(8 * half));
+                column[0] = _mm256_cvtepu8_epi16(_mm_unpacklo_epi8(top, middle));
+                column[1] = _mm256_cvtepu8_epi32(bottom);
+            }
+        }
+        column
     }
 }
 

@@ -124,8 +124,8 @@ impl<'a> Panel<'a> {
         }
         for (r, acc) in acc.iter().enumerate() {
             // Lanes are pairs of two sums of one channel; pairs of vectors are summed and interleaved.
-            let first = _mm256_hadd_epi32(acc[0], acc[1]);
-            let second = if Q == 4 { _mm256_hadd_epi32(acc[2], acc[3]) } else { first };
+            let first = pairs(acc[0], acc[1]);
+            let second = if Q == 4 { pairs(acc[2], acc[3]) } else { first };
             let result = self.range.sixteen([first, second], self.mult);
             let at = (row + r) * of.output_stride + self.first;
             let to = &mut output[at..at + self.columns];
@@ -140,6 +140,16 @@ impl<'a> Panel<'a> {
             }
         }
     }
+}
+
+/// Sums of neighbours, of both vectors in turn: `vphaddd` in half its time.
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+fn pairs(a: __m256i, b: __m256i) -> __m256i {
+    let (a, b) = (_mm256_castsi256_ps(a), _mm256_castsi256_ps(b));
+    let even = _mm256_castps_si256(_mm256_shuffle_ps::<0b10_00_10_00>(a, b));
+    let odd = _mm256_castps_si256(_mm256_shuffle_ps::<0b11_01_11_01>(a, b));
+    _mm256_add_epi32(even, odd)
 }
 
 /// Copies less than sixteen bytes without a call.
