@@ -2,6 +2,7 @@
 
     qnn_cases.py random OUT COUNT SEED
     qnn_cases.py models OUT HELDOUT_NPZ MODEL...     (each model on every held-out image)
+    qnn_cases.py graphs OUT COUNT SEED               (small QDQ graphs, in their literal meaning)
     qnn_cases.py nets OUT MODEL...                   (each model on eight random inputs)
     qnn_cases.py nodes OUT                           (ONNX's own backend tests of quantized operators)
 
@@ -36,6 +37,17 @@ def random_cases(out, count, seed):
             if exact is not None and not np.array_equal(result, exact):
                 raise SystemExit(f"case {index}: onnxruntime is not exact: {name}")
             write(file, f"{index} {name}", model, [(list(feeds.values()), [result])])
+
+
+def graph_cases(out, count, seed):
+    import qnn_graphs
+
+    rng = np.random.default_rng(seed)
+    with open(out, "wb") as file:
+        file.write(struct.pack("<I", count))
+        for index in range(count):
+            name, (model, inputs, answer, _) = qnn_graphs.graph(rng, index, literal())
+            write(file, f"{index} {name}", model, [(inputs, [answer])])
 
 
 def model_cases(out, heldout, paths):
@@ -341,6 +353,8 @@ CASES = {
 if __name__ == "__main__":
     if sys.argv[1] == "random":
         random_cases(sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))
+    elif sys.argv[1] == "graphs":
+        graph_cases(sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))
     elif sys.argv[1] == "nets":
         net_cases(sys.argv[2], sys.argv[3:])
     elif sys.argv[1] == "nodes":

@@ -23,6 +23,33 @@ fn ten_thousand_random_operators_are_equal_to_the_bit() {
 }
 
 #[test]
+fn small_graphs_are_within_one_step_of_their_literal_meaning() {
+    let cases = cases("graphs", "qnn-graphs.cases", &["3000".into(), "5".into()]);
+    let (mut different, mut all) = (0, 0);
+    for case in cases {
+        let file =
+            fleetway_qnnc::compile(&case.model).unwrap_or_else(|e| panic!("{}: {e}", case.name));
+        let model = Model::load(&file).expect("the compiler had it loaded");
+        let scale = model.outputs().next().map_or(1.0, |(_, io)| io.scale);
+        let (inputs, outputs) = &case.runs[0];
+        let expected = answer(&model, Kernels::portable(), inputs);
+        for kernels in Kernels::all() {
+            let found = answer(&model, kernels, inputs);
+            assert!(found == expected, "{}: {} differs", kernels.name(), case.name);
+        }
+        let pairs = common::reals_of(&expected[0]).zip(common::reals_of(&outputs[0]));
+        let steps: Vec<f32> = pairs.map(|(a, b)| (a - b).abs() / scale).collect();
+        assert_eq!(steps.len(), common::reals_of(&outputs[0]).count(), "{}", case.name);
+        let most = steps.iter().copied().fold(0.0, f32::max);
+        assert!(most < 1.01, "{}: {most} steps", case.name);
+        different += steps.iter().filter(|&&steps| steps > 0.5).count();
+        all += steps.len();
+    }
+    println!("{different} of {all} differ by a step");
+    assert!(different * 1000 < all, "{different} of {all} differ by a step");
+}
+
+#[test]
 fn the_shipped_models_answer_every_held_out_image_as_onnxruntime_does() {
     let digits = root().join("tests/models/digits");
     let path = |name: &str| digits.join(name).to_string_lossy().into_owned();
