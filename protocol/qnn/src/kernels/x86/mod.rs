@@ -33,7 +33,7 @@ pub(super) fn gemm(of: &Gemm<'_>, output: &mut [u8]) {
     unsafe { gemm::gemm(of, output) }
 }
 
-/// Whether [`depthwise`] does this; the portable kernel does the rest.
+/// Whether [`depthwise()`] does this; the portable kernel does the rest.
 pub(super) fn takes(of: &Channelwise<'_>) -> bool {
     let taps = of.window.kh as usize * of.window.kw as usize;
     of.wzp.is_none() && of.multiplier == 1 && of.channels >= 8 && taps <= depthwise::TAPS_MAX
