@@ -105,7 +105,10 @@ fn protocol_needs_neither_std_nor_an_allocator() {
     assert!(!lib.contains("extern crate alloc"));
     let mut found = Vec::new();
     sources(&root().join("protocol/qnn/src"), &mut found);
-    for path in found.iter().filter(|path| !path.components().any(|part| part.as_os_str() == "x86")) {
+    let vectors = |path: &Path| {
+        path.to_string_lossy().contains("/kernels/x86/") || path.ends_with("kernels/aarch64.rs")
+    };
+    for path in found.iter().filter(|path| !vectors(path)) {
         let text = std::fs::read_to_string(path).expect("text");
         assert!(!text.contains("unsafe {"), "{} is no kernel of a vector set", path.display());
     }

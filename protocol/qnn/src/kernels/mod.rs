@@ -4,6 +4,9 @@
 //! decided once, by what the processor says it can do. `unsafe` lives only in the modules of the
 //! vector sets, each block argued, behind the checked functions of [`Kernels`].
 
+#[cfg(target_arch = "aarch64")]
+#[allow(unsafe_code, reason = "vector instructions; every block is argued where it stands")]
+mod aarch64;
 pub(crate) mod portable;
 #[cfg(test)]
 mod tests;
@@ -85,6 +88,8 @@ enum Isa {
     Portable,
     #[cfg(target_arch = "x86_64")]
     Avx2,
+    #[cfg(target_arch = "aarch64")]
+    Dot,
 }
 
 impl Kernels {
@@ -104,6 +109,8 @@ impl Kernels {
             Some(Isa::Portable),
             #[cfg(target_arch = "x86_64")]
             x86::has_avx2().then_some(Isa::Avx2),
+            #[cfg(target_arch = "aarch64")]
+            aarch64::has_dot().then_some(Isa::Dot),
         ];
         isas.into_iter().flatten().map(Self)
     }
@@ -114,6 +121,8 @@ impl Kernels {
             Isa::Portable => "portable",
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2 => "avx2",
+            #[cfg(target_arch = "aarch64")]
+            Isa::Dot => "neon-dot",
         }
     }
 
@@ -128,6 +137,8 @@ impl Kernels {
         match self.0 {
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2 if of.wzp.is_none() => x86::gemm(of, output),
+            #[cfg(target_arch = "aarch64")]
+            Isa::Dot if of.wzp.is_none() => aarch64::gemm(of, output),
             _ => portable::gemm(of, output),
         }
     }
