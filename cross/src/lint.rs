@@ -25,7 +25,15 @@ pub(crate) fn lint() -> Result<()> {
 /// Builds the protocol for a microcontroller.
 pub(crate) fn bare_protocol() -> Result<()> {
     needs::bare_target()?;
-    cargo::run(&mut cargo(&["build", "-p", "fleetway-protocol", "--target", BARE_TARGET]))
+    cargo::run(&mut cargo(&[
+        "build",
+        "-p",
+        "fleetway-protocol",
+        "-p",
+        "fleetway-qnn",
+        "--target",
+        BARE_TARGET,
+    ]))
 }
 
 /// clippy and rustfmt come with the toolchain file, unless that is told not to install.

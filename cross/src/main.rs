@@ -6,12 +6,13 @@
 //!
 //! Read in this order: [`needs`] (what a machine must have), [`cargo`] (how cargo is
 //! called), [`mod@test`], [`lint`], [`run`] (demo, bench, sim,
-//! soak), [`mod@package`] (Debian packages), [`mod@bindings`] (the library for other languages), and
-//! [`fuzz`] (libFuzzer and Miri).
+//! soak), [`mod@package`] (Debian packages), [`mod@bindings`] (the library for other languages),
+//! [`inference`] (int8 engines side by side), and [`fuzz`] (libFuzzer and Miri).
 
 mod bindings;
 mod cargo;
 mod fuzz;
+mod inference;
 mod lint;
 mod needs;
 mod package;
@@ -103,7 +104,11 @@ struct BenchArgs {
     /// Do not build the shipped binaries (minutes of link-time optimization); their sizes are left out then
     #[arg(long)]
     no_dist: bool,
-    /// Measure these only: memory, cold-start, swap, rollback, wire, confirm-8, confirm-100
+    /// Where `inference` finds further models: *.onnx, each perhaps with a .tflite beside it
+    #[arg(long, value_name = "DIR")]
+    models: Option<PathBuf>,
+    /// Measure these only: memory, cold-start, swap, rollback, wire, confirm-8, confirm-100;
+    /// or `inference`, by itself: int8 models on qnn, onnxruntime and LiteRT
     #[arg(value_name = "WHAT")]
     only: Vec<String>,
 }
@@ -138,6 +143,9 @@ fn main() -> ExitCode {
     let done = match Cli::parse().verb {
         Verb::Demo { stay } => run::demo(stay),
         Verb::Test { args } => test::test(&args),
+        Verb::Bench(args) if args.only == ["inference"] => {
+            inference::bench(args.json.as_deref(), args.models.as_deref())
+        }
         Verb::Bench(args) => run::bench(args.json.as_deref(), args.no_dist, &args.only),
         Verb::Sim(args) => run::sim(args.seeds, args.seed),
         Verb::Soak { minutes } => run::soak(Duration::from_secs(minutes * 60)),

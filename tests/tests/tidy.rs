@@ -45,6 +45,8 @@ fn the_crate_graph_is_the_one_in_architecture_md() {
         ("fleetway-link", &[]),
         ("fleetway-tuf", &["fleetway-protocol"]),
         ("fleetway-engine", &["fleetway-protocol"]),
+        ("fleetway-qnn", &[]),
+        ("fleetway-qnnc", &["fleetway-qnn"]),
         (
             "fleetway-agent",
             &["fleetway-protocol", "fleetway-link", "fleetway-tuf", "fleetway-engine"],
@@ -98,4 +100,17 @@ fn protocol_needs_neither_std_nor_an_allocator() {
     let lib = std::fs::read_to_string(root().join("protocol/src/lib.rs")).expect("text");
     assert!(lib.contains("#![no_std]") && lib.contains("#![forbid(unsafe_code)]"));
     assert!(!lib.contains("extern crate alloc"));
+    // The runtime has unsafe code, in its kernels alone.
+    let lib = std::fs::read_to_string(root().join("protocol/qnn/src/lib.rs")).expect("text");
+    assert!(lib.contains("#![no_std]") && lib.contains("#![deny(unsafe_code)]"));
+    assert!(!lib.contains("extern crate alloc"));
+    let mut found = Vec::new();
+    sources(&root().join("protocol/qnn/src"), &mut found);
+    let vectors = |path: &Path| {
+        path.to_string_lossy().contains("/kernels/x86/") || path.ends_with("kernels/aarch64.rs")
+    };
+    for path in found.iter().filter(|path| !vectors(path)) {
+        let text = std::fs::read_to_string(path).expect("text");
+        assert!(!text.contains("unsafe {"), "{} is no kernel of a vector set", path.display());
+    }
 }
