@@ -78,19 +78,15 @@ fn the_shipped_models_answer_every_held_out_image_as_onnxruntime_does() {
 /// Random weights make flat outputs: steps are counted here, not classes.
 #[test]
 fn generated_networks_are_within_a_few_steps() {
-    let models = common::generated();
+    let mut models = common::generated();
+    // And those of a directory, if somebody names one.
+    if let Some(dir) = std::env::var_os("FLEETWAY_QNN_MODELS") {
+        let files = std::fs::read_dir(dir).expect("FLEETWAY_QNN_MODELS is a directory");
+        let paths = files.map(|file| file.expect("a file").path());
+        let onnx = paths.filter(|path| path.extension().is_some_and(|end| end == "onnx"));
+        models.extend(onnx.map(|path| path.to_string_lossy().into_owned()));
+    }
     check_nets(&models, "qnn-nets.cases");
-}
-
-#[test]
-#[ignore = "needs FLEETWAY_QNN_MODELS, a directory of quantized ONNX models"]
-fn models_of_a_directory_are_within_a_few_steps() {
-    let dir = std::env::var_os("FLEETWAY_QNN_MODELS").expect("FLEETWAY_QNN_MODELS");
-    let paths =
-        std::fs::read_dir(dir).expect("a directory").map(|entry| entry.expect("a file").path());
-    let onnx = |path: &std::path::PathBuf| path.extension().is_some_and(|end| end == "onnx");
-    let paths = paths.filter(onnx).map(|path| path.to_string_lossy().into_owned());
-    check_nets(&paths.collect::<Vec<_>>(), "qnn-directory.cases");
 }
 
 /// Steps of the output that whole networks may differ: an operator may by one, and dozens follow each other.
