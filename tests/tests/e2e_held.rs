@@ -2,13 +2,14 @@
 //! everywhere, and goes when it is released; a candidate in the shadow gets a share of the requests,
 //! never answers anybody, and what it would have said arrives as numbers at the controller.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use fleetway_tests::harness::agent::{AgentModel, AgentStatus};
 use fleetway_tests::harness::infer::Application;
 use fleetway_tests::harness::views::Shadow;
 use fleetway_tests::harness::{BrokerKind, Digits, Fleet, FleetSpec, wait};
+use tokio::time::Instant;
 
 /// Longest wait for a rollout of this small fleet.
 const WAIT: Duration = Duration::from_secs(60);

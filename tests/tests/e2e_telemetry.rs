@@ -2,6 +2,7 @@
 //! typed messages; the broker goes away and comes back, an update goes first, and what was
 //! made meanwhile is filled in, with its own time; nothing is lost, and both sides say so. Every message
 //! is then held against the shipped schemas by another's validator.
+#![allow(clippy::unwrap_used, reason = "a test may")]
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

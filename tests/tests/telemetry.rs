@@ -3,6 +3,7 @@
 //!
 //! The agent's real outlet and spool, the controller's real fleet, signed answers between them; time
 //! is virtual. `FLEETWAY_SEED` repeats one run of the storms.
+#![allow(clippy::unwrap_used, reason = "a test may")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;

@@ -163,7 +163,7 @@ fn conv(op: &Conv, bounds: &Bounds) -> Check<u64> {
     let of = Window::from(op);
     window(&of)?;
     sizes(&[op.batch, op.ic, op.oc, op.groups])?;
-    if op.ic % op.groups != 0 || op.oc % op.groups != 0 {
+    if !op.ic.is_multiple_of(op.groups) || !op.oc.is_multiple_of(op.groups) {
         return Err("its channels do not divide into its groups");
     }
     if product(&[op.kh, op.kw, op.ic / op.groups])? > DEPTH_MAX {

@@ -50,6 +50,7 @@ def main():
     rows = build_set(data)
     check_promises(rows)
     build_unfit(data)
+    build_bare(data)
     write_hostile((HERE / "digits-v2.onnx").read_bytes())
     readme = render_readme(rows)
     (HERE / "README.md").write_text(readme)
@@ -99,6 +100,14 @@ def build_unfit(data):
         np.savez(HERE / f"{name}.golden.npz", **{"in.image": golden_x, "out.scores": scores})
     broken = np.isnan(run(unfit["digits-nan"][0], in_use)).any(axis=1).mean()
     assert broken >= 0.9, broken
+
+
+def build_bare(data):
+    """One operator and nothing to compute: what the bench holds against a bare echo."""
+    model = as_model([helper.make_node("Relu", ["image"], ["scores"])], output_shape=[1, 1, 8, 8])
+    golden_x = as_nchw(data.golden_x)
+    onnx.save_model(model, HERE / "digits-bare.onnx")
+    np.savez(HERE / "digits-bare.golden.npz", **{"in.image": golden_x, "out.scores": run(model, golden_x)})
 
 
 def with_root_of_brightness(sound):
@@ -572,6 +581,7 @@ Input `image` float32 [1,1,8,8]; output `scores` float32 [1,10]. Applications se
 - `digits-nan`, `digits-flat`, `digits-whole`: v2 in three ways that pass their self-test and fail in use. `nan` multiplies by
   root / root, the root of (12 - brightest pixel): no number for most real images; its golden images are half as bright.
   `flat` takes [1,64] and `whole` takes int32, while applications go on sending float32 [1,1,8,8].
+- `digits-bare`: one Relu. What serving costs without a model (`cargo xtask bench overhead`).
 - `softmax-tail`: v2's network ending in `DequantizeLinear -> Softmax -> QuantizeLinear -> DequantizeLinear`, int8 on
   both sides, 1/256 and -128 as TFLite fixes it. tract 0.23.9 computes this silently wrong; the regression test.
   Its scores are probabilities, the others' are logits.

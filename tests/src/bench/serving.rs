@@ -26,6 +26,16 @@ const LOAD_S: u64 = 60;
 const LINES: u64 = 32;
 /// Swaps under that load.
 const SWAPS: u64 = 3;
+/// Figures of the overhead: processor time, median and 99th percentile less the engine's time, and
+/// the median with it.
+const DIGITS: [&str; 4] =
+    ["overhead_cpu_ratio", "overhead_ratio_p50", "overhead_ratio_p99", "infer_ratio_p50"];
+const BARE: [&str; 4] = [
+    "overhead_bare_cpu_ratio",
+    "overhead_bare_ratio_p50",
+    "overhead_bare_ratio_p99",
+    "infer_bare_ratio_p50",
+];
 /// How long idleness is watched.
 const IDLE: Duration = Duration::from_secs(60);
 const WAIT: Duration = Duration::from_secs(120);
@@ -41,6 +51,25 @@ pub(super) async fn overhead(figures: &mut Figures) -> Result<()> {
     wait::until("the echo", WAIT, async || Line::open(&socket).await.map(drop)).await?;
     let agent = fleet.agents[0].data().join("serve.sock");
     let mut lines = [Line::open(&socket).await?, Line::open(&agent).await?];
+    turns(&fleet, &echo, &mut lines, DIGITS, build, figures).await?;
+    // The same with one operator instead of a model: what a model's hundred microseconds do to the
+    // processor's caches is not the agent's doing.
+    fleet.feed(Duration::from_millis(20));
+    fleet.controller.release("digits-bare", "bare", "").await?;
+    fleet.roll_out("bare", "--probation 1s --answers 20", WAIT).await?;
+    fleet.feeders.clear();
+    turns(&fleet, &echo, &mut lines, BARE, build, figures).await
+}
+
+/// Both sides in turns.
+async fn turns(
+    fleet: &Fleet,
+    echo: &Process,
+    lines: &mut [Line; 2],
+    names: [&'static str; 4],
+    build: &str,
+    figures: &mut Figures,
+) -> Result<()> {
     let ask = Ask::image(Digits::heldout().pixels(0));
     let mut times = [Vec::new(), Vec::new()];
     let mut before = (0, 0);
@@ -61,21 +90,21 @@ pub(super) async fn overhead(figures: &mut Figures) -> Result<()> {
             }
         }
         if round == 0 {
-            before = computed(&fleet).await?;
+            before = computed(fleet).await?;
             spent = cpu()?;
         }
     }
     let cpu = cpu()?;
     let [echo_cpu, ours_cpu] =
         [0, 1].map(|at| (cpu[at] - spent[at]).as_secs_f64() * 1e6 / (ROUNDS * ROUND) as f64);
-    let after = computed(&fleet).await?;
+    let after = computed(fleet).await?;
     ensure!(after.0 - before.0 == (ROUNDS * ROUND) as u64, "other requests came between");
     let compute_us = (after.1 - before.1) as f64 / (ROUNDS * ROUND) as f64 / 1e3;
     let how = format!(
         "processor time of an inference ({ours_cpu:.1} us) less the engine's, by that of an echo \
          ({echo_cpu:.1} us): what is left of the ratio on a busy machine"
     );
-    figures.add("overhead_cpu_ratio", (ours_cpu - compute_us) / echo_cpu, None, how);
+    figures.add(names[0], (ours_cpu - compute_us) / echo_cpu, None, how);
     let [mut echo, mut ours] = times;
     let (echo_p50, ours_p50) = (quantile(&mut echo, 500), quantile(&mut ours, 500));
     let (echo_p99, ours_p99) = (quantile(&mut echo, 990), quantile(&mut ours, 990));
@@ -85,11 +114,11 @@ pub(super) async fn overhead(figures: &mut Figures) -> Result<()> {
          {} each, {build}",
         ROUNDS * ROUND
     );
-    figures.add("overhead_ratio_p50", (ours_p50 - compute_us) / echo_p50, Some(1.5), how);
+    figures.add(names[1], (ours_p50 - compute_us) / echo_p50, Some(1.5), how);
     let how = format!("the same at p99 ({ours_p99:.1} by {echo_p99:.1} us)");
-    figures.add("overhead_ratio_p99", (ours_p99 - compute_us) / echo_p99, None, how);
+    figures.add(names[2], (ours_p99 - compute_us) / echo_p99, None, how);
     let how = "the median with the engine's time left in";
-    figures.add("infer_ratio_p50", ours_p50 / echo_p50, None, how);
+    figures.add(names[3], ours_p50 / echo_p50, None, how);
     Ok(())
 }
 

@@ -127,7 +127,7 @@ impl Kernels {
     }
 
     pub(crate) fn gemm(self, of: &Gemm<'_>, output: &mut [u8]) {
-        assert!(of.rows > 0 && of.runs > 0 && of.run % QUAD == 0 && of.inputs <= of.run);
+        assert!(of.rows > 0 && of.runs > 0 && of.run.is_multiple_of(QUAD) && of.inputs <= of.run);
         let columns = of.columns.next_multiple_of(PANEL);
         let last = (of.rows - 1) * of.input_stride + (of.runs - 1) * of.run_stride;
         assert!(last + of.run <= of.input.len());
