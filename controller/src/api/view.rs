@@ -10,7 +10,6 @@ use fleetway_controller::fleet::{
 use fleetway_controller::planner::{DeviceReport, Gate, PausedBy, RolloutState, Why};
 use fleetway_protocol::hold::Held;
 use fleetway_protocol::ids::{Digest, ModelName};
-use fleetway_protocol::machine::Phase;
 use fleetway_protocol::manifest::{Artifact, Manifest, VariantKind};
 use fleetway_protocol::reason::Reason;
 use fleetway_protocol::sandbox::Sandbox;
@@ -50,22 +49,6 @@ pub(crate) fn reason(reason: Reason) -> ReasonView {
 
 fn why(why: &Why) -> ReasonView {
     ReasonView { code: why.code().into(), text: why.to_string() }
-}
-
-fn phase(phase: Phase) -> &'static str {
-    match phase {
-        Phase::Idle => "idle",
-        Phase::Eligibility => "eligibility",
-        Phase::Download => "download",
-        Phase::Verification => "verification",
-        Phase::SelfTest => "self_test",
-        Phase::Activation => "activation",
-        Phase::Probation => "probation",
-        Phase::Rollback => "rollback",
-        Phase::Removal => "removal",
-        Phase::Shadow => "shadow",
-        Phase::Held => "held",
-    }
 }
 
 pub(super) fn release_ref(fleet: &Fleet, digest: Digest) -> ReleaseRef {
@@ -116,7 +99,7 @@ fn device_model(fleet: &Fleet, name: &ModelName, model: &ModelView) -> DeviceMod
         desired: model.desired.map(release),
         running: state.and_then(|s| s.running).map(release),
         target: state.and_then(|s| s.target).map(release),
-        phase: state.map_or("unknown", |s| phase(s.phase)).into(),
+        phase: state.map_or("unknown", |s| s.phase.code()).into(),
         have: state.map_or(0, |s| s.progress.have),
         total: state.map_or(0, |s| s.progress.total),
         waiting: state.and_then(|s| s.waiting).map(reason),

@@ -158,7 +158,7 @@ pub const STATE: Kind = Kind {
             "phase",
             Text,
             "",
-            "idle, eligibility, download, verification, self_test, activation, probation, rollback or removal.",
+            "idle, eligibility, download, verification, self_test, shadow, held, activation, probation, rollback or removal.",
         ),
         must("generation", Integer, "", "Number of the order that it is about."),
         may("release", Text, "", "The release that answers: first 12 digits of its digest."),

@@ -231,7 +231,7 @@ pub fn state<'a>(
     flat.int("ts", now_s.saturating_mul(1000))
         .text("device", Some(device.as_str()))
         .text("model", Some(model.as_str()))
-        .text("phase", Some(phase_code(said.phase)))
+        .text("phase", Some(said.phase.code()))
         .int("generation", said.generation)
         .text("release", running.map(|release| release.short()))
         .text("version", running.and_then(|release| release.version))
@@ -317,21 +317,5 @@ fn reason(ending: Ending) -> Option<Reason> {
     match ending {
         Ending::Failed(reason) | Ending::RolledBack(reason) => Some(reason),
         Ending::Confirmed | Ending::Removed => None,
-    }
-}
-
-fn phase_code(phase: Phase) -> &'static str {
-    match phase {
-        Phase::Idle => "idle",
-        Phase::Eligibility => "eligibility",
-        Phase::Download => "download",
-        Phase::Verification => "verification",
-        Phase::SelfTest => "self_test",
-        Phase::Shadow => "shadow",
-        Phase::Held => "held",
-        Phase::Activation => "activation",
-        Phase::Probation => "probation",
-        Phase::Rollback => "rollback",
-        Phase::Removal => "removal",
     }
 }

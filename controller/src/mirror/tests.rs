@@ -277,3 +277,13 @@ fn the_shipped_schemas_and_tables_are_those_of_the_code() {
         }
     }
 }
+
+/// Whoever reads the table knows every word that a state can say.
+#[test]
+fn every_phase_stands_in_the_table() {
+    let key = STATE.keys.iter().find(|key| key.name == "phase").expect("a phase");
+    let words: Vec<_> = key.meaning.trim_end_matches('.').split([',', ' ']).collect();
+    for phase in Phase::ALL {
+        assert!(words.contains(&phase.code()), "{phase:?} is missing: {}", key.meaning);
+    }
+}

@@ -135,6 +135,40 @@ pub enum Phase {
     Held,
 }
 
+impl Phase {
+    /// All of them, in the order of an update.
+    pub const ALL: [Self; 11] = [
+        Self::Idle,
+        Self::Eligibility,
+        Self::Download,
+        Self::Verification,
+        Self::SelfTest,
+        Self::Shadow,
+        Self::Held,
+        Self::Activation,
+        Self::Probation,
+        Self::Rollback,
+        Self::Removal,
+    ];
+
+    /// Stable lower-case name for JSON and dashboards.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::Idle => "idle",
+            Self::Eligibility => "eligibility",
+            Self::Download => "download",
+            Self::Verification => "verification",
+            Self::SelfTest => "self_test",
+            Self::Shadow => "shadow",
+            Self::Held => "held",
+            Self::Activation => "activation",
+            Self::Probation => "probation",
+            Self::Rollback => "rollback",
+            Self::Removal => "removal",
+        }
+    }
+}
+
 /// What the current step waits for.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Step {
