@@ -39,6 +39,7 @@ use std::path::{Path, PathBuf};
 use crate::config::{Config, ConfigError};
 use crate::run::{LockError, RunError};
 use crate::serving::listen::Endpoints;
+use crate::serving::panic_text;
 use crate::status::Status;
 
 pub use crate::serving::direct::{Answer, InferError, NamedTensor};
@@ -195,12 +196,4 @@ impl std::fmt::Debug for Agent {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Agent").finish_non_exhaustive()
     }
-}
-
-/// What a panic says.
-fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().copied();
-    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("no message")
-        .to_owned()
 }

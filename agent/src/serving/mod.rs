@@ -47,6 +47,8 @@ mod stall;
 pub mod stats;
 pub mod tap;
 
+pub(crate) use run::panic_text;
+
 #[cfg(test)]
 mod batch_tests;
 #[cfg(test)]

@@ -156,7 +156,8 @@ pub(super) fn rows(inputs: &[Tensor]) -> usize {
     inputs.first().and_then(|tensor| tensor.shape().first().copied()).unwrap_or(1)
 }
 
-fn panic_text(panic: &(dyn Any + Send)) -> String {
+/// What a panic says.
+pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().copied();
     text.or_else(|| panic.downcast_ref::<String>().map(String::as_str))
         .unwrap_or("no message")
