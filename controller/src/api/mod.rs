@@ -8,11 +8,12 @@
 //!
 //! Read in this order: [`types`] (what travels), [`failure`] (how it fails), [`client`]
 //! (all that the command line uses), [`server`] (the routes; the larger ones in `releases`,
-//! `rollouts` and `identities`), [`view`] (from the core's words to these) and
+//! `rollouts`, `follow` and `identities`), [`view`] (from the core's words to these) and
 //! `measured` (what was measured, and what healthy means).
 
 pub(crate) mod client;
 pub(crate) mod failure;
+mod follow;
 pub(crate) mod identities;
 mod measured;
 mod releases;
