@@ -75,8 +75,8 @@ async fn follow<B: serde::Serialize + Sync>(
     if context.would_ask() {
         let plan: FollowView = client.post(&dry, body).await?;
         talk(text(&plan));
-        context.confirm("start it?")?;
     }
+    context.confirm("start it?")?;
     let done: FollowView = client.post(path, body).await?;
     context.output.data(&done, || text(&done))
 }

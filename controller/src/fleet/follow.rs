@@ -95,7 +95,11 @@ impl Fleet {
                 ("rollback", None, format!("back to {} {} by {numbers}", spec.model, spec.version))
             }
         };
-        let text = format!("{what}; {stays} devices stay as they are");
+        let text = match stays {
+            0 => what,
+            1 => format!("{what}; 1 device stays as it is"),
+            n => format!("{what}; {n} devices stay as they are"),
+        };
         let word = format!("rollout.{word}");
         for id in about.into_iter().chain(ids.iter().copied()) {
             txn.note(by.now_s, by.who, &word, About::rollout(id), text.clone());

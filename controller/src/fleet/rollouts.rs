@@ -130,7 +130,7 @@ impl Fleet {
             state @ RolloutState::Succeeded => Err(refused(
                 id,
                 &state,
-                "every device has it; roll an earlier or a newer release out instead",
+                "every device has it; take it back with `fleetway rollout undo`",
             )),
             _ => self.set_state(by, id, "rollout.abort", RolloutState::Aborted),
         }

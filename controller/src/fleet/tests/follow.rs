@@ -219,6 +219,9 @@ fn promoting_skips_the_wait_and_no_bound() {
     let journal = world.fleet.journal(1000, Some(rollout), None).unwrap();
     let promoted = journal.iter().filter(|e| e.what == "rollout.promote" && e.who == "anna");
     let texts: Vec<_> = promoted.map(|e| e.text.as_str()).collect();
-    assert_eq!(texts[0], "rollout 1 goes on with phase 2 of 3; its gate said: soaks for 1000 s more");
+    assert_eq!(
+        texts[0],
+        "rollout 1 goes on with phase 2 of 3; its gate said: soaks for 1000 s more"
+    );
     assert_eq!(texts.len(), 3);
 }
