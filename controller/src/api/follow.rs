@@ -9,9 +9,10 @@ use fleetway_controller::audit::Entry;
 use fleetway_controller::fleet::{By, Fleet, Follow, FollowPlan};
 use serde::Deserialize;
 
+use super::caller::Caller;
 use super::failure::Failure;
 use super::rollouts::{no_rollout, rollout_id, shown, spec};
-use super::server::{Answer, Operator, body, device_id};
+use super::server::{Answer, body, device_id};
 use super::types::{FollowRollout, FollowView, Promote, RolloutRequest, RolloutView, StayView};
 use super::view::{self, failed, why};
 use crate::serve::Running;
@@ -45,7 +46,7 @@ impl Last {
 pub(super) async fn promote(
     State(running): State<Running>,
     Path(id): Path<String>,
-    operator: Operator,
+    caller: Caller,
     bytes: Bytes,
 ) -> Answer<RolloutView> {
     let id = rollout_id(&id)?;
@@ -53,7 +54,7 @@ pub(super) async fn promote(
     running
         .core
         .ask(move |fleet, now_s| {
-            let by = By { who: operator.name(), now_s };
+            let by = By { who: &caller.name, now_s };
             fleet.promote_rollout(by, id, full).map_err(|e| failed(e.kind(), &e))?;
             shown(fleet, id, now_s)
         })
@@ -65,10 +66,10 @@ pub(super) async fn undo(
     State(running): State<Running>,
     Path(id): Path<String>,
     Query(dry): Query<DryRun>,
-    operator: Operator,
+    caller: Caller,
 ) -> Answer<FollowView> {
     let follow = Follow::Undo(rollout_id(&id)?);
-    running.core.ask(move |fleet, now_s| act(fleet, &follow, &dry, &operator, now_s)).await?
+    running.core.ask(move |fleet, now_s| act(fleet, &follow, &dry, &caller, now_s)).await?
 }
 
 /// `POST /v1/rollouts/{id}/retry`.
@@ -76,17 +77,17 @@ pub(super) async fn retry(
     State(running): State<Running>,
     Path(id): Path<String>,
     Query(dry): Query<DryRun>,
-    operator: Operator,
+    caller: Caller,
 ) -> Answer<FollowView> {
     let follow = Follow::Retry(rollout_id(&id)?);
-    running.core.ask(move |fleet, now_s| act(fleet, &follow, &dry, &operator, now_s)).await?
+    running.core.ask(move |fleet, now_s| act(fleet, &follow, &dry, &caller, now_s)).await?
 }
 
 /// `POST /v1/rollouts/rollback`.
 pub(super) async fn rollback(
     State(running): State<Running>,
     Query(dry): Query<DryRun>,
-    operator: Operator,
+    caller: Caller,
     bytes: Bytes,
 ) -> Answer<FollowView> {
     let request: RolloutRequest = body(&bytes)?;
@@ -94,7 +95,7 @@ pub(super) async fn rollback(
         .core
         .ask(move |fleet, now_s| {
             let follow = Follow::Back(Box::new(spec(fleet, &request)?));
-            act(fleet, &follow, &dry, &operator, now_s)
+            act(fleet, &follow, &dry, &caller, now_s)
         })
         .await?
 }
@@ -103,13 +104,13 @@ fn act(
     fleet: &mut Fleet,
     follow: &Follow,
     dry: &DryRun,
-    operator: &Operator,
+    caller: &Caller,
     now_s: u64,
 ) -> Answer<FollowView> {
     let plan = fleet.plan_follow(follow, now_s).map_err(|e| failed(e.kind(), &e))?;
     let view = follow_view(fleet, &plan, !dry.dry_run);
     if !dry.dry_run {
-        let by = By { who: operator.name(), now_s };
+        let by = By { who: &caller.name, now_s };
         fleet.follow(by, follow).map_err(|e| failed(e.kind(), &e))?;
     }
     Ok(Json(view))

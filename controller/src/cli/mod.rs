@@ -23,6 +23,7 @@ mod rollout;
 mod settings;
 mod show;
 mod status;
+mod token;
 mod top;
 mod tree;
 pub(crate) mod trust;
@@ -110,6 +111,7 @@ fn run(verb: Verb, context: &Context) -> Result<(), Failure> {
         Verb::Device(verb) => block_on(device::run(verb, context)),
         Verb::Broker(verb) => broker::run(verb, context),
         Verb::Audit(verb) => audit::run(verb, context),
+        Verb::Token(verb) => block_on(token::run(verb, context)),
         Verb::Key(verb) => key::run(verb, context),
         Verb::Trust(verb) => trust::run(verb, context),
         Verb::Rollout(verb) => block_on(rollout::run(*verb, context)),
