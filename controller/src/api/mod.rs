@@ -8,12 +8,13 @@
 //!
 //! Read in this order: [`types`] (what travels), [`failure`] (how it fails), [`client`]
 //! (all that the command line uses), [`caller`] (who asks, and may they), [`server`] (the routes; the
-//! larger ones in `releases`, `rollouts`, `identities` and `tokens`), [`view`] (from the core's words
+//! larger ones in `releases`, `rollouts`, `follow`, `identities` and `tokens`), [`view`] (from the core's words
 //! to these) and `measured` (what was measured, and what healthy means). `serve/http.rs` listens.
 
 pub(crate) mod caller;
 pub(crate) mod client;
 pub(crate) mod failure;
+mod follow;
 pub(crate) mod identities;
 mod measured;
 mod releases;

@@ -18,13 +18,13 @@ use crate::serve::Running;
 /// Time that a finished phase is watched, unless said otherwise.
 const SOAK_S: u64 = 600;
 
-fn rollout_id(text: &str) -> Result<RolloutId, Failure> {
+pub(super) fn rollout_id(text: &str) -> Result<RolloutId, Failure> {
     text.parse().map_err(|_| {
         Failure::usage(format!("{text:?} is no rollout")).mend("see `fleetway rollout list`")
     })
 }
 
-fn no_rollout(id: RolloutId) -> Failure {
+pub(super) fn no_rollout(id: RolloutId) -> Failure {
     Failure::not_found(format!("no rollout {id}")).mend("see `fleetway rollout list`")
 }
 
@@ -57,7 +57,7 @@ pub(super) async fn start(
         .await?
 }
 
-fn shown(fleet: &Fleet, id: RolloutId, now_s: u64) -> Answer<RolloutView> {
+pub(super) fn shown(fleet: &Fleet, id: RolloutId, now_s: u64) -> Answer<RolloutView> {
     let rollout = fleet.rollout(id, now_s).ok_or_else(|| no_rollout(id))?;
     Ok(Json(view::rollout(fleet, &rollout)))
 }
@@ -102,7 +102,7 @@ pub(super) async fn steer(
         .await?
 }
 
-fn spec(fleet: &Fleet, request: &RolloutRequest) -> Result<RolloutSpec, Failure> {
+pub(super) fn spec(fleet: &Fleet, request: &RolloutRequest) -> Result<RolloutSpec, Failure> {
     let release = find_release(fleet, &request.model, &request.version)?;
     let size = |text: &String| text.parse::<Size>().map_err(|e| failed(e.kind(), &e));
     let manifest = &release.manifest;

@@ -24,7 +24,7 @@ use super::types::{
     TrustPublished,
 };
 use super::view::{self, failed};
-use super::{identities, releases, rollouts, tokens};
+use super::{follow, identities, releases, rollouts, tokens};
 use crate::serve::Running;
 
 /// Deadline of a request. Below the client's, so that the client hears why.
@@ -41,6 +41,7 @@ pub(crate) fn router(running: Running) -> Router {
         .route("/v1/status", get(status))
         .route("/v1/devices", get(devices).post(add_device))
         .route("/v1/devices/{id}", get(device))
+        .route("/v1/devices/{id}/history", get(follow::device_history))
         .route("/v1/devices/{id}/labels", post(label_device))
         .route("/v1/devices/{id}/enroll", post(identities::enroll))
         .route("/v1/devices/{id}/revoke", post(identities::revoke))
@@ -56,6 +57,11 @@ pub(crate) fn router(running: Running) -> Router {
         .route("/v1/rollouts", get(rollouts::list).post(rollouts::start))
         .route("/v1/rollouts/plan", post(rollouts::plan))
         .route("/v1/rollouts/{id}", get(rollouts::show))
+        .route("/v1/rollouts/rollback", post(follow::rollback))
+        .route("/v1/rollouts/{id}/history", get(follow::rollout_history))
+        .route("/v1/rollouts/{id}/promote", post(follow::promote))
+        .route("/v1/rollouts/{id}/undo", post(follow::undo))
+        .route("/v1/rollouts/{id}/retry", post(follow::retry))
         .route("/v1/rollouts/{id}/{verb}", post(rollouts::steer))
         .route("/v1/audit", get(audit))
         .route("/v1/tokens", get(tokens::list).post(tokens::create))
@@ -97,14 +103,22 @@ async fn deadline(request: Request, next: Next) -> Response {
     })
 }
 
-/// What everybody may ask although it is a POST.
+/// What would be, asked by a POST.
 const QUESTION: &str = "/v1/rollouts/plan";
+
+/// Whether nothing is changed by it, although it is a POST.
+fn is_question(path: &str, query: Option<&str>) -> bool {
+    let last = path.rsplit('/').next().unwrap_or_default();
+    let follows =
+        path.starts_with("/v1/rollouts/") && ["undo", "retry", "rollback"].contains(&last);
+    path == QUESTION || follows && query == Some("dry_run=true")
+}
 
 /// The one place through which every command goes, done or refused: who asked for what, and what
 /// came of it. What the command changed has entries of its own, written with the change.
 async fn audited(State(running): State<Running>, request: Request, next: Next) -> Response {
     let path = request.uri().path();
-    if request.method().is_safe() || path == QUESTION {
+    if request.method().is_safe() || is_question(path, request.uri().query()) {
         return next.run(request).await;
     }
     let asked = format!("{} {path}", request.method());
