@@ -179,6 +179,11 @@ pub(super) fn selector(text: Option<&str>) -> Result<Selector, Failure> {
 }
 
 async fn status(State(running): State<Running>) -> Answer<StatusView> {
+    status_view(&running).await.map(Json)
+}
+
+/// How the controller does.
+pub(crate) async fn status_view(running: &Running) -> Result<StatusView, Failure> {
     let (devices, rollouts, ignored, orders_resent) = running
         .core
         .ask(|fleet, now_s| {
@@ -190,7 +195,7 @@ async fn status(State(running): State<Running>) -> Answer<StatusView> {
             (counts, open, fleet.ignored(), fleet.resent())
         })
         .await?;
-    Ok(Json(StatusView {
+    Ok(StatusView {
         version: env!("CARGO_PKG_VERSION").into(),
         pid: std::process::id(),
         started_s: running.started_s,
@@ -203,7 +208,7 @@ async fn status(State(running): State<Running>) -> Answer<StatusView> {
         bad_messages: running.bad_messages(),
         reports_refused: running.reports_refused(&ignored),
         orders_resent,
-    }))
+    })
 }
 
 async fn devices(

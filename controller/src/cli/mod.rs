@@ -19,7 +19,7 @@ mod show;
 mod status;
 pub(crate) mod trust;
 mod trust_args;
-mod trust_status;
+pub(crate) mod trust_status;
 mod values;
 mod watch;
 mod wishes;

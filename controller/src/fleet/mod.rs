@@ -19,9 +19,10 @@
 //! The public surface, by file: `commands` (devices, releases), `identities` (tokens, keys,
 //! revocation), `rollouts` (plan, start,
 //! pause, resume, abort), `reports` and `telemetry` (`handle_*`, `settle`), `tick` (`tick`, `poll_effect`,
-//! `resend_all`), `queries`; values in [`views`], errors in [`errors`].
+//! `resend_all`), `queries` and `census`; values in [`views`], errors in [`errors`].
 
 mod book;
+mod census;
 mod commands;
 pub mod errors;
 mod facts;
@@ -55,6 +56,7 @@ use crate::planner::Deployment;
 use crate::store::Store;
 
 pub use book::{ReportTotals, Sum};
+pub use census::{Candidate, Census, Standing};
 pub use errors::{DeviceError, EnrollError, FleetError, PublishError, RolloutError};
 pub use identities::{TOKEN_LIFE_S, TOKEN_TRIES};
 pub use open::{read_audit, write_audit};

@@ -341,7 +341,8 @@ async fn serve_api(running: &Running) -> Result<(), Failure> {
     talk(format!("ready: broker {broker}, enrolment {enroll}, api {api}, pid {pid}"));
 
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let router = crate::api::server::router(running.clone());
+    let router =
+        crate::api::server::router(running.clone()).merge(crate::web::router(running.clone()));
     let server = axum::serve(listener, router).with_graceful_shutdown(async {
         // Dropped or sent: both mean stop.
         let _ = stopped.await;
