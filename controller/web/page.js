@@ -47,9 +47,33 @@
     }
   });
 
-  // What cannot be undone is asked about.
+  // A button is a request to the API: the same one that the command line makes.
+  const said = document.getElementById("said");
+  const complain = (text, mend) => {
+    said.className = "notice bad";
+    said.replaceChildren(...[text, mend].filter(Boolean).map((line) => {
+      const p = document.createElement("p");
+      p.textContent = line;
+      return p;
+    }));
+  };
+  const send = async (form) => {
+    const csrf = document.querySelector("meta[name=csrf]")?.content;
+    const { api, method = "POST", body = "null", then } = form.dataset;
+    const headers = { "content-type": "application/json", ...(csrf && { "fleetway-csrf": csrf }) };
+    let answer;
+    try { answer = await fetch(api, { method, headers, body }); }
+    catch { return complain("The controller does not answer.", "See whether it runs; it may have been done."); }
+    const json = answer.status === 204 ? null : await answer.json().catch(() => null);
+    if (!answer.ok) return complain(json?.error?.message ?? `The answer was ${answer.status}.`, json?.error?.mend);
+    if (then) location.href = then.replace("{id}", json?.id ?? "");
+    else { said.className = ""; said.replaceChildren(); changed(); }
+  };
   document.addEventListener("submit", (event) => {
-    const ask = event.submitter?.dataset.ask ?? event.target.dataset.ask;
-    if (ask && !confirm(ask)) event.preventDefault();
+    const form = event.target;
+    if (!form.dataset.api) return;
+    event.preventDefault();
+    if (form.dataset.ask && !confirm(form.dataset.ask)) return;
+    send(form);
   });
 })();

@@ -17,6 +17,7 @@ mod policy;
 mod rollout;
 mod show;
 mod status;
+mod token;
 pub(crate) mod trust;
 mod trust_args;
 pub(crate) mod trust_status;
@@ -81,6 +82,7 @@ fn run(verb: Verb, context: &Context) -> Result<(), Failure> {
         Verb::Device(verb) => block_on(device::run(verb, context)),
         Verb::Broker(verb) => broker::run(verb, context),
         Verb::Audit(verb) => audit::run(verb, context),
+        Verb::Token(verb) => block_on(token::run(verb, context)),
         Verb::Key(verb) => key::run(verb, context),
         Verb::Trust(verb) => trust::run(verb, context),
         Verb::Rollout(verb) => block_on(rollout::run(*verb, context)),

@@ -8,11 +8,12 @@ use axum::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, VARY};
 use axum::http::request::Parts;
 use axum::http::{HeaderValue, StatusCode, Uri};
 use axum::middleware::Next;
-use axum::response::{Html, IntoResponse, Response};
+use axum::response::{Html, IntoResponse, Redirect, Response};
 use fleetway_controller::clock;
 use http_body_util::{BodyExt as _, Limited};
 
 use super::{assets, words};
+use crate::api::caller::{self, Caller};
 use crate::api::failure::Failure;
 
 /// Largest page: a rollout of ten thousand devices is cut into pages long before.
@@ -58,6 +59,8 @@ pub(super) struct Page {
     pub(super) now_s: u64,
     /// Whether it has a chart.
     pub(super) charts: bool,
+    /// Who looks, if that is known.
+    pub(super) caller: Option<Caller>,
 }
 
 impl Page {
@@ -65,6 +68,23 @@ impl Page {
     pub(super) fn tabs(&self) -> impl Iterator<Item = (&'static str, &'static str, bool)> {
         let here = self.tab;
         TABS.into_iter().map(move |(tab, url, name)| (url, name, tab == here))
+    }
+
+    /// Whether who looks may do that: the API's own table says so.
+    pub(super) fn may(&self, method: &str, route: &str) -> bool {
+        let role = self.caller.as_ref().map(|caller| caller.role);
+        let method = method.parse().unwrap_or_default();
+        caller::required(&method, route).is_none_or(|least| role >= Some(least))
+    }
+
+    /// What a session's requests that change something must carry.
+    pub(super) fn csrf(&self) -> &str {
+        self.caller.as_ref().and_then(|caller| caller.csrf.as_deref()).unwrap_or_default()
+    }
+
+    /// Whether they are in a session, which can be ended.
+    pub(super) fn in_session(&self) -> bool {
+        !self.csrf().is_empty()
     }
 
     /// The tone of the worst.
@@ -88,24 +108,39 @@ impl Page {
     }
 }
 
-/// A request for a page.
+/// A request for a page, of somebody who may see it.
 pub(super) struct Ask {
     uri: Uri,
+    caller: Caller,
 }
 
 impl Ask {
     /// What stands around the answer.
     pub(super) fn page(&self, tab: Tab, title: impl Into<String>) -> Page {
         let url = self.uri.path_and_query().map_or_else(|| "/".to_owned(), ToString::to_string);
-        Page { title: title.into(), tab, url, now_s: clock::now_s(), charts: false }
+        Page {
+            title: title.into(),
+            tab,
+            url,
+            now_s: clock::now_s(),
+            charts: false,
+            caller: Some(self.caller.clone()),
+        }
     }
 }
 
 impl<S: Sync> FromRequestParts<S> for Ask {
-    type Rejection = std::convert::Infallible;
+    type Rejection = Response;
 
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
-        Ok(Self { uri: parts.uri.clone() })
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Response> {
+        match Caller::of(&parts.extensions) {
+            Ok(caller) => Ok(Self { uri: parts.uri.clone(), caller }),
+            // A view that is fetched again must not be filled with the login.
+            Err(_) if parts.headers.contains_key("hx-request") => {
+                Err((StatusCode::UNAUTHORIZED, [("hx-redirect", "/login")]).into_response())
+            }
+            Err(_) => Err(Redirect::to("/login").into_response()),
+        }
     }
 }
 
@@ -145,6 +180,7 @@ impl IntoResponse for Wrong {
             url: "/".to_owned(),
             now_s: clock::now_s(),
             charts: false,
+            caller: None,
         };
         let view = WrongView { page, failure: &self.0 };
         match view.render() {

@@ -131,7 +131,37 @@ fn groups(devices: &[RolloutDevice]) -> Vec<Group> {
     groups
 }
 
+/// What can be done to a rollout.
+struct Verb {
+    verb: &'static str,
+    label: &'static str,
+    class: &'static str,
+    /// What is asked before, where it cannot be taken back.
+    ask: &'static str,
+}
+
+/// What makes sense in a state. Whether it is allowed, the API says.
+fn verbs(state: &str) -> Vec<Verb> {
+    let verb = |verb, label, class, ask| Verb { verb, label, class, ask };
+    let abort = verb(
+        "abort",
+        "Abort",
+        "danger",
+        "Abort this rollout? Devices that are on their way go back; it cannot be resumed.",
+    );
+    match state {
+        "running" => vec![verb("pause", "Pause", "", ""), abort],
+        "paused" => vec![verb("resume", "Resume", "main", ""), abort],
+        _ => Vec::new(),
+    }
+}
+
 impl View {
+    fn verbs(&self) -> Vec<Verb> {
+        let may = self.page.may("POST", "/v1/rollouts/{id}/{verb}");
+        if may { verbs(&self.rollout.summary.state) } else { Vec::new() }
+    }
+
     /// How a phase is drawn: behind us, here (and how), or still to come.
     fn step(&self, number: &u32) -> &'static str {
         let summary = &self.rollout.summary;
