@@ -8,22 +8,26 @@
   Idiomorph.defaults.ignoreActiveValue = true;
   Idiomorph.defaults.callbacks.beforeAttributeUpdated = (name, node) =>
     !(name === "open" && node.nodeName === "DETAILS") && !node.closest?.("[data-keep]");
-  Idiomorph.defaults.callbacks.beforeNodeMorphed = (old) => !old.dataset?.keep;
+  Idiomorph.defaults.callbacks.beforeNodeMorphed = (old) => !old.hasAttribute?.("data-keep");
 
   const live = document.getElementById("live");
   const say = (is, text) => { live.dataset.live = is; live.textContent = text; };
   const changed = () => document.body.dispatchEvent(new CustomEvent("fleet"));
 
-  if (live && live.dataset.events) {
-    let source = null;
+  if (live) {
+    let source = null, timer = null;
     const open = () => {
       source = new EventSource(live.dataset.events);
       source.onopen = () => { say("yes", "live"); changed(); };
-      // The browser tries again by itself.
-      source.onerror = () => say("no", "no connection");
+      source.onerror = () => {
+        // While it is connecting the browser tries again by itself; refused, it is asked for.
+        if (source.readyState !== EventSource.CLOSED) return say("no", "no connection");
+        say("slow", "every 5 s");
+        timer ??= setInterval(changed, 5000);
+      };
       for (const name of live.dataset.names.split(" ")) source.addEventListener(name, changed);
     };
-    const close = () => { source?.close(); source = null; };
+    const close = () => { source?.close(); clearInterval(timer); source = timer = null; };
     // A page that nobody sees asks for nothing.
     document.addEventListener("visibilitychange", () => {
       if (document.hidden) close(); else if (!source) open();

@@ -30,10 +30,7 @@ fn no_rollout(id: RolloutId) -> Failure {
 
 pub(super) async fn plan(State(running): State<Running>, bytes: Bytes) -> Answer<PlanView> {
     let request: RolloutRequest = body(&bytes)?;
-    running
-        .core
-        .ask(move |fleet, now_s| preview(fleet, &request, now_s).map(Json))
-        .await?
+    running.core.ask(move |fleet, now_s| preview(fleet, &request, now_s).map(Json)).await?
 }
 
 /// What a rollout would do.

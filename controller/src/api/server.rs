@@ -67,7 +67,9 @@ pub(crate) fn router(running: Running) -> Router {
         .layer(middleware::from_fn_with_state(running.clone(), audited));
     // The web page's handlers show the login to whoever is nobody, and have the same fence against
     // other sites.
-    api.merge(crate::web::router()).layer(middleware::from_fn_with_state(running.clone(), caller::identify)).with_state(running)
+    api.merge(crate::web::router())
+        .layer(middleware::from_fn_with_state(running.clone(), caller::identify))
+        .with_state(running)
 }
 
 impl IntoResponse for Failure {

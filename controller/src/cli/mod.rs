@@ -23,6 +23,7 @@ mod trust_args;
 pub(crate) mod trust_status;
 mod values;
 mod watch;
+mod web;
 mod wishes;
 
 use std::future::Future;
@@ -83,6 +84,7 @@ fn run(verb: Verb, context: &Context) -> Result<(), Failure> {
         Verb::Broker(verb) => broker::run(verb, context),
         Verb::Audit(verb) => audit::run(verb, context),
         Verb::Token(verb) => block_on(token::run(verb, context)),
+        Verb::Web { role, open } => block_on(web::run(role, open, context)),
         Verb::Key(verb) => key::run(verb, context),
         Verb::Trust(verb) => trust::run(verb, context),
         Verb::Rollout(verb) => block_on(rollout::run(*verb, context)),

@@ -19,13 +19,14 @@
 //! The public surface, by file: `commands` (devices, releases), `identities` (tokens, keys,
 //! revocation), `tokens` (of the API), `rollouts` (plan, start,
 //! pause, resume, abort), `reports` and `telemetry` (`handle_*`, `settle`), `tick` (`tick`, `poll_effect`,
-//! `resend_all`), `queries` and `census`; values in [`views`], errors in [`errors`].
+//! `resend_all`), `queries`, `census` and `history`; values in [`views`], errors in [`errors`].
 
 mod book;
 mod census;
 mod commands;
 pub mod errors;
 mod facts;
+mod history;
 mod identities;
 mod mirrored;
 mod open;
@@ -59,6 +60,7 @@ use crate::store::Store;
 pub use book::{ReportTotals, Sum};
 pub use census::{Candidate, Census, Standing};
 pub use errors::{DeviceError, EnrollError, FleetError, PublishError, RolloutError, TokenError};
+pub use history::{POINTS_MAX, Point};
 pub use identities::{TOKEN_LIFE_S, TOKEN_TRIES};
 pub use open::{read_audit, write_audit};
 pub use views::{
@@ -147,6 +149,7 @@ struct Live {
     /// The order in force must be given again above this generation.
     reissue_above: Option<Generation>,
     telemetry: BTreeMap<ModelName, (Stamp, TelemetryView)>,
+    history: BTreeMap<ModelName, history::History>,
     host: Option<Host>,
     ack: Option<Stamp>,
     want: Option<Stamp>,

@@ -40,9 +40,9 @@ pub(super) struct Facts<'a> {
 pub(super) fn verdict(alerts: &[Alert], census: &Census) -> &'static str {
     match alerts.first().map(|alert| alert.tone) {
         Some(Tone::Bad) => "Something is wrong",
-        Some(_) => "Something waits for you",
-        None if census.total == 0 => "No devices yet",
-        None => "The fleet is well",
+        Some(Tone::Wait) => "Something waits for you",
+        _ if census.total == 0 => "No devices yet",
+        _ => "The fleet is well",
     }
 }
 
@@ -55,7 +55,11 @@ pub(super) fn alerts(facts: &Facts<'_>) -> Vec<Alert> {
     drift(facts, &mut alerts);
     trust(facts, &mut alerts);
     // Stable: within a tone the order above stays.
-    alerts.sort_by_key(|alert| alert.tone != Tone::Bad);
+    alerts.sort_by_key(|alert| match alert.tone {
+        Tone::Bad => 0,
+        Tone::Wait => 1,
+        _ => 2,
+    });
     alerts
 }
 
@@ -167,6 +171,80 @@ fn trust(facts: &Facts<'_>, alerts: &mut Vec<Alert>) {
         let keys = trust.development_keys.join(", ");
         let text = format!("Development keys in use: {keys}");
         let mend = "They lie unencrypted on this machine: good for trying out, not for a fleet.";
-        alerts.push(alert(Tone::Wait, text, mend, "/keys".into()));
+        alerts.push(alert(Tone::Quiet, text, mend, "/keys".into()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::types::{ReasonView, ReleaseRef, RolloutCounts};
+
+    fn rollout(id: u64, state: &str, gate: &str, silent: u32) -> RolloutSummary {
+        RolloutSummary {
+            id,
+            model: "digits".into(),
+            release: ReleaseRef { digest: "ab".repeat(32), version: Some(format!("v{id}")) },
+            state: state.into(),
+            over: matches!(state, "halted" | "aborted" | "succeeded"),
+            succeeded: state == "succeeded",
+            reason: Some(ReasonView { code: "X".into(), text: "because".into() }),
+            phase: 1,
+            phases: 2,
+            gate: gate.into(),
+            gate_text: None,
+            counts: RolloutCounts { total: 9, silent, ..RolloutCounts::default() },
+            started_by: "ann".into(),
+            started_s: 1_000_000,
+        }
+    }
+
+    fn said(rollouts: &[RolloutSummary], now_s: u64, up: bool) -> Vec<String> {
+        let census = Census::default();
+        let link = LinkView { up, down_because: Some("refused".into()), ..LinkView::default() };
+        let facts = Facts {
+            now_s,
+            link: &link,
+            bad_messages: 0,
+            census: &census,
+            rollouts,
+            releases: &[],
+            trust: None,
+        };
+        alerts(&facts).into_iter().map(|a| format!("{} {}", a.tone.class(), a.text)).collect()
+    }
+
+    #[test]
+    fn what_needs_a_person_comes_worst_first_and_history_not_at_all() {
+        let halted = "bad Rollout 1 of digits@v1 stopped itself: because";
+        let paused = "wait Rollout 2 of digits@v2 is paused";
+        let now_s = 1_000_100;
+        for (rollouts, now_s, expected) in [
+            (vec![rollout(1, "running", "waiting", 0)], now_s, vec![]),
+            (vec![rollout(1, "halted", "fail", 0)], now_s, vec![halted]),
+            (vec![rollout(1, "halted", "fail", 0)], now_s + STOPPED_S, vec![]),
+            // A later one of the same model has the say.
+            (
+                vec![rollout(2, "paused", "waiting", 0), rollout(1, "halted", "fail", 0)],
+                now_s,
+                vec![paused],
+            ),
+            (
+                vec![rollout(2, "paused", "inconclusive", 0)],
+                now_s,
+                vec!["wait Rollout 2 of digits@v2 waits: because"],
+            ),
+            (
+                vec![rollout(2, "running", "waiting", 1)],
+                now_s,
+                vec!["wait Rollout 2 of digits@v2: 1 device fell silent while at it"],
+            ),
+            (vec![rollout(1, "aborted", "fail", 0)], now_s, vec![]),
+        ] {
+            assert_eq!(said(&rollouts, now_s, true), expected);
+        }
+        let down = said(&[rollout(2, "paused", "waiting", 0)], now_s, false);
+        assert!(down[0].starts_with("bad The controller has not reached its broker"), "{down:?}");
+        assert_eq!(down[1], paused);
     }
 }

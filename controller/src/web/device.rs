@@ -3,12 +3,13 @@
 use askama::Template;
 use axum::extract::{Path, State};
 use fleetway_controller::audit::Entry;
+use fleetway_controller::fleet::Point;
 use fleetway_protocol::ids::{DeviceId, IdError};
 
 use super::page::{Ask, Page, Shown, Tab, Wrong, html};
 use super::{assets, words};
 use crate::api::failure::Failure;
-use crate::api::types::DeviceView;
+use crate::api::types::{DeviceModelView, DeviceView};
 use crate::api::view::{self, failed};
 use crate::serve::Running;
 
@@ -20,6 +21,8 @@ const LINES: usize = 40;
 struct View {
     page: Page,
     device: DeviceView,
+    /// Its models, and how each did.
+    models: Vec<(DeviceModelView, Vec<Point>)>,
     lines: Vec<Entry>,
 }
 
@@ -34,7 +37,8 @@ pub(super) async fn show(
             Failure::usage(format!("the device id {id:?} {error}")).mend("see the list of devices"),
         )
     })?;
-    let page = ask.page(Tab::Devices, id.to_string());
+    let mut page = ask.page(Tab::Devices, id.to_string());
+    page.charts = true;
     let asked = running.core.ask(move |fleet, _| {
         let Some(device) = fleet.device(&id) else {
             return Err(Failure::not_found(format!("no device {id}"))
@@ -42,7 +46,12 @@ pub(super) async fn show(
         };
         let mut lines = fleet.journal(LINES, None, Some(&id)).map_err(|e| failed(e.kind(), &e))?;
         lines.reverse();
-        Ok(View { page, device: view::device(fleet, device), lines })
+        let names: Vec<_> = device.models.keys().cloned().collect();
+        let mut device = view::device(fleet, device);
+        let models = std::mem::take(&mut device.models).into_iter().zip(names);
+        let models =
+            models.map(|(model, name)| (model, fleet.history(&id, &name).to_vec())).collect();
+        Ok(View { page, device, models, lines })
     });
     html(&asked.await??)
 }

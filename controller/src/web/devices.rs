@@ -3,7 +3,7 @@
 
 use askama::Template;
 use axum::extract::{Query, State};
-use fleetway_controller::fleet::{Candidate, Census, Standing};
+use fleetway_controller::fleet::{Candidate, Census, Fleet, Standing};
 use fleetway_controller::planner::Selector;
 use fleetway_protocol::ids::Digest;
 use serde::Deserialize;
@@ -24,7 +24,7 @@ const ROWS: usize = 50;
 #[serde(default)]
 pub(super) struct Filter {
     /// A selector.
-    q: String,
+    pub(super) q: String,
     /// `online` or `offline`.
     link: String,
     /// The word of a standing.
@@ -32,7 +32,7 @@ pub(super) struct Filter {
     /// Digest of a release that they run.
     runs: String,
     /// Page, from 1.
-    page: usize,
+    pub(super) page: usize,
 }
 
 /// A filter that can be applied.
@@ -122,38 +122,37 @@ pub(super) async fn show(
     Query(filter): Query<Filter>,
 ) -> Shown {
     let page = ask.page(Tab::Devices, "Devices");
+    html(&running.core.ask(move |fleet, _| view(fleet, page, filter)).await?)
+}
+
+pub(super) fn view(fleet: &Fleet, page: Page, filter: Filter) -> impl Template + use<> {
+    let at = filter.page.max(1);
     let (wanted, refused) = match filter.wanted() {
         Ok(wanted) => (Some(wanted), None),
         Err(failure) => (None, Some(failure)),
     };
-    let asked = running.core.ask(move |fleet, _| {
-        let at = filter.page.max(1);
-        let (devices, found) = match &wanted {
-            Some(wanted) => {
-                fleet.find_devices(|device| wanted.takes(device), (at - 1) * ROWS, ROWS)
-            }
-            None => (Vec::new(), 0),
-        };
-        let runs = wanted.and_then(|wanted| wanted.runs).map(|digest| {
-            fleet.release(&digest).map_or_else(
-                || words::short(&digest.to_string()),
-                |release| format!("{}@{}", release.manifest.model, release.manifest.version),
-            )
-        });
-        View {
-            page,
-            refused,
-            census: fleet.census(),
-            labels: labels(&fleet.labels_in_use()),
-            runs,
-            devices: devices.into_iter().map(|device| view::device(fleet, device)).collect(),
-            found,
-            at,
-            pages: found.div_ceil(ROWS).max(1),
-            filter,
-        }
+    let (devices, found) = match &wanted {
+        Some(wanted) => fleet.find_devices(|device| wanted.takes(device), (at - 1) * ROWS, ROWS),
+        None => (Vec::new(), 0),
+    };
+    let runs = wanted.and_then(|wanted| wanted.runs).map(|digest| {
+        fleet.release(&digest).map_or_else(
+            || words::short(digest.to_string()),
+            |release| format!("{}@{}", release.manifest.model, release.manifest.version),
+        )
     });
-    html(&asked.await?)
+    View {
+        page,
+        refused,
+        census: fleet.census(),
+        labels: labels(&fleet.labels_in_use()),
+        runs,
+        devices: devices.into_iter().map(|device| view::device(fleet, device)).collect(),
+        found,
+        at,
+        pages: found.div_ceil(ROWS).max(1),
+        filter,
+    }
 }
 
 /// Labels that are worth offering: each with its value, the first few.

@@ -28,6 +28,8 @@ mod record;
 mod rollout;
 mod rollouts;
 mod system;
+#[cfg(test)]
+mod tests;
 mod words;
 
 use axum::Router;

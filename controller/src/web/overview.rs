@@ -8,8 +8,9 @@ use fleetway_controller::fleet::{Census, Fleet, Standing};
 use super::alerts::{self, Alert};
 use super::page::{Ask, Page, Shown, Tab, html};
 use super::{assets, words};
-use crate::api::types::{ReleaseView, RolloutSummary};
+use crate::api::types::{LinkView, ReleaseView, RolloutSummary};
 use crate::api::view;
+use crate::cli::trust_status::Status;
 use crate::serve::Running;
 
 /// Lines of the audit log that are shown.
@@ -41,35 +42,44 @@ pub(super) async fn show(State(running): State<Running>, ask: Ask) -> Shown {
     let trust = super::system::trust(&running)?;
     let (link, bad) = (running.link(), running.bad_messages().values().sum());
     let page = ask.page(Tab::Overview, "Overview");
-    let asked = running.core.ask(move |fleet, now_s| {
-        let census = fleet.census();
-        let rollouts: Vec<_> =
-            fleet.rollouts(now_s).iter().rev().map(|r| view::rollout_summary(fleet, r)).collect();
-        let releases: Vec<_> =
-            fleet.releases().iter().map(|release| view::published(fleet, release)).collect();
-        let facts = alerts::Facts {
-            now_s,
-            link: &link,
-            bad_messages: bad,
-            census: &census,
-            rollouts: &rollouts,
-            releases: &releases,
-            trust: trust.as_ref(),
-        };
-        let alerts = alerts::alerts(&facts);
-        View {
-            verdict: alerts::verdict(&alerts, &census),
-            alerts,
-            standings: standings(&census),
-            models: mix(&census, &releases),
-            rollouts: rollouts.into_iter().filter(|rollout| !rollout.over).collect(),
-            published: releases.len(),
-            lines: super::record::newest(fleet, LINES),
-            census,
-            page,
-        }
-    });
+    let asked =
+        running.core.ask(move |fleet, now_s| view(fleet, now_s, page, &link, bad, trust.as_ref()));
     html(&asked.await?)
+}
+
+pub(super) fn view(
+    fleet: &Fleet,
+    now_s: u64,
+    page: Page,
+    link: &LinkView,
+    bad_messages: u64,
+    trust: Option<&Status>,
+) -> impl Template + use<> {
+    let census = fleet.census();
+    let rollouts: Vec<_> =
+        fleet.rollouts(now_s).iter().rev().map(|r| view::rollout_summary(fleet, r)).collect();
+    let releases: Vec<_> =
+        fleet.releases().iter().map(|release| view::published(fleet, release)).collect();
+    let alerts = alerts::alerts(&alerts::Facts {
+        now_s,
+        link,
+        bad_messages,
+        census: &census,
+        rollouts: &rollouts,
+        releases: &releases,
+        trust,
+    });
+    View {
+        verdict: alerts::verdict(&alerts, &census),
+        alerts,
+        standings: standings(&census),
+        models: mix(&census, &releases),
+        rollouts: rollouts.into_iter().filter(|rollout| !rollout.over).collect(),
+        published: releases.len(),
+        lines: super::record::newest(fleet, LINES),
+        census,
+        page,
+    }
 }
 
 fn standings(census: &Census) -> Vec<(&'static str, usize)> {

@@ -60,7 +60,15 @@ pub(super) struct Page {
     /// Whether it has a chart.
     pub(super) charts: bool,
     /// Who looks, if that is known.
-    pub(super) caller: Option<Caller>,
+    pub(super) who: Option<Caller>,
+}
+
+#[cfg(test)]
+impl Page {
+    pub(super) fn of_test(now_s: u64) -> Self {
+        let (title, url) = ("A test".to_owned(), "/".to_owned());
+        Self { title, tab: Tab::Overview, url, now_s, charts: false, who: None }
+    }
 }
 
 impl Page {
@@ -72,14 +80,14 @@ impl Page {
 
     /// Whether who looks may do that: the API's own table says so.
     pub(super) fn may(&self, method: &str, route: &str) -> bool {
-        let role = self.caller.as_ref().map(|caller| caller.role);
+        let role = self.who.as_ref().map(|caller| caller.role);
         let method = method.parse().unwrap_or_default();
         caller::required(&method, route).is_none_or(|least| role >= Some(least))
     }
 
     /// What a session's requests that change something must carry.
     pub(super) fn csrf(&self) -> &str {
-        self.caller.as_ref().and_then(|caller| caller.csrf.as_deref()).unwrap_or_default()
+        self.who.as_ref().and_then(|caller| caller.csrf.as_deref()).unwrap_or_default()
     }
 
     /// Whether they are in a session, which can be ended.
@@ -89,7 +97,10 @@ impl Page {
 
     /// The tone of the worst.
     pub(super) fn tone(&self, alerts: &[super::alerts::Alert]) -> words::Tone {
-        alerts.first().map_or(words::Tone::Good, |alert| alert.tone)
+        match alerts.first().map(|alert| alert.tone) {
+            Some(tone @ (words::Tone::Bad | words::Tone::Wait)) => tone,
+            _ => words::Tone::Good,
+        }
     }
 
     /// A moment in the past.
@@ -124,7 +135,7 @@ impl Ask {
             url,
             now_s: clock::now_s(),
             charts: false,
-            caller: Some(self.caller.clone()),
+            who: Some(self.caller.clone()),
         }
     }
 }
@@ -180,7 +191,7 @@ impl IntoResponse for Wrong {
             url: "/".to_owned(),
             now_s: clock::now_s(),
             charts: false,
-            caller: None,
+            who: None,
         };
         let view = WrongView { page, failure: &self.0 };
         match view.render() {

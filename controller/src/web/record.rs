@@ -31,9 +31,12 @@ pub(super) struct From {
     before: Option<u64>,
 }
 
-/// The newest lines.
+/// The newest lines of what came of commands; the commands themselves are one more line each.
 pub(super) fn newest(fleet: &Fleet, lines: u64) -> Vec<Entry> {
-    before(fleet, fleet.audit().head.seq.saturating_add(1), lines)
+    let mut all = before(fleet, fleet.audit().head.seq.saturating_add(1), lines * 2);
+    all.retain(|line| line.what != "command");
+    all.truncate(lines as usize);
+    all
 }
 
 /// Lines below `seq`, the newest first. What cannot be read ends the list: `audit verify` judges.

@@ -3,6 +3,7 @@
 use askama::Template;
 use axum::extract::{Path, Query, State};
 use fleetway_controller::audit::Entry;
+use fleetway_controller::fleet::Fleet;
 use fleetway_protocol::ids::RolloutId;
 use serde::Deserialize;
 
@@ -31,7 +32,6 @@ struct View {
     chosen: String,
     states: Vec<(&'static str, usize)>,
     devices: Vec<RolloutDevice>,
-    found: usize,
     at: usize,
     pages: usize,
     lines: Vec<Entry>,
@@ -66,18 +66,22 @@ pub(super) async fn show(
         Wrong(Failure::usage(format!("{id:?} is no rollout")).mend("see the list of rollouts"))
     })?;
     let page = ask.page(Tab::Rollouts, format!("Rollout {id}"));
-    let asked = running.core.ask(move |fleet, now_s| {
-        let Some(rollout) = fleet.rollout(id, now_s) else {
-            return Err(
-                Failure::not_found(format!("no rollout {id}")).mend("see the list of rollouts")
-            );
-        };
-        let mut lines = fleet.journal(LINES, Some(id), None).map_err(|e| failed(e.kind(), &e))?;
-        lines.reverse();
-        Ok((view::rollout(fleet, &rollout), lines))
-    });
-    let (rollout, lines) = asked.await??;
-    html(&view(page, rollout, lines, filter))
+    html(&running.core.ask(move |fleet, now_s| shown(fleet, now_s, id, page, filter)).await??)
+}
+
+pub(super) fn shown(
+    fleet: &Fleet,
+    now_s: u64,
+    id: RolloutId,
+    page: Page,
+    filter: Filter,
+) -> Result<impl Template + use<>, Failure> {
+    let Some(rollout) = fleet.rollout(id, now_s) else {
+        return Err(Failure::not_found(format!("no rollout {id}")).mend("see the list of rollouts"));
+    };
+    let mut lines = fleet.journal(LINES, Some(id), None).map_err(|e| failed(e.kind(), &e))?;
+    lines.reverse();
+    Ok(view(page, view::rollout(fleet, &rollout), lines, filter))
 }
 
 fn view(page: Page, mut rollout: RolloutView, lines: Vec<Entry>, filter: Filter) -> View {
@@ -94,7 +98,6 @@ fn view(page: Page, mut rollout: RolloutView, lines: Vec<Entry>, filter: Filter)
         groups,
         states,
         chosen: filter.state,
-        found,
         at,
         pages: found.div_ceil(ROWS).max(1),
         devices: devices.into_iter().skip((at - 1) * ROWS).take(ROWS).collect(),

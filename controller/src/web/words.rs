@@ -91,8 +91,8 @@ pub(super) fn tone(state: &str) -> Tone {
         | "enrolled" | "full" | "stable" => Tone::Good,
         "running" | "moving" | "download" | "probation" | "shadow" | "eligibility"
         | "verification" | "self_test" | "activation" | "selftest" => Tone::Busy,
-        "paused" | "held" | "waiting" | "inconclusive" | "silent" | "partial" | "reverted"
-        | "soon" | "connecting" => Tone::Wait,
+        "paused" | "held" | "inconclusive" | "silent" | "partial" | "reverted" | "soon"
+        | "connecting" => Tone::Wait,
         "failed" | "halted" | "went_back" | "rolled_back" | "refusing" | "revoked" | "fail"
         | "down" | "rollback" | "drifts" | "expired" => Tone::Bad,
         _ => Tone::Quiet,
@@ -163,6 +163,8 @@ pub(super) fn share(part: impl Figure, all: impl Figure) -> String {
     match (part * 100).checked_div(all) {
         None => "–".to_owned(),
         Some(0) if part > 0 => "<1 %".to_owned(),
+        // To the nearest, and all only where it is all.
+        Some(_) if part < all => format!("{} %", ((part * 200 + all) / (all * 2)).min(99)),
         Some(percent) => format!("{percent} %"),
     }
 }
@@ -191,6 +193,11 @@ pub(super) fn millis(us: &Option<u64>) -> Markup {
 /// The same of what is always there.
 pub(super) fn millis_of(us: impl Figure) -> String {
     output::millis(Some(us.figure()))
+}
+
+/// Microseconds as a bare number of milliseconds, for a chart; empty for none.
+pub(super) fn milli(us: &Option<u32>) -> String {
+    us.map_or_else(String::new, |us| format!("{:.2}", f64::from(us) / 1000.0))
 }
 
 /// With one digit after the point.
@@ -316,9 +323,14 @@ mod tests {
         ] {
             assert_eq!(number(value as u64), text);
         }
-        for (part, all, text) in
-            [(0, 0, "–"), (0, 9, "0 %"), (1, 1000, "<1 %"), (999, 1000, "99 %"), (5, 5, "100 %")]
-        {
+        for (part, all, text) in [
+            (0, 0, "–"),
+            (0, 9, "0 %"),
+            (1, 1000, "<1 %"),
+            (999, 1000, "99 %"),
+            (2, 3, "67 %"),
+            (5, 5, "100 %"),
+        ] {
             assert_eq!(share(part, all), text);
         }
     }
