@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use fleetway_tests::browser;
+use fleetway_tests::harness::views::Rollout;
 use fleetway_tests::harness::{BrokerKind, Fleet, FleetSpec, wait};
 use serde_json::json;
 
@@ -20,7 +21,7 @@ const HOSTILE: &str = "<img src=x onerror=alert(1)>";
 const VIEW_MS_MAX: u64 = 3_000;
 
 /// Three devices on v1, a bad v4 that stopped itself at its canary, and v2 watched at its canary.
-async fn fleet() -> Result<(Fleet, u64, u64)> {
+async fn fleet() -> Result<(Fleet, Rollout, u64)> {
     let mut fleet = Fleet::prepare(FleetSpec::new(BrokerKind::Embedded, 3)).await?;
     fleet.controller.stop().await?;
     fleet.controller.configure_enroll("[api]\nlisten = \"127.0.0.1:0\"")?;
@@ -41,13 +42,13 @@ async fn fleet() -> Result<(Fleet, u64, u64)> {
     fleet.controller.release("digits-v2", "v2", "").await?;
     let flags = format!("--canary 1 --phase 67% --soak 1h --selector site=lab {JUDGE}");
     let good = fleet.controller.rollout("v2", &flags).await?;
-    wait::until("the canary", WAIT, async || {
+    let good = wait::until("the canary", WAIT, async || {
         let rollout = fleet.controller.rollout_status(good.id).await?;
         ensure!(rollout.counts.confirmed == 1, "{:?}", rollout.counts);
-        Ok(())
+        Ok(rollout)
     })
-    .await?;
-    Ok((fleet, good.id, bad.id))
+    .await;
+    Ok((fleet, good?, bad.id))
 }
 
 async fn token(fleet: &Fleet, role: &str) -> Result<String> {
@@ -63,6 +64,8 @@ fn base(data: &Path) -> Result<String> {
 
 async fn walked() -> Result<()> {
     let (fleet, rollout, halted) = fleet().await?;
+    let waiting = rollout.devices.iter().find(|device| device.state == "waiting");
+    let waiting = waiting.context("everybody runs v2")?;
     // Kept when asked for: a person looks at them.
     let out =
         std::env::var_os("FLEETWAY_SHOTS").map_or_else(|| fleet.dir().join("shots"), Into::into);
@@ -71,9 +74,9 @@ async fn walked() -> Result<()> {
         "base": base(fleet.controller.data())?,
         "operator": token(&fleet, "operator").await?,
         "viewer": token(&fleet, "viewer").await?,
-        "rollout": rollout,
+        "rollout": rollout.id,
         "halted": halted,
-        "device": "cam-1",
+        "device": waiting.id,
         "hostile": HOSTILE,
         "out": out,
     });

@@ -75,7 +75,7 @@ async function walk() {
       }
       if (look.startsWith("wide")) await accessible(page, `${view} (${look})`);
       assert.equal(await page.locator("[style], script:not([src]), [onclick]").filter({ hasNot: page.locator(".uplot") }).count(), await page.locator(".uplot [style], .uplot[style]").count(), `inline style or script on ${view}`);
-      await page.waitForTimeout(150);
+      await page.waitForTimeout(100);
       await page.screenshot({ path: path.join(out, `${look}-${name(view)}.png`), fullPage: true });
       quiet(`${view} (${look})`);
     }
@@ -178,7 +178,7 @@ async function plan() {
   const made = await context();
   const page = await enter(made, operator);
   await page.goto(`${base}/rollouts/new`);
-  await page.selectOption("select[name=release]", "digits@v1");
+  await page.selectOption("select[name=release]", "digits@v2");
   await page.fill("input[name=selector]", `id=${device}`);
   await page.click("text=See what it would do");
   await page.locator("#plan").waitFor();
