@@ -25,14 +25,15 @@
     if (known) { known.setData(columns); return; }
     const soft = colour("--soft"), line = colour("--line");
     const unit = figure.dataset.unit ?? "";
+    const clock = (s) => s === null ? "–" : new Date(s * 1000).toLocaleTimeString("en-GB");
     const axis = { stroke: soft, grid: { stroke: line, width: 1 }, ticks: { stroke: line, width: 1 }, font: "12px system-ui" };
     const series = heads.slice(1).map((label, at) => ({
       label, stroke: colour(tones[at % tones.length]), width: 2, points: { show: columns[0].length < 3 },
       dash: at === 1 ? [6, 4] : undefined, value: (_, v) => (v === null ? "–" : `${v}${unit}`),
     }));
     const plot = new uPlot({
-      width: place.clientWidth || 400, height: 180, series: [{}, ...series],
-      axes: [axis, { ...axis, size: 56, values: (_, all) => all.map((v) => `${v}${unit}`) }],
+      width: place.clientWidth || 400, height: 180, series: [{ label: "At", value: (_, v) => clock(v) }, ...series],
+      axes: [{ ...axis, space: 90, values: (_, all) => all.map(clock) }, { ...axis, size: 56, values: (_, all) => all.map((v) => `${v}${unit}`) }],
       scales: { y: { range: (_, low, high) => [0, high > 0 ? high * 1.1 : 1] } },
       cursor: { drag: { setScale: false } },
     }, columns, place);

@@ -159,7 +159,7 @@ fn shape(plan: PlanView, body: String, command: String) -> Shape {
             groups[at].named.push(device.id.clone());
         }
     }
-    groups.sort_by(|a, b| (a.name == "Left out").cmp(&(b.name == "Left out")));
+    groups.sort_by_key(|group| group.name == "Left out");
     let moves = plan.devices.iter().filter(|device| device.phase.is_some()).count();
     Shape { plan, groups, moves, body, command }
 }

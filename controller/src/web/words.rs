@@ -149,7 +149,7 @@ pub(super) fn number(number: impl Figure) -> String {
     let digits = number.figure().to_string();
     let mut out = String::with_capacity(digits.len() + digits.len() / 3);
     for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at) % 3 == 0 {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
             out.push('\u{202f}');
         }
         out.push(digit);
@@ -198,6 +198,11 @@ pub(super) fn millis_of(us: impl Figure) -> String {
 /// Microseconds as a bare number of milliseconds, for a chart; empty for none.
 pub(super) fn milli(us: &Option<u32>) -> String {
     us.map_or_else(String::new, |us| format!("{:.2}", f64::from(us) / 1000.0))
+}
+
+/// A share from 0 to 1, with two digits after the point.
+pub(super) fn part(value: &f32) -> String {
+    format!("{value:.2}")
 }
 
 /// With one digit after the point.
