@@ -26,11 +26,11 @@ pub(super) struct Filter {
     /// A selector.
     pub(super) q: String,
     /// `online` or `offline`.
-    link: String,
+    pub(super) link: String,
     /// The word of a standing.
-    standing: String,
+    pub(super) standing: String,
     /// Digest of a release that they run.
-    runs: String,
+    pub(super) runs: String,
     /// Page, from 1.
     pub(super) page: usize,
 }

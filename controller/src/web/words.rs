@@ -329,7 +329,7 @@ mod tests {
             assert_eq!(number(value as u64), text);
         }
         for (part, all, text) in [
-            (0, 0, "–"),
+            (0_u64, 0_u64, "–"),
             (0, 9, "0 %"),
             (1, 1000, "<1 %"),
             (999, 1000, "99 %"),
