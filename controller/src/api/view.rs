@@ -323,6 +323,7 @@ fn device_state(why: &Why) -> &'static str {
         | Why::Paused => "waiting",
         Why::TakenByNewerRollout(_)
         | Why::BelowFloor { .. }
+        | Why::KnownBad { .. }
         | Why::TooManyModels
         | Why::Left
         | Why::Halted

@@ -19,13 +19,15 @@
 //! The public surface, by file: `commands` (devices, releases), `identities` (tokens, keys,
 //! revocation), `rollouts` (plan, start,
 //! pause, resume, abort), `reports` and `telemetry` (`handle_*`, `settle`), `tick` (`tick`, `poll_effect`,
-//! `resend_all`), `queries`; values in [`views`], errors in [`errors`].
+//! `resend_all`), `known_bad` (what is not offered again), `queries`; values in [`views`], errors in [`errors`].
 
 mod book;
 mod commands;
 pub mod errors;
+mod evidence;
 mod facts;
 mod identities;
+mod known_bad;
 mod mirrored;
 mod open;
 mod orders;
@@ -43,7 +45,9 @@ pub mod views;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use fleetway_protocol::ids::{DeviceId, Digest, Generation, ModelName, RolloutId, Version};
+use fleetway_protocol::ids::{
+    DeviceId, Digest, Generation, HardwareClass, ModelName, RolloutId, Version,
+};
 use fleetway_protocol::keyset::ReleaseKeys;
 use fleetway_protocol::reason::Reason;
 use fleetway_protocol::report::{Host, Stamp};
@@ -51,11 +55,11 @@ use fleetway_protocol::sandbox::Sandbox;
 
 use crate::audit::Bounds;
 use crate::mirror::Mirror;
-use crate::planner::Deployment;
+use crate::planner::{Deployment, KnownBad};
 use crate::store::Store;
 
 pub use book::{ReportTotals, Sum};
-pub use errors::{DeviceError, EnrollError, FleetError, PublishError, RolloutError};
+pub use errors::{DeviceError, EnrollError, FleetError, KnownBadError, PublishError, RolloutError};
 pub use identities::{TOKEN_LIFE_S, TOKEN_TRIES};
 pub use open::{read_audit, write_audit};
 pub use views::{
@@ -64,6 +68,7 @@ pub use views::{
 };
 
 use book::Book;
+use evidence::Watch;
 use records::{DeviceRecord, IdentityRecord, MetaRecord, OrderRecord, RolloutRecord};
 use telemetry::Unanswered;
 
@@ -96,6 +101,8 @@ pub struct Fleet {
     devices: BTreeMap<DeviceId, Device>,
     releases: BTreeMap<Digest, ReleaseView>,
     rollouts: BTreeMap<RolloutId, Rollout>,
+    /// Which releases turned out bad on which hardware.
+    known_bad: BTreeMap<(Digest, HardwareClass), KnownBad>,
     listening_since_s: Option<u64>,
     effects: VecDeque<Effect>,
     seeded: BTreeSet<Digest>,
@@ -110,6 +117,8 @@ pub struct Fleet {
     issuer: Option<String>,
     /// Envelopes by release, the exact bytes.
     envelopes: BTreeMap<Digest, Vec<u8>>,
+    /// What is counted for the gates of open rollouts.
+    watches: BTreeMap<RolloutId, Watch>,
     /// What dashboards get, if they get anything.
     mirror: Option<Mirror>,
 }

@@ -7,6 +7,7 @@ use fleetway_protocol::manifest::VariantKind;
 use super::records::RolloutRecord;
 use super::txn::{About, Txn};
 use super::{By, Fleet, PhasePreview, PlanPreview, ReleaseView, RolloutError};
+use crate::planner::analysis::Looks;
 use crate::planner::{PausedBy, Preview, RolloutFacts, RolloutSpec, RolloutState, Why, preview};
 
 impl Fleet {
@@ -87,6 +88,7 @@ impl Fleet {
             state: RolloutState::Running { phase: 0 },
             started_s: by.now_s,
             started_by: by.who.to_owned(),
+            looks: Looks::default(),
         };
         txn.rollouts.insert(id, record);
         self.commit(txn)?;
@@ -214,6 +216,8 @@ impl Fleet {
             spec: spec.clone(),
             state: RolloutState::Running { phase: 0 },
             deployments: std::collections::BTreeMap::new(),
+            looks: Looks::default(),
+            evidence: None,
         });
         preview(&input, id)
     }

@@ -9,7 +9,7 @@ use super::orders::is_due;
 use super::txn::{About, Txn};
 use super::{Effect, Fleet, FleetError, RENEWALS_PER_TICK_MAX};
 use crate::planner::{
-    Assignment, Change, Plan, RolloutState, Verdict, Wish, deployment_of, plan_and_check,
+    Assignment, Change, Plan, RolloutState, Verdict, Wish, deployment_of, plan_and_check, wanted,
 };
 
 impl Fleet {
@@ -24,7 +24,12 @@ impl Fleet {
             txn.note(now_s, "store", "store.rotten", About::default(), event.to_string());
         }
         let plan = if self.rollouts.values().any(is_live) {
-            plan_and_check(&self.input(now_s, is_live))
+            let mut input = self.input(now_s, is_live);
+            for id in wanted(&input) {
+                let found = input.rollouts.iter_mut().find(|r| r.id == id);
+                found.into_iter().for_each(|r| r.evidence = self.evidence(id, now_s));
+            }
+            plan_and_check(&input)
         } else {
             Plan::default()
         };
@@ -34,6 +39,7 @@ impl Fleet {
         self.write_boots(&mut txn);
         let mut due: BTreeSet<DeviceId> = txn.orders.keys().cloned().collect();
         self.commit(txn)?;
+        self.forget_watches();
         let unheard = self.devices.iter().filter(|(_, d)| !d.is_revoked() && d.is_unheard(now_s));
         let unheard: Vec<DeviceId> = unheard.map(|(id, _)| id.clone()).collect();
         self.resent += unheard.len() as u64;
@@ -79,6 +85,21 @@ impl Fleet {
                     };
                     let text = format!("rollout {rollout} {what}: {why}");
                     txn.note(now_s, "planner", "rollout.state", About::rollout(*rollout), text);
+                }
+                Change::Looked { rollout, ended, looked } => {
+                    let Some(found) = self.rollouts.get(rollout) else { continue };
+                    let record =
+                        txn.rollouts.entry(*rollout).or_insert_with(|| found.record.clone());
+                    record.looks.phase = ended.or(record.looks.phase);
+                    record.looks.last = Some(looked.clone());
+                    let text = format!("rollout {rollout}: {}", looked.summary());
+                    txn.note(now_s, "planner", "rollout.gates", About::rollout(*rollout), text);
+                }
+                Change::Bad(bad) => {
+                    txn.known_bad.insert((bad.release, bad.class.clone()), Some(bad.clone()));
+                    let text = format!("release {:.12} is {}", bad.release, bad.sentence());
+                    let about = About::rollout(bad.rollout);
+                    txn.note(now_s, "planner", "release.bad", about, text);
                 }
             }
         }

@@ -3,16 +3,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use fleetway_protocol::ids::{DeviceId, Digest, RolloutId};
+use fleetway_protocol::ids::{DeviceId, Digest, HardwareClass, RolloutId};
 
 use super::book::Book;
 use super::records::{
     AUDIT_KEY, DeviceRecord, IdentityRecord, META_KEY, MetaRecord, OrderRecord, ReleaseRecord,
-    RolloutRecord, deployment_key, encode,
+    RolloutRecord, deployment_key, encode, known_bad_key,
 };
 use super::{Device, Effect, Fleet, FleetError, JOURNAL_ENTRIES_MAX, Live, ReleaseView, Rollout};
 use crate::audit::chain::{Entry, Head, bounded};
-use crate::planner::{Deployment, Verdict};
+use crate::planner::{Deployment, KnownBad, Verdict};
 use crate::store::{Batch, Kind};
 
 /// The changes of one command, report or tick.
@@ -25,6 +25,8 @@ pub(super) struct Txn {
     pub(super) releases: Vec<(ReleaseView, ReleaseRecord)>,
     pub(super) rollouts: BTreeMap<RolloutId, RolloutRecord>,
     pub(super) deployments: BTreeMap<(RolloutId, DeviceId), Deployment>,
+    /// What is known against releases; `None`: not any more.
+    pub(super) known_bad: BTreeMap<(Digest, HardwareClass), Option<KnownBad>>,
     /// Rollout numbers that may have been used by what was lost.
     pub(super) rollouts_skipped: RolloutId,
     journal: Vec<Entry>,
@@ -90,6 +92,7 @@ impl Txn {
             && self.identities.is_empty()
             && self.releases.is_empty()
             && self.rollouts.is_empty()
+            && self.known_bad.is_empty()
             && self.floor.is_none())
     }
 
@@ -99,6 +102,7 @@ impl Txn {
             && self.orders.is_empty()
             && self.releases.is_empty()
             && self.rollouts.is_empty()
+            && self.known_bad.is_empty()
             && self.deployments.is_empty()
             && self.journal.is_empty()
             && self.floor.is_none()
@@ -192,6 +196,12 @@ impl Fleet {
             };
             self.rollouts.insert(id, Rollout { record, deployments: BTreeMap::new() });
         }
+        for (key, bad) in txn.known_bad {
+            match bad {
+                Some(bad) => self.known_bad.insert(key, bad),
+                None => self.known_bad.remove(&key),
+            };
+        }
         for ((id, device), deployment) in txn.deployments {
             self.take_over_deployment(id, device, deployment);
         }
@@ -275,6 +285,13 @@ fn write_records(txn: &Txn, batch: &mut Batch) -> Result<(), FleetError> {
     }
     for (id, record) in &txn.rollouts {
         batch.put(Kind::Rollout, id.to_be_bytes(), encode("a rollout", record)?);
+    }
+    for ((release, class), bad) in &txn.known_bad {
+        let key = known_bad_key(release, class);
+        match bad {
+            Some(bad) => batch.put(Kind::KnownBad, key, encode("a bad release", bad)?),
+            None => batch.remove(Kind::KnownBad, key),
+        }
     }
     for ((id, device), deployment) in &txn.deployments {
         let value = encode("a deployment", deployment)?;

@@ -32,6 +32,7 @@ fn device(n: usize) -> DeviceFacts {
     DeviceFacts {
         id: id(n),
         labels: labels.map(|(k, v)| (k.to_owned(), v.to_owned())).into(),
+        hardware: None,
         online: true,
         heard_s: Some(NOW_S),
         models: BTreeMap::new(),
@@ -75,6 +76,8 @@ fn input(devices: usize, rollouts: Vec<(u64, RolloutSpec)>) -> Input {
                 spec,
                 state: RolloutState::Running { phase: 0 },
                 deployments: BTreeMap::new(),
+                looks: Default::default(),
+                evidence: None,
             })
             .collect(),
         releases: (0..4)
@@ -84,6 +87,7 @@ fn input(devices: usize, rollouts: Vec<(u64, RolloutSpec)>) -> Input {
                 variants: vec![VariantKind::Onnx],
             })
             .collect(),
+        known_bad: Vec::new(),
     }
 }
 

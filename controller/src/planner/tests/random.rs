@@ -115,7 +115,7 @@ prop_compose! {
                 reverted,
             })
         }).collect();
-        RolloutFacts { id: id_of, spec, state, deployments }
+        RolloutFacts { id: id_of, spec, state, deployments, looks: Default::default(), evidence: None }
     }
 }
 
