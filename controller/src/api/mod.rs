@@ -14,6 +14,7 @@
 pub(crate) mod client;
 pub(crate) mod failure;
 pub(crate) mod identities;
+mod known_bad;
 mod measured;
 mod releases;
 mod rollouts;

@@ -24,7 +24,7 @@ use super::types::{
     TrustPublished,
 };
 use super::view::{self, failed};
-use super::{identities, releases, rollouts};
+use super::{identities, known_bad, releases, rollouts};
 use crate::serve::Running;
 
 /// Deadline of a request. Below the client's, so that the client hears why.
@@ -59,6 +59,8 @@ pub(crate) fn router(running: Running) -> Router {
         .route("/v1/rollouts/plan", post(rollouts::plan))
         .route("/v1/rollouts/{id}", get(rollouts::show))
         .route("/v1/rollouts/{id}/{verb}", post(rollouts::steer))
+        .route("/v1/known-bad", get(known_bad::list))
+        .route("/v1/known-bad/lift", post(known_bad::lift))
         .route("/v1/audit", get(audit))
         .fallback(unknown)
         .layer(middleware::from_fn(deadline))

@@ -11,9 +11,11 @@ pub(crate) mod device;
 pub(crate) mod files;
 mod init;
 mod key;
+mod known_bad;
 mod model;
 pub(crate) mod output;
 mod policy;
+mod replay;
 mod rollout;
 mod show;
 mod status;
@@ -81,6 +83,7 @@ fn run(verb: Verb, context: &Context) -> Result<(), Failure> {
         Verb::Device(verb) => block_on(device::run(verb, context)),
         Verb::Broker(verb) => broker::run(verb, context),
         Verb::Audit(verb) => audit::run(verb, context),
+        Verb::Replay(args) => replay::run(args, context),
         Verb::Key(verb) => key::run(verb, context),
         Verb::Trust(verb) => trust::run(verb, context),
         Verb::Rollout(verb) => block_on(rollout::run(*verb, context)),

@@ -55,7 +55,7 @@ use fleetway_protocol::sandbox::Sandbox;
 
 use crate::audit::Bounds;
 use crate::mirror::Mirror;
-use crate::planner::{Deployment, KnownBad};
+use crate::planner::{Deployment, Input, KnownBad, Plan};
 use crate::store::Store;
 
 pub use book::{ReportTotals, Sum};
@@ -117,6 +117,10 @@ pub struct Fleet {
     issuer: Option<String>,
     /// Envelopes by release, the exact bytes.
     envelopes: BTreeMap<Digest, Vec<u8>>,
+    /// The last decision and what led to it, for the journal; `None`: nobody keeps one, or it was taken.
+    decided: Option<(Input, Plan)>,
+    /// Whether somebody does.
+    keeps_decisions: bool,
     /// What is counted for the gates of open rollouts.
     watches: BTreeMap<RolloutId, Watch>,
     /// What dashboards get, if they get anything.

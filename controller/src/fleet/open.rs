@@ -50,6 +50,8 @@ impl Fleet {
             audit: Bounds::default(),
             director: None,
             issuer: None,
+            decided: None,
+            keeps_decisions: false,
             watches: BTreeMap::new(),
             mirror: None,
             store,

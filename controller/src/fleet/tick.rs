@@ -9,7 +9,8 @@ use super::orders::is_due;
 use super::txn::{About, Txn};
 use super::{Effect, Fleet, FleetError, RENEWALS_PER_TICK_MAX};
 use crate::planner::{
-    Assignment, Change, Plan, RolloutState, Verdict, Wish, deployment_of, plan_and_check, wanted,
+    Assignment, Change, Input, Plan, RolloutState, Verdict, Wish, deployment_of, plan_and_check,
+    wanted,
 };
 
 impl Fleet {
@@ -29,7 +30,9 @@ impl Fleet {
                 let found = input.rollouts.iter_mut().find(|r| r.id == id);
                 found.into_iter().for_each(|r| r.evidence = self.evidence(id, now_s));
             }
-            plan_and_check(&input)
+            let plan = plan_and_check(&input);
+            self.decided = self.keeps_decisions.then(|| (input, plan.clone()));
+            plan
         } else {
             Plan::default()
         };
@@ -51,6 +54,16 @@ impl Fleet {
             }
         }
         Ok(())
+    }
+
+    /// From now on the planner's input and decision are there to be taken after each tick.
+    pub fn keep_decisions(&mut self) {
+        self.keeps_decisions = true;
+    }
+
+    /// What the last tick decided on, if it decided anything.
+    pub fn take_decision(&mut self) -> Option<(Input, Plan)> {
+        self.decided.take()
     }
 
     /// Boots that were heard of since the last tick, all in one commit: after a restart of ours

@@ -66,7 +66,7 @@ impl KnownBad {
 }
 
 /// One device.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct DeviceFacts {
     /// Which.
     pub id: DeviceId,
@@ -83,7 +83,7 @@ pub struct DeviceFacts {
 }
 
 /// One model on one device.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ModelFacts {
     /// Whether the device ever reported on it.
     pub reported: bool,
@@ -103,7 +103,7 @@ pub struct ModelFacts {
 }
 
 /// A published release, as far as planning needs it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReleaseFacts {
     /// Its digest.
     pub digest: Digest,
@@ -114,7 +114,7 @@ pub struct ReleaseFacts {
 }
 
 /// One rollout.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RolloutFacts {
     /// Which.
     pub id: RolloutId,
@@ -240,7 +240,7 @@ impl Verdict {
 }
 
 /// What a device is to do about one model.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Wish {
     /// Run the rollout's release.
     Run(Digest),
@@ -255,7 +255,7 @@ pub enum Wish {
 }
 
 /// One device moves.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Assignment {
     /// Which.
     pub device: DeviceId,
@@ -272,7 +272,7 @@ pub struct Assignment {
 }
 
 /// One rollout changes.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Change {
     /// A device in flight was silent for too long.
     Silent {

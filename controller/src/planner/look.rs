@@ -5,7 +5,7 @@
 //! the release is surely bad becomes a [`KnownBad`]: nobody of that class is offered it again, by
 //! any rollout, until an operator says otherwise.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use fleetway_protocol::ids::{HardwareClass, RolloutId};
 
@@ -52,7 +52,9 @@ pub(super) fn look_at(input: &Input, rollout: &RolloutFacts, tally: &Tally) -> O
     let evidence = rollout.evidence.as_ref()?;
     let (phase, at_end) = is_wanted(input, rollout, || *tally)?;
     let gates = rollout.spec.gates_of(phase);
-    let looked = look(gates, evidence, rollout.looks.next(), input.now_s);
+    let barred = input.known_bad.iter().filter(|bad| bad.bars(rollout));
+    let barred: BTreeSet<_> = barred.map(|bad| &bad.class).collect();
+    let looked = look(gates, evidence, &barred, rollout.looks.next(), input.now_s);
     Some(Change::Looked { rollout: rollout.id, ended: at_end.then_some(phase), looked })
 }
 

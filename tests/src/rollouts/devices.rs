@@ -27,13 +27,12 @@ pub(super) struct Device {
     latency_us: f64,
     /// Mean confidence.
     confidence: f64,
-    /// Probability that inputs look other than the reference, whatever runs.
+    /// Whether its inputs look other than the reference, whatever runs.
     drifts: bool,
     /// Probability of a crash in an hour, whatever runs.
     crashes: f64,
     counted_s: u64,
     sample: Sample,
-    new: bool,
 }
 
 impl Device {
@@ -75,7 +74,6 @@ impl Device {
             crashes: 0.002,
             counted_s: super::START_S,
             sample: Sample { class: Some(class(of)), ..Sample::default() },
-            new: false,
         }
     }
 
@@ -93,8 +91,9 @@ impl Device {
 
     /// It takes the new release up.
     pub(super) fn begin(&mut self, now_s: u64, random: &mut fastrand::Rng) {
-        self.done_s = now_s + random.u64(60..900);
-        (self.new, self.counted_s) = (true, now_s);
+        // It fetches and tests the release, serves with it, and confirms it or not.
+        self.counted_s = now_s + random.u64(20..300);
+        self.done_s = self.counted_s + random.u64(60..600);
         self.sample = Sample { class: self.sample.class.clone(), ..Sample::default() };
     }
 
@@ -112,10 +111,11 @@ impl Device {
         deployment: Option<&Deployment>,
         random: &mut fastrand::Rng,
     ) -> &Sample {
-        let time_s = (now_s - std::mem::replace(&mut self.counted_s, now_s)) as f64;
-        if self.facts.online && time_s > 0.0 {
-            self.count(time_s, more, random);
+        let time_s = now_s.saturating_sub(self.counted_s);
+        if self.facts.online && time_s > 0 {
+            self.count(time_s as f64, more, random);
         }
+        self.counted_s = self.counted_s.max(now_s);
         self.sample.offline = !self.facts.online;
         self.sample.install = deployment.and_then(|d| d.verdict).map(|verdict| match verdict {
             Verdict::Confirmed => Install::Confirmed,

@@ -187,6 +187,10 @@ pub(crate) struct RolloutView {
     pub(crate) selector: Option<String>,
     /// Why the release was imported although its golden vectors did not match, if so.
     pub(crate) golden_mismatch_accepted: Option<String>,
+    /// The last look at its metric gates.
+    pub(crate) gates: Option<fleetway_controller::planner::analysis::Looked>,
+    /// Devices whose hardware the release is known to be bad on.
+    pub(crate) barred: u32,
     /// Its phases.
     pub(crate) phase_list: Vec<PhaseView>,
     /// Its devices.

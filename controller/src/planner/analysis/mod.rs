@@ -22,7 +22,7 @@ mod stats;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use fleetway_protocol::ids::{DeviceId, HardwareClass};
 
@@ -40,22 +40,30 @@ pub const CLASSES_MAX: usize = 8;
 pub(super) type Group<'a> = Vec<&'a Sample>;
 
 /// Looks at every gate: for each class that has enough devices on both sides, then for all devices
-/// together without the classes that failed. `number` is the look's, from 1.
-pub fn look(gates: &[GateSpec], evidence: &Evidence, number: u32, now_s: u64) -> Looked {
-    let classes = classes(evidence);
+/// together without the classes that failed. Classes that the rollout has left out are on neither
+/// side: what is left would differ in more than the release. `number` is the look's, from 1.
+pub fn look(
+    gates: &[GateSpec],
+    evidence: &Evidence,
+    left_out: &BTreeSet<&HardwareClass>,
+    number: u32,
+    now_s: u64,
+) -> Looked {
+    let classes: Vec<_> =
+        classes(evidence).into_iter().filter(|class| !left_out.contains(class)).collect();
     let deciding = gates.iter().filter(|gate| gate.mode != Mode::DryRun).count().max(1);
     let alpha = allowance(number) / (deciding * (classes.len() + 1)) as f64;
     let mut results = Vec::new();
-    let mut bad: Vec<&HardwareClass> = Vec::new();
+    let mut bad = left_out.clone();
     for class in &classes {
         let of = |sample: &&Sample| sample.class.as_ref() == Some(class);
         let found = judge(gates, evidence, of, Some(class), alpha);
         if found.iter().any(GateResult::halts) {
-            bad.push(class);
+            bad.insert(class);
         }
         results.extend(found);
     }
-    let rest = |sample: &&Sample| !sample.class.as_ref().is_some_and(|class| bad.contains(&class));
+    let rest = |sample: &&Sample| !sample.class.as_ref().is_some_and(|class| bad.contains(class));
     results.extend(judge(gates, evidence, rest, None, alpha));
     let Evidence { control_kind, since_s, .. } = *evidence;
     Looked { number, at_s: now_s, since_s, control_kind, results }

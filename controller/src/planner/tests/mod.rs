@@ -1,6 +1,7 @@
 //! Tables of what a person would expect of a plan; `random` holds down what must hold of
 //! every plan.
 
+mod gates;
 mod held;
 mod random;
 
@@ -58,6 +59,8 @@ fn spec(release: u8, phases: &[(Size, u64)]) -> RolloutSpec {
             .map(|(size, soak_s)| PhaseSpec { size: *size, soak_s: *soak_s })
             .collect(),
         max_unavailable: Size::Percent(100),
+        // They have tables of their own, in `gates`.
+        gates: Vec::new(),
         ..RolloutSpec::new(model(0), digest(release), Version::new("v").unwrap(), Selector::all())
     }
     .checked()
