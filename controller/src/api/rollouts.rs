@@ -7,8 +7,9 @@ use fleetway_controller::fleet::{By, Fleet};
 use fleetway_controller::planner::{PhaseSpec, RolloutSpec, Size};
 use fleetway_protocol::ids::RolloutId;
 
+use super::caller::Caller;
 use super::failure::Failure;
-use super::server::{Answer, Operator, body, find_release, selector};
+use super::server::{Answer, body, find_release, selector};
 use super::types::{PlanView, RolloutRequest, RolloutSummary, RolloutView};
 use super::view::{self, failed};
 use super::wishes;
@@ -41,7 +42,7 @@ pub(super) async fn plan(State(running): State<Running>, bytes: Bytes) -> Answer
 
 pub(super) async fn start(
     State(running): State<Running>,
-    operator: Operator,
+    caller: Caller,
     bytes: Bytes,
 ) -> Answer<RolloutView> {
     let request: RolloutRequest = body(&bytes)?;
@@ -49,7 +50,7 @@ pub(super) async fn start(
         .core
         .ask(move |fleet, now_s| {
             let spec = spec(fleet, &request)?;
-            let by = By { who: operator.name(), now_s };
+            let by = By { who: &caller.name, now_s };
             let id = fleet.start_rollout(by, &spec).map_err(|e| failed(e.kind(), &e))?;
             shown(fleet, id, now_s)
         })
@@ -82,13 +83,13 @@ pub(super) async fn show(
 pub(super) async fn steer(
     State(running): State<Running>,
     Path((id, verb)): Path<(String, String)>,
-    operator: Operator,
+    caller: Caller,
 ) -> Answer<RolloutView> {
     let id = rollout_id(&id)?;
     running
         .core
         .ask(move |fleet, now_s| {
-            let by = By { who: operator.name(), now_s };
+            let by = By { who: &caller.name, now_s };
             let steered = match verb.as_str() {
                 "pause" => fleet.pause_rollout(by, id),
                 "resume" => fleet.resume_rollout(by, id),

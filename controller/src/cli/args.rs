@@ -100,6 +100,9 @@ pub(crate) enum Verb {
         after_long_help = "Example:\n  fleetway replay\n\nThe controller writes every input of its planner, and what was decided, to DIR/decisions while a\nrollout is open. The oldest files go; each begins with a whole input and can be replayed alone."
     )]
     Replay(super::replay::ReplayArgs),
+    /// Say who may use the API over the network, and as what
+    #[command(subcommand, after_long_help = "Example:\n  fleetway token create ci --role operator")]
+    Token(super::token::TokenVerb),
     /// Make, list, rotate and revoke keys
     #[command(
         subcommand,

@@ -19,6 +19,7 @@ mod replay;
 mod rollout;
 mod show;
 mod status;
+mod token;
 pub(crate) mod trust;
 mod trust_args;
 mod trust_status;
@@ -84,6 +85,7 @@ fn run(verb: Verb, context: &Context) -> Result<(), Failure> {
         Verb::Broker(verb) => broker::run(verb, context),
         Verb::Audit(verb) => audit::run(verb, context),
         Verb::Replay(args) => replay::run(args, context),
+        Verb::Token(verb) => block_on(token::run(verb, context)),
         Verb::Key(verb) => key::run(verb, context),
         Verb::Trust(verb) => trust::run(verb, context),
         Verb::Rollout(verb) => block_on(rollout::run(*verb, context)),

@@ -42,7 +42,7 @@ impl Fleet {
             bad.rollout
         );
         txn.note(by.now_s, by.who, "release.lift", About::default(), text);
-        txn.known_bad.insert(key, Some(bad.clone()));
+        txn.known_bad.insert(key, bad.clone());
         self.commit(txn)?;
         Ok(bad)
     }

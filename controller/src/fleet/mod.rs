@@ -17,7 +17,7 @@
 //! ```
 //!
 //! The public surface, by file: `commands` (devices, releases), `identities` (tokens, keys,
-//! revocation), `rollouts` (plan, start,
+//! revocation), `tokens` (of the API), `rollouts` (plan, start,
 //! pause, resume, abort), `reports` and `telemetry` (`handle_*`, `settle`), `tick` (`tick`, `poll_effect`,
 //! `resend_all`), `known_bad` (what is not offered again), `queries`; values in [`views`], errors in [`errors`].
 
@@ -39,6 +39,7 @@ mod telemetry;
 #[cfg(test)]
 mod tests;
 mod tick;
+mod tokens;
 mod txn;
 pub mod views;
 
@@ -59,7 +60,9 @@ use crate::planner::{Deployment, Input, KnownBad, Plan};
 use crate::store::Store;
 
 pub use book::{ReportTotals, Sum};
-pub use errors::{DeviceError, EnrollError, FleetError, KnownBadError, PublishError, RolloutError};
+pub use errors::{
+    DeviceError, EnrollError, FleetError, KnownBadError, PublishError, RolloutError, TokenError,
+};
 pub use identities::{TOKEN_LIFE_S, TOKEN_TRIES};
 pub use open::{read_audit, write_audit};
 pub use views::{
@@ -69,7 +72,7 @@ pub use views::{
 
 use book::Book;
 use evidence::Watch;
-use records::{DeviceRecord, IdentityRecord, MetaRecord, OrderRecord, RolloutRecord};
+use records::{AccessRecord, DeviceRecord, IdentityRecord, MetaRecord, OrderRecord, RolloutRecord};
 use telemetry::Unanswered;
 
 /// Seconds that an order is good for.
@@ -123,6 +126,8 @@ pub struct Fleet {
     keeps_decisions: bool,
     /// What is counted for the gates of open rollouts.
     watches: BTreeMap<RolloutId, Watch>,
+    /// Tokens of the API, by name.
+    tokens: BTreeMap<String, AccessRecord>,
     /// What dashboards get, if they get anything.
     mirror: Option<Mirror>,
 }

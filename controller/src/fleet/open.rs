@@ -53,6 +53,7 @@ impl Fleet {
             decided: None,
             keeps_decisions: false,
             watches: BTreeMap::new(),
+            tokens: BTreeMap::new(),
             mirror: None,
             store,
         };
@@ -61,6 +62,11 @@ impl Fleet {
         fleet.read_rollouts(&mut lost)?;
         fleet.read_known_bad(&mut lost)?;
         fleet.read_meta()?;
+        let name = |raw: &[u8]| {
+            let name = String::from_utf8(raw.to_vec()).ok()?;
+            super::tokens::is_name(&name).then_some(name)
+        };
+        fleet.tokens = fleet.read_all(Kind::Access, name, &mut lost)?.into_iter().collect();
         fleet.find_lost_orders();
         fleet.refresh_seeds();
         fleet.resend_all();

@@ -109,7 +109,7 @@ impl Fleet {
                     txn.note(now_s, "planner", "rollout.gates", About::rollout(*rollout), text);
                 }
                 Change::Bad(bad) => {
-                    txn.known_bad.insert((bad.release, bad.class.clone()), Some(bad.clone()));
+                    txn.known_bad.insert((bad.release, bad.class.clone()), bad.clone());
                     let text = format!("release {:.12} is {}", bad.release, bad.sentence());
                     let about = About::rollout(bad.rollout);
                     txn.note(now_s, "planner", "release.bad", about, text);

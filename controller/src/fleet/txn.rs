@@ -7,8 +7,8 @@ use fleetway_protocol::ids::{DeviceId, Digest, HardwareClass, RolloutId};
 
 use super::book::Book;
 use super::records::{
-    AUDIT_KEY, DeviceRecord, IdentityRecord, META_KEY, MetaRecord, OrderRecord, ReleaseRecord,
-    RolloutRecord, deployment_key, encode, known_bad_key,
+    AUDIT_KEY, AccessRecord, DeviceRecord, IdentityRecord, META_KEY, MetaRecord, OrderRecord,
+    ReleaseRecord, RolloutRecord, deployment_key, encode, known_bad_key,
 };
 use super::{Device, Effect, Fleet, FleetError, JOURNAL_ENTRIES_MAX, Live, ReleaseView, Rollout};
 use crate::audit::chain::{Entry, Head, bounded};
@@ -25,8 +25,10 @@ pub(super) struct Txn {
     pub(super) releases: Vec<(ReleaseView, ReleaseRecord)>,
     pub(super) rollouts: BTreeMap<RolloutId, RolloutRecord>,
     pub(super) deployments: BTreeMap<(RolloutId, DeviceId), Deployment>,
-    /// What is known against releases; `None`: not any more.
-    pub(super) known_bad: BTreeMap<(Digest, HardwareClass), Option<KnownBad>>,
+    /// What is known against releases.
+    pub(super) known_bad: BTreeMap<(Digest, HardwareClass), KnownBad>,
+    /// `None`: revoked.
+    pub(super) tokens: BTreeMap<String, Option<AccessRecord>>,
     /// Rollout numbers that may have been used by what was lost.
     pub(super) rollouts_skipped: RolloutId,
     journal: Vec<Entry>,
@@ -93,6 +95,7 @@ impl Txn {
             && self.releases.is_empty()
             && self.rollouts.is_empty()
             && self.known_bad.is_empty()
+            && self.tokens.is_empty()
             && self.floor.is_none())
     }
 
@@ -104,6 +107,7 @@ impl Txn {
             && self.rollouts.is_empty()
             && self.known_bad.is_empty()
             && self.deployments.is_empty()
+            && self.tokens.is_empty()
             && self.journal.is_empty()
             && self.floor.is_none()
     }
@@ -196,10 +200,11 @@ impl Fleet {
             };
             self.rollouts.insert(id, Rollout { record, deployments: BTreeMap::new() });
         }
-        for (key, bad) in txn.known_bad {
-            match bad {
-                Some(bad) => self.known_bad.insert(key, bad),
-                None => self.known_bad.remove(&key),
+        self.known_bad.extend(txn.known_bad);
+        for (name, record) in txn.tokens {
+            match record {
+                Some(record) => self.tokens.insert(name, record),
+                None => self.tokens.remove(&name),
             };
         }
         for ((id, device), deployment) in txn.deployments {
@@ -288,9 +293,12 @@ fn write_records(txn: &Txn, batch: &mut Batch) -> Result<(), FleetError> {
     }
     for ((release, class), bad) in &txn.known_bad {
         let key = known_bad_key(release, class);
-        match bad {
-            Some(bad) => batch.put(Kind::KnownBad, key, encode("a bad release", bad)?),
-            None => batch.remove(Kind::KnownBad, key),
+        batch.put(Kind::KnownBad, key, encode("a bad release", bad)?);
+    }
+    for (name, record) in &txn.tokens {
+        match record {
+            Some(record) => batch.put(Kind::Access, name.as_bytes(), encode("a token", record)?),
+            None => batch.remove(Kind::Access, name.as_bytes()),
         }
     }
     for ((id, device), deployment) in &txn.deployments {

@@ -51,11 +51,13 @@ pub enum Kind {
     Telemetry = 8,
     /// Which releases turned out bad on which hardware.
     KnownBad = 10,
+    /// Tokens of the API.
+    Access = 9,
 }
 
 impl Kind {
     /// All, in the order of their numbers.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Meta,
         Self::Device,
         Self::Release,
@@ -65,6 +67,7 @@ impl Kind {
         Self::Journal,
         Self::Enrollment,
         Self::Telemetry,
+        Self::Access,
         Self::KnownBad,
     ];
 
@@ -81,6 +84,7 @@ impl Kind {
             Self::Enrollment => "enrollment",
             Self::Telemetry => "telemetry",
             Self::KnownBad => "known-bad",
+            Self::Access => "access",
         }
     }
 }
