@@ -7,8 +7,9 @@ use fleetway_controller::fleet::{By, Fleet};
 use fleetway_controller::planner::KnownBad;
 use fleetway_protocol::ids::{HardwareClass, IdError};
 
+use super::caller::Caller;
 use super::failure::Failure;
-use super::server::{Answer, Operator, body, find_release};
+use super::server::{Answer, body, find_release};
 use super::types::{KnownBadLift, KnownBadView};
 use super::view::{failed, release_ref};
 use crate::serve::Running;
@@ -22,7 +23,7 @@ pub(super) async fn list(State(running): State<Running>) -> Answer<Vec<KnownBadV
 /// `POST /v1/known-bad/lift`.
 pub(super) async fn lift(
     State(running): State<Running>,
-    operator: Operator,
+    caller: Caller,
     bytes: Bytes,
 ) -> Answer<KnownBadView> {
     let KnownBadLift { model, version, class, reason } = body(&bytes)?;
@@ -33,7 +34,7 @@ pub(super) async fn lift(
         .core
         .ask(move |fleet, now_s| {
             let release = find_release(fleet, &model, &version)?.digest;
-            let by = By { who: operator.name(), now_s };
+            let by = By { who: &caller.name, now_s };
             let lifted = fleet.lift_known_bad(by, release, &class, &reason);
             let lifted = lifted.map_err(|error| failed(error.kind(), &error))?;
             Ok(Json(view(fleet, &lifted)))
