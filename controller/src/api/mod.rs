@@ -14,6 +14,7 @@
 pub(crate) mod caller;
 pub(crate) mod client;
 pub(crate) mod failure;
+mod gates;
 pub(crate) mod identities;
 mod known_bad;
 mod measured;

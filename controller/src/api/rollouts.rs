@@ -129,6 +129,8 @@ fn spec(fleet: &Fleet, request: &RolloutRequest) -> Result<RolloutSpec, Failure>
     set(&mut spec.hold_aside_s, request.hold.aside_s);
     // A short timeout means that silence is told from absence sooner as well.
     spec.offline_after_s = spec.offline_after_s.min(spec.device_timeout_s);
+    super::gates::gates(&mut spec, &request.gates);
+    spec.halt = request.halt;
     let terms = &mut spec.terms;
     set(&mut terms.probation_s, request.probation_s);
     set(&mut terms.probation_answers, request.probation_answers);

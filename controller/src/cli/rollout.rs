@@ -68,6 +68,8 @@ fn request(args: &RolloutArgs) -> RolloutRequest {
         collapse_permille_max: args.collapse_percent,
         shadow: args.shadow.request(),
         hold: args.hold.request(),
+        gates: Vec::new(),
+        halt: Default::default(),
     }
 }
 

@@ -1,5 +1,7 @@
 //! What an operator asks for: a release, for these devices, in these steps.
 
+use std::collections::BTreeMap;
+
 use fleetway_protocol::hold::Condition;
 use fleetway_protocol::ids::{Digest, ModelName, Version};
 use fleetway_protocol::manifest::VariantKind;
@@ -124,6 +126,8 @@ pub struct RolloutSpec {
     pub hold_aside_s: u64,
     /// What the model must do on its devices, beside those that were not offered it.
     pub gates: Vec<GateSpec>,
+    /// The same for single phases (from 0), in place of those.
+    pub gates_in: BTreeMap<u32, Vec<GateSpec>>,
     /// What stops when a class of hardware turns out bad.
     pub halt: HaltScope,
 }
@@ -162,6 +166,7 @@ impl RolloutSpec {
             terms: Terms::default(),
             hold_aside_s: HOLD_ASIDE_S_DEFAULT,
             gates: GateSpec::defaults(),
+            gates_in: BTreeMap::new(),
             halt: HaltScope::default(),
         }
     }
@@ -187,7 +192,7 @@ impl RolloutSpec {
             });
         }
         check_terms(&self.terms)?;
-        for gate in &self.gates {
+        for gate in self.gates.iter().chain(self.gates_in.values().flatten()) {
             gate.checked().map_err(SpecError::Gate)?;
         }
         if self.hold_aside_s == 0 {
@@ -213,8 +218,8 @@ impl RolloutSpec {
     }
 
     /// The gates of phase `phase` (from 0).
-    pub fn gates_of(&self, _phase: u32) -> &[GateSpec] {
-        &self.gates
+    pub fn gates_of(&self, phase: u32) -> &[GateSpec] {
+        self.gates_in.get(&phase).unwrap_or(&self.gates)
     }
 
     /// Devices that may have been offered the release in phase `phase` (from 0), of `total`.

@@ -147,13 +147,15 @@ fn any_input() -> impl Strategy<Value = Input> {
     )
 }
 
-/// Without those that are held and set aside.
+/// Without those that are held and set aside, and those whose hardware the release is bad on.
 fn in_flight(world: &Input, rollout: &RolloutFacts) -> usize {
-    let aside = world.devices.iter().filter(|device| {
-        let open = rollout.deployments.get(&device.id).filter(|d| d.verdict.is_none());
-        open.is_some_and(|d| cohort::is_aside(world, rollout, Some(*device), d))
-    });
-    open(rollout) - aside.count()
+    let counts = |(id, deployment): &(&DeviceId, &Deployment)| {
+        let device = world.devices.iter().find(|d| d.id == **id);
+        deployment.verdict.is_none()
+            && !cohort::is_aside(world, rollout, device, deployment)
+            && !cohort::is_barred(world, rollout, device)
+    };
+    rollout.deployments.iter().filter(counts).count()
 }
 
 fn open(rollout: &RolloutFacts) -> usize {
