@@ -6,6 +6,7 @@
 //!
 //! Read in this order:
 //! 1. [`planner`]: facts in, a plan with a reason for every device out; pure;
+//!    [`replay`]: what it was told and decided, on file, and decided again;
 //! 2. [`fleet`]: operator commands and device reports, each durable before it counts;
 //! 3. [`store`]: how it becomes durable; [`catalog`], [`keys`]: releases, and keys in files;
 //!    [`attest`]: what others say of a model;
@@ -28,6 +29,7 @@ pub mod mirror;
 pub mod pki;
 pub mod places;
 pub mod planner;
+pub mod replay;
 pub mod store;
 pub mod trust;
 

@@ -137,6 +137,12 @@ struct SimArgs {
     /// This seed alone, with its story
     #[arg(long, value_name = "N", conflicts_with = "seeds")]
     seed: Option<u64>,
+    /// Rollouts over a simple fleet instead: how often they stop by mistake, and when they should
+    #[arg(long, conflicts_with = "seed")]
+    rollouts: bool,
+    /// The first seed of those
+    #[arg(long, value_name = "N", default_value_t = 1, requires = "rollouts")]
+    first: u64,
 }
 
 fn main() -> ExitCode {
@@ -147,6 +153,7 @@ fn main() -> ExitCode {
             inference::bench(args.json.as_deref(), args.models.as_deref())
         }
         Verb::Bench(args) => run::bench(args.json.as_deref(), args.no_dist, &args.only),
+        Verb::Sim(args) if args.rollouts => run::rollouts(args.seeds, args.first),
         Verb::Sim(args) => run::sim(args.seeds, args.seed),
         Verb::Soak { minutes } => run::soak(Duration::from_secs(minutes * 60)),
         Verb::Fuzz { target, time } => fuzz::fuzz(target.as_deref(), time),

@@ -55,6 +55,14 @@ pub(crate) fn sim(seeds: u64, seed: Option<u64>) -> Result<()> {
     cargo::run(&mut sim)
 }
 
+/// Runs the simulated rollouts: how often they stop by mistake, and when they should.
+pub(crate) fn rollouts(seeds: u64, first: u64) -> Result<()> {
+    let mut sim = cargo(&["test", "-p", "fleetway-tests", "--test", "rollouts", "--"]);
+    sim.args(["--nocapture", "--test-threads", "1"]);
+    sim.env("FLEETWAY_SIM_ROLLOUTS", seeds.to_string());
+    cargo::run(sim.env("FLEETWAY_SIM_FIRST", first.to_string()))
+}
+
 /// Repeats the kill tests, each time with another seed, until the time is over.
 pub(crate) fn soak(time: Duration) -> Result<()> {
     crate::needs::for_tests()?;

@@ -21,6 +21,7 @@ pub mod library;
 mod protocol_fuzz;
 pub mod proxy;
 pub mod python;
+pub mod rollouts;
 #[path = "../../protocol/tests/common/samples.rs"]
 mod samples;
 pub mod world;

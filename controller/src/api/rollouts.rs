@@ -133,6 +133,8 @@ pub(super) fn spec(fleet: &Fleet, request: &RolloutRequest) -> Result<RolloutSpe
     set(&mut spec.hold_aside_s, request.hold.aside_s);
     // A short timeout means that silence is told from absence sooner as well.
     spec.offline_after_s = spec.offline_after_s.min(spec.device_timeout_s);
+    super::gates::gates(&mut spec, &request.gates);
+    spec.halt = request.halt;
     let terms = &mut spec.terms;
     set(&mut terms.probation_s, request.probation_s);
     set(&mut terms.probation_answers, request.probation_answers);

@@ -24,7 +24,7 @@ use super::types::{
     TrustPublished,
 };
 use super::view::{self, failed};
-use super::{follow, identities, releases, rollouts, tokens};
+use super::{follow, identities, known_bad, releases, rollouts, tokens};
 use crate::serve::Running;
 
 /// Deadline of a request. Below the client's, so that the client hears why.
@@ -63,6 +63,8 @@ pub(crate) fn router(running: Running) -> Router {
         .route("/v1/rollouts/{id}/undo", post(follow::undo))
         .route("/v1/rollouts/{id}/retry", post(follow::retry))
         .route("/v1/rollouts/{id}/{verb}", post(rollouts::steer))
+        .route("/v1/known-bad", get(known_bad::list))
+        .route("/v1/known-bad/lift", post(known_bad::lift))
         .route("/v1/audit", get(audit))
         .route("/v1/tokens", get(tokens::list).post(tokens::create))
         .route("/v1/tokens/{name}/revoke", post(tokens::revoke))

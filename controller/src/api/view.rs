@@ -285,6 +285,8 @@ pub(crate) fn rollout(fleet: &Fleet, rollout: &Rollout) -> RolloutView {
         summary: rollout_summary(fleet, rollout),
         selector: Some(spec.selector.as_str().to_owned()),
         golden_mismatch_accepted: mismatch.map(ToString::to_string),
+        gates: rollout.looked.clone(),
+        barred: rollout.report.barred as u32,
         phase_list: phases.collect(),
         devices: rollout.devices.iter().map(|d| rollout_device(fleet, &spec.model, d)).collect(),
     }
@@ -324,6 +326,7 @@ fn device_state(why: &Why) -> &'static str {
         | Why::Paused => "waiting",
         Why::TakenByNewerRollout(_)
         | Why::BelowFloor { .. }
+        | Why::KnownBad { .. }
         | Why::TooManyModels
         | Why::Left
         | Why::Halted

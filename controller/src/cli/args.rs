@@ -134,6 +134,11 @@ pub(crate) enum Verb {
     /// Show what was done, by whom, and check that nobody changed the record of it
     #[command(subcommand, after_long_help = "Example:\n  fleetway audit verify -o json")]
     Audit(super::audit::AuditVerb),
+    /// Make the planner's decisions on file again; exit code 7 at the first that differs
+    #[command(
+        after_long_help = "Example:\n  fleetway replay\n\nThe controller writes every input of its planner, and what was decided, to DIR/decisions while a\nrollout is open. The oldest files go; each begins with a whole input and can be replayed alone."
+    )]
+    Replay(super::replay::ReplayArgs),
     /// Say who may use the API over the network, and as what
     #[command(subcommand, after_long_help = "Example:\n  fleetway token create ci --role operator")]
     Token(super::token::TokenVerb),
@@ -249,6 +254,24 @@ pub(crate) enum ModelVerb {
     /// List the releases that the controller has
     #[command(after_long_help = "Example:\n  fleetway model list -o json")]
     List,
+    /// List releases that turned out bad on a class of hardware, and are not offered to it
+    #[command(after_long_help = "Example:\n  fleetway model bad -o json")]
+    Bad,
+    /// Let a release be offered again to hardware that it was found to be bad on
+    #[command(
+        after_long_help = "Example:\n  fleetway model allow digits@v2 --hardware pi5 --reason 'new driver'"
+    )]
+    Allow {
+        /// Which release
+        #[arg(value_name = "MODEL@VERSION")]
+        release: ReleaseName,
+        /// To which hardware
+        #[arg(long, value_name = "CLASS")]
+        hardware: fleetway_protocol::ids::HardwareClass,
+        /// Why; it is kept in the audit log
+        #[arg(long, value_name = "TEXT")]
+        reason: String,
+    },
     /// Show one release, published or still a draft
     #[command(after_long_help = "Example:\n  fleetway model show digits@v1")]
     Show {

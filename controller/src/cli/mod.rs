@@ -15,10 +15,12 @@ mod follow;
 mod forms;
 mod init;
 mod key;
+mod known_bad;
 mod model;
 pub(crate) mod output;
 mod papers;
 mod policy;
+mod replay;
 mod rollout;
 mod settings;
 mod show;
@@ -112,6 +114,7 @@ fn run(verb: Verb, context: &Context) -> Result<(), Failure> {
         Verb::Device(verb) => block_on(device::run(verb, context)),
         Verb::Broker(verb) => broker::run(verb, context),
         Verb::Audit(verb) => audit::run(verb, context),
+        Verb::Replay(args) => replay::run(args, context),
         Verb::Token(verb) => block_on(token::run(verb, context)),
         Verb::Web { role, open } => block_on(web::run(role, open, context)),
         Verb::Key(verb) => key::run(verb, context),

@@ -23,7 +23,7 @@ use super::files::Layout;
 use super::output::{bytes, count, facts, or_dash, table, talk};
 use super::show::measured_lines;
 use super::values::ReleaseName;
-use super::{Context, block_on, trust};
+use super::{Context, block_on, known_bad, trust};
 use crate::api::client::{escape, operator};
 use crate::api::failure::{Failure, Kind};
 use crate::api::types::{AnswersView, ArtifactView, BlobView, ReleaseView, TrustPublished};
@@ -35,6 +35,10 @@ pub(super) fn run(verb: ModelVerb, context: &Context) -> Result<(), Failure> {
         ModelVerb::Sign { release, key, secret } => sign(&release, key, &secret, context),
         ModelVerb::Publish { release } => block_on(publish(&release, context)),
         ModelVerb::Export { release, dir } => export(&release, &dir, context),
+        ModelVerb::Bad => block_on(known_bad::list(context)),
+        ModelVerb::Allow { release, hardware, reason } => {
+            block_on(known_bad::allow(&release, &hardware, reason, context))
+        }
         ModelVerb::List => block_on(list(context)),
         ModelVerb::Show { release } => block_on(show(&release, context)),
     }

@@ -79,6 +79,8 @@ pub(super) fn request(args: &RolloutArgs) -> RolloutRequest {
         collapse_permille_max: args.collapse_percent,
         shadow: args.shadow.request(),
         hold: args.hold.request(),
+        gates: Vec::new(),
+        halt: Default::default(),
     }
 }
 

@@ -174,6 +174,8 @@ pub(super) mod tests {
                 started_by: "me".into(),
                 started_s: 0,
             },
+            gates: None,
+            barred: 0,
             selector: None,
             golden_mismatch_accepted: Some("trust me".into()),
             phase_list: vec![phase(1, "1", 1), phase(2, "25%", 3), phase(3, "100%", 9)],

@@ -1,7 +1,9 @@
 //! One error per operation; each names the thing and the mend.
 
 use fleetway_protocol::enroll::Refusal;
-use fleetway_protocol::ids::{Counter, DeviceId, Digest, ModelName, RolloutId, Version};
+use fleetway_protocol::ids::{
+    Counter, DeviceId, Digest, HardwareClass, ModelName, RolloutId, Version,
+};
 use fleetway_protocol::trust::ReleaseError;
 
 use crate::ErrorKind;
@@ -73,6 +75,38 @@ impl DeviceError {
             Self::Exists(_) | Self::StillValid { .. } | Self::KeyUsed(_) => ErrorKind::Conflict,
             Self::NotFound(_) => ErrorKind::NotFound,
             Self::Label(_) => ErrorKind::Usage,
+            Self::Fleet(error) => error.kind(),
+        }
+    }
+}
+
+/// A release that is known to be bad was not lifted.
+#[derive(Debug, thiserror::Error)]
+pub enum KnownBadError {
+    /// Nothing is known against it.
+    #[error("nothing is known against release {release:.12} on {class}; see `fleetway model bad`")]
+    Unknown {
+        /// Which release.
+        release: Digest,
+        /// On which hardware.
+        class: HardwareClass,
+    },
+    /// Without a reason.
+    #[error(
+        "a release that was found bad is offered again for a reason only; say it with --reason"
+    )]
+    NoReason,
+    /// The fleet could not be written.
+    #[error(transparent)]
+    Fleet(#[from] FleetError),
+}
+
+impl KnownBadError {
+    /// What kind of failure it is.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Unknown { .. } => ErrorKind::NotFound,
+            Self::NoReason => ErrorKind::Usage,
             Self::Fleet(error) => error.kind(),
         }
     }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use fleetway_protocol::ids::{DeviceId, ModelName};
+use fleetway_protocol::ids::{DeviceId, HardwareClass, ModelName};
 use fleetway_protocol::machine::Phase;
 use fleetway_protocol::report::State;
 
@@ -20,6 +20,8 @@ impl Fleet {
                 spec: rollout.record.spec.clone(),
                 state: rollout.record.state.clone(),
                 deployments: rollout.deployments.clone(),
+                looks: rollout.record.looks.clone(),
+                evidence: None,
             });
         let releases = self.releases.values().map(|release| ReleaseFacts {
             digest: release.digest,
@@ -37,6 +39,7 @@ impl Fleet {
                 .collect(),
             rollouts: rollouts.collect(),
             releases: releases.collect(),
+            known_bad: self.known_bad.values().cloned().collect(),
         }
     }
 }
@@ -62,9 +65,17 @@ fn device_facts(id: &DeviceId, device: &Device) -> DeviceFacts {
     DeviceFacts {
         id: id.clone(),
         labels: device.record.labels.clone(),
+        hardware: device.hardware(),
         online: device.live.online,
         heard_s: device.live.heard_s,
         models,
+    }
+}
+
+impl Device {
+    /// What hardware it is, if it said so.
+    pub(super) fn hardware(&self) -> Option<HardwareClass> {
+        None
     }
 }
 

@@ -19,16 +19,18 @@
 //! The public surface, by file: `commands` (devices, releases), `identities` (tokens, keys,
 //! revocation), `tokens` (of the API), `rollouts` (plan, start,
 //! pause, resume, abort), `follow` (promote, undo, retry, back), `reports` and `telemetry` (`handle_*`, `settle`), `tick` (`tick`, `poll_effect`,
-//! `resend_all`), `queries`, `census` and `history`; values in [`views`], errors in [`errors`].
+//! `resend_all`), `known_bad` (what is not offered again), `queries`, `census` and `history`; values in [`views`], errors in [`errors`].
 
 mod book;
 mod census;
 mod commands;
 pub mod errors;
+mod evidence;
 mod facts;
 mod follow;
 mod history;
 mod identities;
+mod known_bad;
 mod mirrored;
 mod open;
 mod orders;
@@ -47,7 +49,9 @@ pub mod views;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use fleetway_protocol::ids::{DeviceId, Digest, Generation, ModelName, RolloutId, Version};
+use fleetway_protocol::ids::{
+    DeviceId, Digest, Generation, HardwareClass, ModelName, RolloutId, Version,
+};
 use fleetway_protocol::keyset::ReleaseKeys;
 use fleetway_protocol::reason::Reason;
 use fleetway_protocol::report::{Host, Stamp};
@@ -55,12 +59,14 @@ use fleetway_protocol::sandbox::Sandbox;
 
 use crate::audit::Bounds;
 use crate::mirror::Mirror;
-use crate::planner::Deployment;
+use crate::planner::{Deployment, Input, KnownBad, Plan};
 use crate::store::Store;
 
 pub use book::{ReportTotals, Sum};
 pub use census::{Candidate, Census, Standing};
-pub use errors::{DeviceError, EnrollError, FleetError, PublishError, RolloutError, TokenError};
+pub use errors::{
+    DeviceError, EnrollError, FleetError, KnownBadError, PublishError, RolloutError, TokenError,
+};
 pub use follow::{Follow, FollowPlan};
 pub use history::{POINTS_MAX, Point};
 pub use identities::{TOKEN_LIFE_S, TOKEN_TRIES};
@@ -71,6 +77,7 @@ pub use views::{
 };
 
 use book::Book;
+use evidence::Watch;
 use records::{AccessRecord, DeviceRecord, IdentityRecord, MetaRecord, OrderRecord, RolloutRecord};
 use telemetry::Unanswered;
 
@@ -103,6 +110,8 @@ pub struct Fleet {
     devices: BTreeMap<DeviceId, Device>,
     releases: BTreeMap<Digest, ReleaseView>,
     rollouts: BTreeMap<RolloutId, Rollout>,
+    /// Which releases turned out bad on which hardware.
+    known_bad: BTreeMap<(Digest, HardwareClass), KnownBad>,
     listening_since_s: Option<u64>,
     effects: VecDeque<Effect>,
     seeded: BTreeSet<Digest>,
@@ -117,6 +126,12 @@ pub struct Fleet {
     issuer: Option<String>,
     /// Envelopes by release, the exact bytes.
     envelopes: BTreeMap<Digest, Vec<u8>>,
+    /// The last decision and what led to it, for the journal; `None`: nobody keeps one, or it was taken.
+    decided: Option<(Input, Plan)>,
+    /// Whether somebody does.
+    keeps_decisions: bool,
+    /// What is counted for the gates of open rollouts.
+    watches: BTreeMap<RolloutId, Watch>,
     /// Tokens of the API, by name.
     tokens: BTreeMap<String, AccessRecord>,
     /// What dashboards get, if they get anything.

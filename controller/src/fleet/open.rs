@@ -16,6 +16,7 @@ use super::records::{
 use super::txn::{About, Txn};
 use super::{Device, Fleet, FleetError, Ignored, Live, ReleaseView, Rollout};
 use crate::audit::Bounds;
+use crate::planner::KnownBad;
 use crate::store::{Batch, Kind, Store};
 
 /// What could not be read, for the journal.
@@ -40,6 +41,7 @@ impl Fleet {
             releases: BTreeMap::new(),
             envelopes: BTreeMap::new(),
             rollouts: BTreeMap::new(),
+            known_bad: BTreeMap::new(),
             listening_since_s: Some(now_s),
             effects: VecDeque::new(),
             seeded: BTreeSet::new(),
@@ -48,6 +50,9 @@ impl Fleet {
             audit: Bounds::default(),
             director: None,
             issuer: None,
+            decided: None,
+            keeps_decisions: false,
+            watches: BTreeMap::new(),
             tokens: BTreeMap::new(),
             mirror: None,
             store,
@@ -55,6 +60,7 @@ impl Fleet {
         fleet.read_devices(&mut lost)?;
         fleet.read_releases(&mut lost)?;
         fleet.read_rollouts(&mut lost)?;
+        fleet.read_known_bad(&mut lost)?;
         fleet.read_meta()?;
         let name = |raw: &[u8]| {
             let name = String::from_utf8(raw.to_vec()).ok()?;
@@ -152,6 +158,13 @@ impl Fleet {
         let deployments = self.read_all(Kind::Deployment, read_deployment_key, lost)?;
         for ((id, device), deployment) in deployments {
             self.take_over_deployment(id, device, deployment);
+        }
+        Ok(())
+    }
+
+    fn read_known_bad(&mut self, lost: &mut Lost) -> Result<(), FleetError> {
+        for ((), bad) in self.read_all::<_, KnownBad>(Kind::KnownBad, |_| Some(()), lost)? {
+            self.known_bad.insert((bad.release, bad.class.clone()), bad);
         }
         Ok(())
     }

@@ -174,6 +174,7 @@ fn rollout_view(
         state: record.state.clone(),
         started_s: record.started_s,
         started_by: record.started_by.clone(),
+        looked: record.looks.last.clone(),
         report,
         devices,
     })

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use fleetway_protocol::codec;
-use fleetway_protocol::ids::{DeviceId, Digest, Generation, ModelName, RolloutId};
+use fleetway_protocol::ids::{DeviceId, Digest, Generation, HardwareClass, ModelName, RolloutId};
 use fleetway_protocol::limits::ORDER_BYTES_MAX;
 use fleetway_protocol::order::{ModelOrder, Order};
 use fleetway_protocol::report::State;
@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::FleetError;
 use crate::access::Role;
+use crate::planner::analysis::Looks;
 use crate::planner::{Labels, RolloutSpec, RolloutState};
 
 /// Version of the records that this build writes and reads.
@@ -95,6 +96,8 @@ pub(super) struct RolloutRecord {
     pub(super) state: RolloutState,
     pub(super) started_s: u64,
     pub(super) started_by: String,
+    /// When its metric gates were looked at. Durable: what was spent stays spent.
+    pub(super) looks: Looks,
 }
 
 /// The order in force for a device: the exact payload, and what it says. Only the payload
@@ -141,6 +144,13 @@ pub(super) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
         Ok((value, [])) => Some(value),
         _ => None,
     }
+}
+
+/// The key of what is known against a release on a class.
+pub(super) fn known_bad_key(release: &Digest, class: &HardwareClass) -> Vec<u8> {
+    let mut key = release.0.to_vec();
+    key.extend_from_slice(class.as_str().as_bytes());
+    key
 }
 
 pub(super) fn deployment_key(rollout: RolloutId, device: &DeviceId) -> Vec<u8> {

@@ -7,6 +7,7 @@ use fleetway_protocol::manifest::VariantKind;
 use super::records::RolloutRecord;
 use super::txn::{About, Txn};
 use super::{By, Fleet, PhasePreview, PlanPreview, ReleaseView, RolloutError};
+use crate::planner::analysis::Looks;
 use crate::planner::{PausedBy, Preview, RolloutFacts, RolloutSpec, RolloutState, Why, preview};
 
 impl Fleet {
@@ -218,6 +219,8 @@ impl Fleet {
             spec: spec.clone(),
             state: RolloutState::Running { phase: 0 },
             deployments: std::collections::BTreeMap::new(),
+            looks: Looks::default(),
+            evidence: None,
         });
         preview(&input, id)
     }
@@ -278,6 +281,7 @@ pub(super) fn begin(txn: &mut Txn, by: By<'_>, preview: PlanPreview) -> RolloutI
         state: RolloutState::Running { phase: 0 },
         started_s: by.now_s,
         started_by: by.who.to_owned(),
+        looks: Looks::default(),
     };
     txn.rollouts.insert(id, record);
     id

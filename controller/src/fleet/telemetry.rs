@@ -2,6 +2,7 @@
 //! them, each once, whenever it comes. A report that waited on its device's disk is of another boot
 //! than the newest, and counts all the same.
 
+use fleetway_protocol::counters::Counters;
 use fleetway_protocol::ids::{DeviceId, ModelName};
 use fleetway_protocol::limits::MODELS_PER_DEVICE_MAX;
 use fleetway_protocol::report::{Host, Stamp, Telemetry};
@@ -9,6 +10,7 @@ use fleetway_protocol::telemetry::{Heard, Numbered};
 
 use super::book::{Entry, ReportTotals};
 use super::history::added;
+use super::evidence::News;
 use super::records::encode;
 use super::{Device, Fleet, FleetError, TelemetryView};
 use crate::store::{Batch, Kind};
@@ -35,6 +37,14 @@ impl Unanswered {
     }
 }
 
+/// What was counted since the report before. Counters begin anew with every load of the engine.
+fn since((stamp, before): (Stamp, &TelemetryView), now: &Telemetry) -> Counters {
+    let goes_on = stamp.epoch == now.stamp.epoch
+        && before.release == now.release
+        && before.counters.requests <= now.counters.requests;
+    if goes_on { now.counters.since(&before.counters) } else { now.counters.clone() }
+}
+
 impl Fleet {
     /// Telemetry of one model.
     pub fn handle_telemetry(
@@ -56,6 +66,8 @@ impl Fleet {
         if full {
             self.ignored.too_many_models += 1;
         } else if is_live {
+            let before = known.map(|(stamp, view)| (*stamp, view));
+            let counters = before.map(|before| since(before, telemetry));
             let view = TelemetryView {
                 heard_s: now_s,
                 release: telemetry.release,
@@ -68,6 +80,8 @@ impl Fleet {
             }
             device.live.telemetry.insert(model.clone(), (*stamp, view));
             device.live.speaks(now_s);
+            let (release, epoch) = (telemetry.release, stamp.epoch);
+            self.watch(now_s, id, &News { model, release, epoch, counters });
         }
         if entry == Entry::New || is_live {
             self.mirror_telemetry(id, model, telemetry, is_live);

@@ -9,7 +9,8 @@ use super::orders::is_due;
 use super::txn::{About, Txn};
 use super::{Effect, Fleet, FleetError, RENEWALS_PER_TICK_MAX};
 use crate::planner::{
-    Assignment, Change, Plan, RolloutState, Verdict, Wish, deployment_of, plan_and_check,
+    Assignment, Change, Input, Plan, RolloutState, Verdict, Wish, deployment_of, plan_and_check,
+    wanted,
 };
 
 impl Fleet {
@@ -24,7 +25,14 @@ impl Fleet {
             txn.note(now_s, "store", "store.rotten", About::default(), event.to_string());
         }
         let plan = if self.rollouts.values().any(is_live) {
-            plan_and_check(&self.input(now_s, is_live))
+            let mut input = self.input(now_s, is_live);
+            for id in wanted(&input) {
+                let found = input.rollouts.iter_mut().find(|r| r.id == id);
+                found.into_iter().for_each(|r| r.evidence = self.evidence(id, now_s));
+            }
+            let plan = plan_and_check(&input);
+            self.decided = self.keeps_decisions.then(|| (input, plan.clone()));
+            plan
         } else {
             Plan::default()
         };
@@ -34,6 +42,7 @@ impl Fleet {
         self.write_boots(&mut txn);
         let mut due: BTreeSet<DeviceId> = txn.orders.keys().cloned().collect();
         self.commit(txn)?;
+        self.forget_watches();
         let unheard = self.devices.iter().filter(|(_, d)| !d.is_revoked() && d.is_unheard(now_s));
         let unheard: Vec<DeviceId> = unheard.map(|(id, _)| id.clone()).collect();
         self.resent += unheard.len() as u64;
@@ -45,6 +54,16 @@ impl Fleet {
             }
         }
         Ok(())
+    }
+
+    /// From now on the planner's input and decision are there to be taken after each tick.
+    pub fn keep_decisions(&mut self) {
+        self.keeps_decisions = true;
+    }
+
+    /// What the last tick decided on, if it decided anything.
+    pub fn take_decision(&mut self) -> Option<(Input, Plan)> {
+        self.decided.take()
     }
 
     /// Boots that were heard of since the last tick, all in one commit: after a restart of ours
@@ -79,6 +98,21 @@ impl Fleet {
                     };
                     let text = format!("rollout {rollout} {what}: {why}");
                     txn.note(now_s, "planner", "rollout.state", About::rollout(*rollout), text);
+                }
+                Change::Looked { rollout, ended, looked } => {
+                    let Some(found) = self.rollouts.get(rollout) else { continue };
+                    let record =
+                        txn.rollouts.entry(*rollout).or_insert_with(|| found.record.clone());
+                    record.looks.phase = ended.or(record.looks.phase);
+                    record.looks.last = Some(looked.clone());
+                    let text = format!("rollout {rollout}: {}", looked.summary());
+                    txn.note(now_s, "planner", "rollout.gates", About::rollout(*rollout), text);
+                }
+                Change::Bad(bad) => {
+                    txn.known_bad.insert((bad.release, bad.class.clone()), bad.clone());
+                    let text = format!("release {:.12} is {}", bad.release, bad.sentence());
+                    let about = About::rollout(bad.rollout);
+                    txn.note(now_s, "planner", "release.bad", about, text);
                 }
             }
         }

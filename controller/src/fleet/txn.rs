@@ -3,16 +3,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use fleetway_protocol::ids::{DeviceId, Digest, RolloutId};
+use fleetway_protocol::ids::{DeviceId, Digest, HardwareClass, RolloutId};
 
 use super::book::Book;
 use super::records::{
     AUDIT_KEY, AccessRecord, DeviceRecord, IdentityRecord, META_KEY, MetaRecord, OrderRecord,
-    ReleaseRecord, RolloutRecord, deployment_key, encode,
+    ReleaseRecord, RolloutRecord, deployment_key, encode, known_bad_key,
 };
 use super::{Device, Effect, Fleet, FleetError, JOURNAL_ENTRIES_MAX, Live, ReleaseView, Rollout};
 use crate::audit::chain::{Entry, Head, bounded};
-use crate::planner::{Deployment, Verdict};
+use crate::planner::{Deployment, KnownBad, Verdict};
 use crate::store::{Batch, Kind};
 
 /// The changes of one command, report or tick.
@@ -25,6 +25,8 @@ pub(super) struct Txn {
     pub(super) releases: Vec<(ReleaseView, ReleaseRecord)>,
     pub(super) rollouts: BTreeMap<RolloutId, RolloutRecord>,
     pub(super) deployments: BTreeMap<(RolloutId, DeviceId), Deployment>,
+    /// What is known against releases.
+    pub(super) known_bad: BTreeMap<(Digest, HardwareClass), KnownBad>,
     /// `None`: revoked.
     pub(super) tokens: BTreeMap<String, Option<AccessRecord>>,
     /// Rollout numbers that may have been used by what was lost.
@@ -92,6 +94,7 @@ impl Txn {
             && self.identities.is_empty()
             && self.releases.is_empty()
             && self.rollouts.is_empty()
+            && self.known_bad.is_empty()
             && self.tokens.is_empty()
             && self.floor.is_none())
     }
@@ -102,6 +105,7 @@ impl Txn {
             && self.orders.is_empty()
             && self.releases.is_empty()
             && self.rollouts.is_empty()
+            && self.known_bad.is_empty()
             && self.deployments.is_empty()
             && self.tokens.is_empty()
             && self.journal.is_empty()
@@ -196,6 +200,7 @@ impl Fleet {
             };
             self.rollouts.insert(id, Rollout { record, deployments: BTreeMap::new() });
         }
+        self.known_bad.extend(txn.known_bad);
         for (name, record) in txn.tokens {
             match record {
                 Some(record) => self.tokens.insert(name, record),
@@ -285,6 +290,10 @@ fn write_records(txn: &Txn, batch: &mut Batch) -> Result<(), FleetError> {
     }
     for (id, record) in &txn.rollouts {
         batch.put(Kind::Rollout, id.to_be_bytes(), encode("a rollout", record)?);
+    }
+    for ((release, class), bad) in &txn.known_bad {
+        let key = known_bad_key(release, class);
+        batch.put(Kind::KnownBad, key, encode("a bad release", bad)?);
     }
     for (name, record) in &txn.tokens {
         match record {

@@ -17,6 +17,7 @@ use fleetway_protocol::slot::Outcome;
 
 use super::{ReportTotals, Standing};
 use crate::pki::DeviceKey;
+use crate::planner::analysis::Looked;
 use crate::planner::{DeviceReport, Labels, RolloutReport, RolloutSpec, RolloutState, Why};
 
 /// One device.
@@ -148,6 +149,8 @@ pub struct RolloutView {
     pub started_s: u64,
     /// By whom.
     pub started_by: String,
+    /// The last look at its metric gates.
+    pub looked: Option<Looked>,
     /// In numbers.
     pub report: RolloutReport,
     /// One line per device; empty in lists of rollouts.

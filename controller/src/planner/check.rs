@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use fleetway_protocol::ids::{DeviceId, ModelName, RolloutId};
 
-use super::cohort::is_aside;
+use super::cohort::{is_aside, is_barred};
 use super::facts::{
-    Assignment, Change, DeviceFacts, Input, Plan, RolloutFacts, RolloutState, Verdict, Wish,
+    Assignment, Change, DeviceFacts, Input, KnownBad, Plan, RolloutFacts, RolloutState, Verdict,
+    Wish,
 };
 use super::plan::apply;
 
@@ -35,6 +36,9 @@ pub enum Insane {
     /// A device that is in flight for another rollout, or that a newer one has moved.
     #[error("{0} belongs to rollout {1} now")]
     Held(DeviceId, RolloutId),
+    /// A device whose hardware the release is known to be bad on.
+    #[error("{0} is offered a release that is known to be bad on its hardware")]
+    KnownBad(DeviceId),
     /// More in flight than allowed.
     #[error("rollout {rollout}: {in_flight} in flight, {max} allowed")]
     InFlight {
@@ -123,6 +127,10 @@ fn check_offer(
     if order.wish != Wish::Run(rollout.spec.release) || order.model != rollout.spec.model {
         return Err(Insane::Release(rollout.id, id));
     }
+    let is_bad = |bad: &KnownBad| bad.bars(rollout) && Some(&bad.class) == device.hardware.as_ref();
+    if after.known_bad.iter().any(is_bad) {
+        return Err(Insane::KnownBad(id));
+    }
     let quiet_s = device.heard_s.map(|at| input.now_s.saturating_sub(at));
     let heard = |s| s <= rollout.spec.offline_after_s || input.listening_since_s > device.heard_s;
     if !device.online || input.listening_since_s.is_none() || !quiet_s.is_some_and(heard) {
@@ -151,7 +159,15 @@ fn check_bounds(after: &Input, plan: &Plan, rollout: &RolloutFacts) -> Result<()
     let RolloutState::Running { phase } = rollout.state else { return Ok(()) };
     let total = plan.rollouts.iter().find(|r| r.rollout == rollout.id).map_or(0, |r| r.total);
     debug_assert!(total <= after.devices.len() + rollout.deployments.len());
-    let counted = rollout.deployments.values().filter(|d| d.verdict != Some(Verdict::Left));
+    // What is known to be bad on its hardware is left to itself, and bounds nobody else.
+    let barred: BTreeSet<_> = after
+        .devices
+        .iter()
+        .filter(|d| is_barred(after, rollout, Some(d)))
+        .map(|d| &d.id)
+        .collect();
+    let counted = rollout.deployments.iter().filter(|(id, _)| !barred.contains(id));
+    let counted = counted.map(|(_, d)| d).filter(|d| d.verdict != Some(Verdict::Left));
     let offered = counted.clone().count();
     let in_flight = counted.filter(|d| d.verdict.is_none()).count();
     let in_flight = in_flight - aside(after, rollout);
@@ -170,6 +186,7 @@ fn check_bounds(after: &Input, plan: &Plan, rollout: &RolloutFacts) -> Result<()
 fn aside(after: &Input, rollout: &RolloutFacts) -> usize {
     let set_aside = |device: &&DeviceFacts| {
         let open = rollout.deployments.get(&device.id).filter(|d| d.verdict.is_none());
+        let open = open.filter(|_| !is_barred(after, rollout, Some(*device)));
         open.is_some_and(|deployment| is_aside(after, rollout, Some(*device), deployment))
     };
     after.devices.iter().filter(set_aside).count()

@@ -7,6 +7,7 @@ use fleetway_protocol::ids::{DeviceId, ModelName, RolloutId};
 use fleetway_protocol::limits::MODELS_PER_DEVICE_MAX;
 use fleetway_protocol::machine::Phase;
 
+use super::look::known_bad;
 use super::{Deployment, DeviceFacts, Input, ModelFacts, Previous, RolloutFacts, Verdict, Why};
 
 /// A device's place in the order of a rollout: a stable hash, so that the same devices are
@@ -59,6 +60,8 @@ pub(super) struct Tally {
     pub(super) silent: usize,
     pub(super) confirmed: usize,
     pub(super) failed: usize,
+    /// Not in any of the other numbers: the release is known to be bad on their hardware.
+    pub(super) barred: usize,
     /// When the last verdict was heard.
     pub(super) verdict_s: u64,
 }
@@ -115,7 +118,11 @@ impl<'a> Cohort<'a> {
         let mut tally = Tally::default();
         for member in &self.members {
             match &member.standing {
+                Standing::Out(Why::KnownBad { .. }) => tally.barred += 1,
                 Standing::Out(_) => {}
+                Standing::Offered(_) if is_barred(input, rollout, member.device) => {
+                    tally.barred += 1;
+                }
                 Standing::Movable | Standing::Later(_) => tally.total += 1,
                 Standing::Offered(Deployment { verdict: Some(Verdict::Left), .. }) => {}
                 Standing::Offered(deployment) => {
@@ -160,6 +167,10 @@ fn standing_of<'a>(
     if let Some(why) = left_out(input, rollout, model) {
         return Standing::Out(why);
     }
+    if let Some(bad) = known_bad(input, rollout, device.hardware.as_ref()) {
+        let (class, rollout, why) = (bad.class.clone(), bad.rollout, bad.why.clone());
+        return Standing::Out(Why::KnownBad { class, rollout, why });
+    }
     let assigned = device.models.values().filter(|m| m.assigned.is_some()).count();
     if model.is_none_or(|m| m.assigned.is_none()) && assigned >= MODELS_PER_DEVICE_MAX {
         return Standing::Later(Why::TooManyModels);
@@ -197,6 +208,16 @@ fn left_out(input: &Input, rollout: &RolloutFacts, model: Option<&ModelFacts>) -
     }
     let counter = input.releases.iter().find(|r| r.digest == rollout.spec.release)?.counter;
     (counter < model.floor).then_some(Why::BelowFloor { counter, floor: model.floor })
+}
+
+/// Whether the release is known to be bad on a device's hardware: it is left to its own judgement,
+/// and says nothing of the release on other hardware.
+pub(super) fn is_barred(
+    input: &Input,
+    rollout: &RolloutFacts,
+    device: Option<&DeviceFacts>,
+) -> bool {
+    known_bad(input, rollout, device.and_then(|d| d.hardware.as_ref())).is_some()
 }
 
 /// Seconds without a word of a device in flight, if they are too many.

@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 
 use fleetway_protocol::hold::Held;
-use fleetway_protocol::ids::{Counter, DeviceId, Digest, ModelName, RolloutId};
+use fleetway_protocol::ids::{Counter, DeviceId, Digest, HardwareClass, ModelName, RolloutId};
 use fleetway_protocol::machine::Phase;
 use fleetway_protocol::manifest::VariantKind;
 use fleetway_protocol::reason::Reason;
 use serde::{Deserialize, Serialize};
 
+use super::analysis::{Evidence, Looked, Looks};
 use super::{RolloutSpec, Why};
 
 /// Labels of a device.
@@ -28,15 +29,51 @@ pub struct Input {
     pub rollouts: Vec<RolloutFacts>,
     /// The releases that they are about.
     pub releases: Vec<ReleaseFacts>,
+    /// Which of them are known to be bad on which hardware.
+    pub known_bad: Vec<KnownBad>,
+}
+
+/// A release turned out bad on a class of hardware. Nobody of that class is offered it again, by
+/// any rollout, until an operator lifts it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KnownBad {
+    /// Which release.
+    pub release: Digest,
+    /// On which hardware.
+    pub class: HardwareClass,
+    /// The rollout that found out.
+    pub rollout: RolloutId,
+    /// When, Unix seconds.
+    pub since_s: u64,
+    /// A sentence.
+    pub why: String,
+    /// When an operator lifted it, Unix seconds: other rollouts may offer it again.
+    pub lifted_s: Option<u64>,
+}
+
+impl KnownBad {
+    /// Whether it keeps devices from a rollout: of this release, and not lifted; the rollout that
+    /// found out holds to it all the same.
+    pub fn bars(&self, rollout: &RolloutFacts) -> bool {
+        self.release == rollout.spec.release
+            && (self.lifted_s.is_none() || self.rollout == rollout.id)
+    }
+
+    /// What it is, in a sentence.
+    pub fn sentence(&self) -> String {
+        format!("bad on {}: {}", self.class, self.why)
+    }
 }
 
 /// One device.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct DeviceFacts {
     /// Which.
     pub id: DeviceId,
     /// Its labels.
     pub labels: Labels,
+    /// What hardware it is, if it said so.
+    pub hardware: Option<HardwareClass>,
     /// Whether it said that it is there and its last will did not say otherwise.
     pub online: bool,
     /// When it last said anything, `None` if not since the controller started.
@@ -46,7 +83,7 @@ pub struct DeviceFacts {
 }
 
 /// One model on one device.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ModelFacts {
     /// Whether the device ever reported on it.
     pub reported: bool,
@@ -66,7 +103,7 @@ pub struct ModelFacts {
 }
 
 /// A published release, as far as planning needs it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReleaseFacts {
     /// Its digest.
     pub digest: Digest,
@@ -77,7 +114,7 @@ pub struct ReleaseFacts {
 }
 
 /// One rollout.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RolloutFacts {
     /// Which.
     pub id: RolloutId,
@@ -87,6 +124,10 @@ pub struct RolloutFacts {
     pub state: RolloutState,
     /// The devices that were offered the release.
     pub deployments: BTreeMap<DeviceId, Deployment>,
+    /// When its metric gates were looked at, and what the last look found.
+    pub looks: Looks,
+    /// What to look at; only while [`wanted`](super::wanted) asks for it.
+    pub evidence: Option<Evidence>,
 }
 
 /// Where a rollout is.
@@ -199,7 +240,7 @@ impl Verdict {
 }
 
 /// What a device is to do about one model.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Wish {
     /// Run the rollout's release.
     Run(Digest),
@@ -214,7 +255,7 @@ pub enum Wish {
 }
 
 /// One device moves.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Assignment {
     /// Which.
     pub device: DeviceId,
@@ -231,7 +272,7 @@ pub struct Assignment {
 }
 
 /// One rollout changes.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Change {
     /// A device in flight was silent for too long.
     Silent {
@@ -249,6 +290,17 @@ pub enum Change {
         /// A sentence.
         why: String,
     },
+    /// The rollout's metric gates were looked at.
+    Looked {
+        /// Of which rollout.
+        rollout: RolloutId,
+        /// The phase at whose end, from 0; `None`: in between.
+        ended: Option<u32>,
+        /// What was found.
+        looked: Looked,
+    },
+    /// A release is bad on a class.
+    Bad(KnownBad),
 }
 
 /// Where one device of one rollout stands.
@@ -296,6 +348,9 @@ pub struct RolloutReport {
     pub confirmed: usize,
     /// Failed, rolled back, or silent for too long.
     pub failed: usize,
+    /// Of the devices that it was for, the ones whose hardware the release is known to be bad on.
+    /// They are not in the numbers above.
+    pub barred: usize,
     /// The current phase's gate.
     pub gate: Gate,
 }

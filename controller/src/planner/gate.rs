@@ -5,6 +5,7 @@ use fleetway_protocol::ids::DeviceId;
 use super::Why;
 use super::cohort::Tally;
 use super::facts::{Deployment, Gate, Input, PausedBy, RolloutFacts, RolloutState, Verdict};
+use super::look::{at_end, failed};
 
 /// The rollout's next state and why, if it is not the one it is in.
 pub(super) fn next_state(
@@ -80,8 +81,25 @@ fn too_many_failed(rollout: &RolloutFacts, tally: &Tally) -> Option<String> {
 /// than half of its devices says little about the release.
 const ASIDE_PERCENT_MAX: usize = 50;
 
-/// Whether the current phase is good.
+/// Whether the current phase is good: by the numbers of devices, and by what the model does there.
 pub(super) fn judge(input: &Input, rollout: &RolloutFacts, tally: &Tally, phase: u32) -> Gate {
+    if let Some(why) = failed(input, rollout) {
+        return Gate::Fail(why);
+    }
+    if tally.total == 0 && tally.barred > 0 {
+        return Gate::Fail(format!(
+            "the release is known to be bad on the hardware of all {} devices",
+            tally.barred
+        ));
+    }
+    match counted(input, rollout, tally, phase) {
+        Gate::Pass => at_end(input, rollout, phase),
+        other => other,
+    }
+}
+
+/// Whether the current phase is good by the numbers of devices.
+pub(super) fn counted(input: &Input, rollout: &RolloutFacts, tally: &Tally, phase: u32) -> Gate {
     if let Some(why) = too_many_failed(rollout, tally) {
         return Gate::Fail(why);
     }

@@ -9,13 +9,16 @@
 //! without looking at how a plan was made, whether any plan is sane.
 //!
 //! Read in this order: [`spec`] and [`selector`] (what is asked for), [`facts`] (in and
-//! out), [`why`], `cohort` (where each device stands), `gate`, `plan`,
+//! out), [`why`], `cohort` (where each device stands), `gate`, [`analysis`] and `look` (what the
+//! model does on the devices), `plan`,
 //! `report`, `check`.
 
+pub mod analysis;
 mod check;
 mod cohort;
 pub mod facts;
 mod gate;
+mod look;
 mod plan;
 mod report;
 pub mod selector;
@@ -26,14 +29,15 @@ pub mod why;
 
 pub use check::{Insane, check};
 pub use facts::{
-    Assignment, Change, Deployment, DeviceFacts, DeviceReport, Gate, Input, Labels, ModelFacts,
-    PausedBy, Plan, Previous, ReleaseFacts, RolloutFacts, RolloutReport, RolloutState, Verdict,
-    Wish,
+    Assignment, Change, Deployment, DeviceFacts, DeviceReport, Gate, Input, KnownBad, Labels,
+    ModelFacts, PausedBy, Plan, Previous, ReleaseFacts, RolloutFacts, RolloutReport, RolloutState,
+    Verdict, Wish,
 };
+pub use look::wanted;
 pub(crate) use plan::deployment_of;
 pub use plan::{apply, plan, plan_and_check};
 pub use report::survey;
 pub(crate) use report::{Preview, preview};
 pub use selector::{LabelError, Selector, SelectorError, check_label};
-pub use spec::{PhaseSpec, RolloutSpec, Size, SpecError};
+pub use spec::{HaltScope, PhaseSpec, RolloutSpec, Size, SpecError};
 pub use why::Why;

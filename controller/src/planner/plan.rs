@@ -9,10 +9,11 @@ use fleetway_protocol::machine::Phase;
 use super::check::check;
 use super::cohort::{Cohort, holds, is_silent, previous_of};
 use super::facts::{
-    Assignment, Change, Deployment, Input, ModelFacts, Plan, Previous, RolloutFacts, RolloutState,
-    Verdict, Wish,
+    Assignment, Change, Deployment, Input, KnownBad, ModelFacts, Plan, Previous, RolloutFacts,
+    RolloutState, Verdict, Wish,
 };
 use super::gate::next_state;
+use super::look::{bad_classes, look_at};
 use super::report::report;
 
 /// What to do now, and why not more. Applying it and planning again gives nothing new.
@@ -63,6 +64,17 @@ pub fn apply(input: &mut Input, plan: &Plan) {
                 if let Some(found) = input.rollouts.iter_mut().find(|r| r.id == *rollout) {
                     found.state = to.clone();
                 }
+            }
+            Change::Looked { rollout, ended, looked } => {
+                if let Some(found) = input.rollouts.iter_mut().find(|r| r.id == *rollout) {
+                    found.looks.phase = ended.or(found.looks.phase);
+                    found.looks.last = Some(looked.clone());
+                }
+            }
+            Change::Bad(bad) => {
+                let same = |b: &KnownBad| b.release == bad.release && b.class == bad.class;
+                input.known_bad.retain(|b| !same(b));
+                input.known_bad.push(bad.clone());
             }
         }
     }
@@ -136,6 +148,13 @@ fn step(input: &Input) -> Plan {
     let holds = holds(input);
     let active = rollouts.iter().filter(|r| r.state.is_open());
     let cohorts: Vec<_> = active.map(|r| (*r, Cohort::of(input, r, &holds))).collect();
+    for (rollout, cohort) in &cohorts {
+        plan.changes.extend(bad_classes(input, rollout));
+        plan.changes.extend(look_at(input, rollout, &cohort.tally(input, rollout)));
+    }
+    if !plan.changes.is_empty() {
+        return plan;
+    }
     for (rollout, cohort) in &cohorts {
         if let Some((to, why)) = next_state(input, rollout, &cohort.tally(input, rollout)) {
             plan.changes.push(Change::State { rollout: rollout.id, to, why });

@@ -50,7 +50,7 @@ fn rollout_report(input: &Input, rollout: &RolloutFacts, tally: &Tally) -> Rollo
         RolloutState::Aborted => Gate::Fail("aborted by an operator".to_owned()),
         RolloutState::Succeeded => Gate::Pass,
     };
-    let Tally { total, offered, in_flight, silent, confirmed, failed, .. } = *tally;
+    let Tally { total, offered, in_flight, silent, confirmed, failed, barred, .. } = *tally;
     RolloutReport {
         rollout: rollout.id,
         total,
@@ -59,6 +59,7 @@ fn rollout_report(input: &Input, rollout: &RolloutFacts, tally: &Tally) -> Rollo
         silent,
         confirmed,
         failed,
+        barred,
         gate,
     }
 }

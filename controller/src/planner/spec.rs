@@ -1,5 +1,7 @@
 //! What an operator asks for: a release, for these devices, in these steps.
 
+use std::collections::BTreeMap;
+
 use fleetway_protocol::hold::Condition;
 use fleetway_protocol::ids::{Digest, ModelName, Version};
 use fleetway_protocol::manifest::VariantKind;
@@ -7,6 +9,7 @@ use fleetway_protocol::order::Terms;
 use serde::{Deserialize, Serialize};
 
 use super::Selector;
+use super::analysis::GateSpec;
 use crate::ErrorKind;
 
 /// Phases of one rollout. More than this is a schedule, not a rollout.
@@ -121,6 +124,23 @@ pub struct RolloutSpec {
     /// Seconds after which a device that is held is set aside: it takes no place in
     /// `max_unavailable` any more, and its phase does not wait for it.
     pub hold_aside_s: u64,
+    /// What the model must do on its devices, beside those that were not offered it.
+    pub gates: Vec<GateSpec>,
+    /// The same for single phases (from 0), in place of those.
+    pub gates_in: BTreeMap<u32, Vec<GateSpec>>,
+    /// What stops when a class of hardware turns out bad.
+    pub halt: HaltScope,
+}
+
+/// What stops when a release turns out bad on a class of hardware.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum HaltScope {
+    /// All of the rollout.
+    #[default]
+    Rollout,
+    /// That class; the others go on.
+    Class,
 }
 
 impl RolloutSpec {
@@ -145,6 +165,9 @@ impl RolloutSpec {
             device_timeout_s: DEVICE_TIMEOUT_S_DEFAULT,
             terms: Terms::default(),
             hold_aside_s: HOLD_ASIDE_S_DEFAULT,
+            gates: GateSpec::defaults(),
+            gates_in: BTreeMap::new(),
+            halt: HaltScope::default(),
         }
     }
 
@@ -169,6 +192,9 @@ impl RolloutSpec {
             });
         }
         check_terms(&self.terms)?;
+        for gate in self.gates.iter().chain(self.gates_in.values().flatten()) {
+            gate.checked().map_err(SpecError::Gate)?;
+        }
         if self.hold_aside_s == 0 {
             return Err(SpecError::Aside);
         }
@@ -189,6 +215,11 @@ impl RolloutSpec {
             n if n > PHASES_MAX => Err(SpecError::Phases(n)),
             _ => Ok(self),
         }
+    }
+
+    /// The gates of phase `phase` (from 0).
+    pub fn gates_of(&self, phase: u32) -> &[GateSpec] {
+        self.gates_in.get(&phase).unwrap_or(&self.gates)
     }
 
     /// Devices that may have been offered the release in phase `phase` (from 0), of `total`.
@@ -220,6 +251,9 @@ fn check_terms(terms: &Terms) -> Result<(), SpecError> {
 /// Why a specification makes no sense.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SpecError {
+    /// A gate's numbers make no sense.
+    #[error("{0}")]
+    Gate(String),
     /// Not a size.
     #[error("{0:?} is no size; write a number of devices (5) or a share (5%), at least 1")]
     Size(String),

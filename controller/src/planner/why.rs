@@ -3,7 +3,7 @@
 use std::fmt;
 
 use fleetway_protocol::hold::{Condition, Held};
-use fleetway_protocol::ids::{Counter, Digest, RolloutId};
+use fleetway_protocol::ids::{Counter, Digest, HardwareClass, RolloutId};
 use fleetway_protocol::machine::Phase;
 use fleetway_protocol::reason::Reason;
 
@@ -75,6 +75,15 @@ pub enum Why {
         /// The device's floor.
         floor: Counter,
     },
+    /// The release turned out bad on its hardware.
+    KnownBad {
+        /// Which hardware.
+        class: HardwareClass,
+        /// The rollout that found out.
+        rollout: RolloutId,
+        /// A sentence.
+        why: String,
+    },
     /// It has as many models as one device may.
     TooManyModels,
     /// It was removed from the fleet.
@@ -123,6 +132,7 @@ impl Why {
             Self::HeldByOtherRollout(_) => "HELD_BY_OTHER_ROLLOUT",
             Self::TakenByNewerRollout(_) => "TAKEN_BY_NEWER_ROLLOUT",
             Self::BelowFloor { .. } => "BELOW_FLOOR",
+            Self::KnownBad { .. } => "KNOWN_BAD",
             Self::TooManyModels => "TOO_MANY_MODELS",
             Self::Left => "LEFT",
             Self::Halted => "HALTED",
@@ -214,6 +224,10 @@ impl fmt::Display for Why {
             Self::BelowFloor { counter, floor } => write!(
                 f,
                 "left out: the release's counter {counter} is below the device's floor {floor}; publish the bytes under a new counter"
+            ),
+            Self::KnownBad { class, rollout, why } => write!(
+                f,
+                "left out: rollout {rollout} found the release bad on {class}: {why}; `fleetway model allow` lifts that"
             ),
             Self::TooManyModels => f.write_str(
                 "it has as many models as one device may; abort the rollout or narrow its selector",

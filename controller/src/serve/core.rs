@@ -25,6 +25,7 @@ use tracing::{debug, error, info, warn};
 
 use super::audit::AuditLog;
 use super::cut::Cutter;
+use super::decisions::Decisions;
 use super::pump::{Order as PumpOrder, Pump};
 use super::reports::{Report, Said};
 use crate::api::failure::Failure;
@@ -101,14 +102,17 @@ pub(super) struct Outward {
 impl Core {
     /// Starts the thread and its ticker.
     pub(super) fn start(
-        fleet: Fleet,
+        mut fleet: Fleet,
         audit: AuditLog,
+        decisions: Decisions,
         outward: Outward,
     ) -> std::io::Result<(Self, JoinHandle<()>)> {
         let (inputs, inbox) = mpsc::channel(INBOX);
+        fleet.keep_decisions();
         let worker = Worker {
             fleet,
             audit,
+            decisions,
             outward,
             unsent: BTreeMap::new(),
             seeding_since_ms: None,
@@ -171,6 +175,7 @@ impl Core {
 struct Worker {
     fleet: Fleet,
     audit: AuditLog,
+    decisions: Decisions,
     outward: Outward,
     /// Orders that wait for their release to be seeded, or that the outbox did not take; the
     /// newest per device.
@@ -259,6 +264,7 @@ impl Worker {
         self.dirty = false;
         self.audit.take_offline(&mut self.fleet);
         let ticked = self.fleet.tick(clock::now_s());
+        self.decisions.note(self.fleet.take_decision());
         self.note(ticked);
         self.answer_telemetry();
     }

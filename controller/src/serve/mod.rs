@@ -16,6 +16,7 @@ pub(crate) mod blobs;
 pub(crate) mod connect;
 pub(crate) mod core;
 pub(crate) mod cut;
+mod decisions;
 pub(crate) mod enroll;
 mod http;
 mod identity;
@@ -63,6 +64,7 @@ use crate::config::Config;
 use blobs::BlobStore;
 use core::{Core, Director, Outward};
 use cut::Cutter;
+use decisions::Decisions;
 use inbox::Watch;
 use open::{Opened, open_fleet};
 use pump::{Order, Published, Pump};
@@ -266,7 +268,7 @@ async fn start(
         release_keys,
     );
     tokio::spawn(trust.clone().run());
-    let (core, thread) = Core::start(fleet, audit, outward)
+    let (core, thread) = Core::start(fleet, audit, Decisions::new(layout.root()), outward)
         .map_err(|error| Failure::from_error("cannot start the fleet's thread", &error))?;
     let (listener, enroll_url) =
         enroll::start(config, layout, core.clone(), &side.advertised).await?;

@@ -49,13 +49,15 @@ pub enum Kind {
     Enrollment = 7,
     /// Which of a device's telemetry reports came.
     Telemetry = 8,
+    /// Which releases turned out bad on which hardware.
+    KnownBad = 10,
     /// Tokens of the API.
     Access = 9,
 }
 
 impl Kind {
     /// All, in the order of their numbers.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Meta,
         Self::Device,
         Self::Release,
@@ -66,6 +68,7 @@ impl Kind {
         Self::Enrollment,
         Self::Telemetry,
         Self::Access,
+        Self::KnownBad,
     ];
 
     /// Its name, on disk and in events.
@@ -80,6 +83,7 @@ impl Kind {
             Self::Journal => "journal",
             Self::Enrollment => "enrollment",
             Self::Telemetry => "telemetry",
+            Self::KnownBad => "known-bad",
             Self::Access => "access",
         }
     }

@@ -84,3 +84,35 @@ pub(crate) struct BlobView {
     /// How many bytes were stored.
     pub(crate) bytes: u64,
 }
+
+/// `GET /v1/known-bad` is a list of these: a release that turned out bad on a class of hardware.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct KnownBadView {
+    /// The model, if the release is still there.
+    pub(crate) model: Option<String>,
+    /// Which release.
+    pub(crate) release: ReleaseRef,
+    /// On which hardware.
+    pub(crate) hardware: String,
+    /// The rollout that found out.
+    pub(crate) rollout: u64,
+    /// When, Unix seconds.
+    pub(crate) since_s: u64,
+    /// A sentence.
+    pub(crate) why: String,
+    /// When an operator lifted it, Unix seconds: other rollouts may offer it again.
+    pub(crate) lifted_s: Option<u64>,
+}
+
+/// `POST /v1/known-bad/lift`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct KnownBadLift {
+    /// The release.
+    pub(crate) model: String,
+    /// The release.
+    pub(crate) version: String,
+    /// On which hardware.
+    pub(crate) class: String,
+    /// Why it may be offered again.
+    pub(crate) reason: String,
+}

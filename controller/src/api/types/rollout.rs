@@ -1,5 +1,7 @@
 //! Rollouts: what is asked for, what would happen, what happens.
 
+use fleetway_controller::planner::HaltScope;
+use fleetway_controller::planner::analysis::{Metric, Mode};
 use serde::{Deserialize, Serialize};
 
 use super::{DeviceModelView, ReasonView, ReleaseRef};
@@ -40,6 +42,36 @@ pub(crate) struct RolloutRequest {
     pub(crate) shadow: Option<ShadowRequest>,
     /// What devices wait for before they fetch and activate it.
     pub(crate) hold: HoldRequest,
+    /// Metric gates that are others than the defaults.
+    pub(crate) gates: Vec<GateRequest>,
+    /// What stops when a class of hardware turns out bad: `rollout` or `class`.
+    pub(crate) halt: HaltScope,
+}
+
+/// A metric gate. What is absent takes the metric's default.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct GateRequest {
+    /// What is measured.
+    pub(crate) metric: Metric,
+    /// In this phase alone, from 1.
+    #[serde(default)]
+    pub(crate) phase: Option<u32>,
+    /// `dry-run`, `halt` or `require`.
+    #[serde(default)]
+    pub(crate) mode: Option<Mode>,
+    /// Worsening that is tolerated.
+    #[serde(default)]
+    pub(crate) tolerated_permille: Option<u32>,
+    /// Worsening that must be ruled out.
+    #[serde(default)]
+    pub(crate) excluded_permille: Option<u32>,
+    /// Devices that must have counted something, on each side.
+    #[serde(default)]
+    pub(crate) devices_min: Option<u32>,
+    /// Requests that must have been counted, on each side.
+    #[serde(default)]
+    pub(crate) answers_min: Option<u32>,
 }
 
 /// A shadow. What is absent takes its default.
@@ -225,6 +257,10 @@ pub(crate) struct RolloutView {
     pub(crate) selector: Option<String>,
     /// Why the release was imported although its golden vectors did not match, if so.
     pub(crate) golden_mismatch_accepted: Option<String>,
+    /// The last look at its metric gates.
+    pub(crate) gates: Option<fleetway_controller::planner::analysis::Looked>,
+    /// Devices whose hardware the release is known to be bad on.
+    pub(crate) barred: u32,
     /// Its phases.
     pub(crate) phase_list: Vec<PhaseView>,
     /// Its devices.

@@ -1,6 +1,7 @@
 //! Tables of what a person would expect of a plan; `random` holds down what must hold of
 //! every plan.
 
+mod gates;
 mod held;
 mod random;
 
@@ -32,6 +33,7 @@ fn device(n: usize) -> DeviceFacts {
     DeviceFacts {
         id: id(n),
         labels: labels.map(|(k, v)| (k.to_owned(), v.to_owned())).into(),
+        hardware: None,
         online: true,
         heard_s: Some(NOW_S),
         models: BTreeMap::new(),
@@ -57,6 +59,8 @@ fn spec(release: u8, phases: &[(Size, u64)]) -> RolloutSpec {
             .map(|(size, soak_s)| PhaseSpec { size: *size, soak_s: *soak_s })
             .collect(),
         max_unavailable: Size::Percent(100),
+        // They have tables of their own, in `gates`.
+        gates: Vec::new(),
         ..RolloutSpec::new(model(0), digest(release), Version::new("v").unwrap(), Selector::all())
     }
     .checked()
@@ -75,6 +79,8 @@ fn input(devices: usize, rollouts: Vec<(u64, RolloutSpec)>) -> Input {
                 spec,
                 state: RolloutState::Running { phase: 0 },
                 deployments: BTreeMap::new(),
+                looks: Default::default(),
+                evidence: None,
             })
             .collect(),
         releases: (0..4)
@@ -84,6 +90,7 @@ fn input(devices: usize, rollouts: Vec<(u64, RolloutSpec)>) -> Input {
                 variants: vec![VariantKind::Onnx],
             })
             .collect(),
+        known_bad: Vec::new(),
     }
 }
 

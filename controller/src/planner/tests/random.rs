@@ -1,6 +1,7 @@
 //! What must hold of every plan, on random fleets and through random lives.
 
 use fleetway_protocol::hold::{Condition, Conditions, Held, Point};
+use fleetway_protocol::ids::HardwareClass;
 use proptest::prelude::*;
 
 use super::*;
@@ -28,6 +29,8 @@ fn any_spec() -> impl Strategy<Value = RolloutSpec> {
             offline_after_s,
             device_timeout_s: offline_after_s + more_s,
             hold_aside_s,
+            gates: Vec::new(),
+            halt: if failures_max % 2 == 0 { HaltScope::Class } else { HaltScope::Rollout },
             ..spec(release, &[])
         };
         let everybody = RolloutSpec { phases: Vec::new(), ..spec.clone() };
@@ -75,7 +78,9 @@ prop_compose! {
             0..3,
         ),
     ) -> DeviceFacts {
-        let mut device = DeviceFacts { online, heard_s: quiet_s.map(|s| NOW_S - s), ..device(n) };
+        let hardware = ["orin", "pi5"].get(n % 3).map(|class| HardwareClass::new(class).unwrap());
+        let mut device =
+            DeviceFacts { online, hardware, heard_s: quiet_s.map(|s| NOW_S - s), ..device(n) };
         for (of, running, assigned, floor, trial, held) in models {
             let phase = match held {
                 Some(_) => Phase::Held,
@@ -115,7 +120,7 @@ prop_compose! {
                 reverted,
             })
         }).collect();
-        RolloutFacts { id: id_of, spec, state, deployments }
+        RolloutFacts { id: id_of, spec, state, deployments, looks: Default::default(), evidence: None }
     }
 }
 
@@ -123,22 +128,34 @@ fn any_input() -> impl Strategy<Value = Input> {
     let devices: Vec<_> = (0..12).map(any_device).collect();
     let rollouts: Vec<_> = (1..5).map(any_rollout).collect();
     let listening = prop_oneof![4 => (0u64..4000).prop_map(|s| Some(NOW_S - s)), 1 => Just(None)];
-    (devices, rollouts, 0usize..=12, 1usize..=4, listening).prop_map(
-        |(mut devices, mut rollouts, n, m, listening_since_s)| {
+    let bad = prop::option::of((0u8..4, any::<bool>(), any::<bool>()));
+    (devices, rollouts, 0usize..=12, 1usize..=4, listening, bad).prop_map(
+        |(mut devices, mut rollouts, n, m, listening_since_s, bad)| {
             devices.truncate(n);
             rollouts.truncate(m);
-            Input { devices, rollouts, listening_since_s, ..input(0, vec![]) }
+            let known_bad = bad.map(|(release, orin, lifted)| KnownBad {
+                release: digest(release),
+                class: HardwareClass::new(if orin { "orin" } else { "pi5" }).unwrap(),
+                rollout: 1,
+                since_s: NOW_S,
+                why: "x".to_owned(),
+                lifted_s: lifted.then_some(NOW_S),
+            });
+            let known_bad = known_bad.into_iter().collect();
+            Input { devices, rollouts, listening_since_s, known_bad, ..input(0, vec![]) }
         },
     )
 }
 
-/// Without those that are held and set aside.
+/// Without those that are held and set aside, and those whose hardware the release is bad on.
 fn in_flight(world: &Input, rollout: &RolloutFacts) -> usize {
-    let aside = world.devices.iter().filter(|device| {
-        let open = rollout.deployments.get(&device.id).filter(|d| d.verdict.is_none());
-        open.is_some_and(|d| cohort::is_aside(world, rollout, Some(*device), d))
-    });
-    open(rollout) - aside.count()
+    let counts = |(id, deployment): &(&DeviceId, &Deployment)| {
+        let device = world.devices.iter().find(|d| d.id == **id);
+        deployment.verdict.is_none()
+            && !cohort::is_aside(world, rollout, device, deployment)
+            && !cohort::is_barred(world, rollout, device)
+    };
+    rollout.deployments.iter().filter(counts).count()
 }
 
 fn open(rollout: &RolloutFacts) -> usize {
