@@ -18,6 +18,7 @@ mod measured;
 mod releases;
 mod rollouts;
 pub(crate) mod server;
+pub(crate) mod spec;
 pub(crate) mod types;
 pub(crate) mod view;
 mod wishes;

@@ -16,6 +16,7 @@ pub(crate) mod output;
 mod policy;
 mod rollout;
 mod show;
+mod spec;
 mod status;
 pub(crate) mod trust;
 mod trust_args;

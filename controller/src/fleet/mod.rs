@@ -29,6 +29,7 @@ mod identities;
 mod mirrored;
 mod open;
 mod orders;
+mod preview;
 mod queries;
 mod records;
 mod reports;
@@ -58,6 +59,7 @@ pub use book::{ReportTotals, Sum};
 pub use errors::{DeviceError, EnrollError, FleetError, PublishError, RolloutError};
 pub use identities::{TOKEN_LIFE_S, TOKEN_TRIES};
 pub use open::{read_audit, write_audit};
+pub use preview::PlanHash;
 pub use views::{
     DeviceView, Effect, IdentityView, Ignored, ModelState, ModelView, PhasePreview, PlanPreview,
     ReleaseView, RolloutView, TelemetryView,
@@ -168,5 +170,7 @@ type MovedBy = BTreeMap<ModelName, (RolloutId, Digest)>;
 #[derive(Clone, Debug)]
 struct Rollout {
     record: RolloutRecord,
+    /// The devices that its selector matched at the start.
+    members: Option<Arc<BTreeSet<DeviceId>>>,
     deployments: BTreeMap<DeviceId, Deployment>,
 }

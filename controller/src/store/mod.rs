@@ -49,11 +49,13 @@ pub enum Kind {
     Enrollment = 7,
     /// Which of a device's telemetry reports came.
     Telemetry = 8,
+    /// The devices that a rollout was started for.
+    Member = 9,
 }
 
 impl Kind {
     /// All, in the order of their numbers.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Meta,
         Self::Device,
         Self::Release,
@@ -63,6 +65,7 @@ impl Kind {
         Self::Journal,
         Self::Enrollment,
         Self::Telemetry,
+        Self::Member,
     ];
 
     /// Its name, on disk and in events.
@@ -77,6 +80,7 @@ impl Kind {
             Self::Journal => "journal",
             Self::Enrollment => "enrollment",
             Self::Telemetry => "telemetry",
+            Self::Member => "member",
         }
     }
 }

@@ -6,6 +6,7 @@ mod device;
 mod health;
 mod release;
 mod rollout;
+mod spec;
 
 use std::collections::BTreeMap;
 
@@ -15,6 +16,7 @@ pub(crate) use device::*;
 pub(crate) use health::*;
 pub(crate) use release::*;
 pub(crate) use rollout::*;
+pub(crate) use spec::*;
 
 /// Why something was refused, undone or waits.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -2,11 +2,12 @@
 //! every plan.
 
 mod held;
+mod obeyed;
 mod random;
 
 use std::collections::BTreeMap;
 
-use fleetway_protocol::ids::{DeviceId, Digest, ModelName, Version};
+use fleetway_protocol::ids::{DeviceId, Digest, HardwareClass, ModelName, Version};
 use fleetway_protocol::machine::Phase;
 use fleetway_protocol::manifest::VariantKind;
 use fleetway_protocol::reason::Reason;
@@ -33,6 +34,7 @@ fn device(n: usize) -> DeviceFacts {
         id: id(n),
         labels: labels.map(|(k, v)| (k.to_owned(), v.to_owned())).into(),
         online: true,
+        hardware: HardwareClass::new(["pi4", "orin"][n % 2]).ok(),
         heard_s: Some(NOW_S),
         models: BTreeMap::new(),
     }
@@ -52,10 +54,7 @@ fn facts(running: Option<u8>, assigned: Option<(u64, u8)>) -> ModelFacts {
 
 fn spec(release: u8, phases: &[(Size, u64)]) -> RolloutSpec {
     RolloutSpec {
-        phases: phases
-            .iter()
-            .map(|(size, soak_s)| PhaseSpec { size: *size, soak_s: *soak_s })
-            .collect(),
+        phases: phases.iter().map(|(size, soak_s)| PhaseSpec::new(*size, *soak_s)).collect(),
         max_unavailable: Size::Percent(100),
         ..RolloutSpec::new(model(0), digest(release), Version::new("v").unwrap(), Selector::all())
     }
@@ -74,14 +73,16 @@ fn input(devices: usize, rollouts: Vec<(u64, RolloutSpec)>) -> Input {
                 id,
                 spec,
                 state: RolloutState::Running { phase: 0 },
+                members: None,
                 deployments: BTreeMap::new(),
             })
             .collect(),
         releases: (0..4)
             .map(|n| ReleaseFacts {
                 digest: digest(n),
+                version: Version::new(&format!("v{n}")).unwrap(),
                 counter: u64::from(n) + 1,
-                variants: vec![VariantKind::Onnx],
+                variants: vec![VariantFacts { kind: VariantKind::Onnx, bytes: 1000 }],
             })
             .collect(),
     }
@@ -306,9 +307,9 @@ fn specifications_are_checked() {
     check(|s| s.success_percent_min = 0, "use 1 to 100");
     check(|s| s.max_unavailable = Size::Count(0), "max-unavailable");
     check(|s| s.device_timeout_s = 1, "device-timeout 1 s");
-    check(|s| s.phases.insert(0, PhaseSpec { size: Size::Count(0), soak_s: 0 }), "phase 1");
+    check(|s| s.phases.insert(0, PhaseSpec::new(Size::Count(0), 0)), "phase 1");
     check(
-        |s| s.phases = [50, 10].map(|p| PhaseSpec { size: Size::Percent(p), soak_s: 0 }).into(),
+        |s| s.phases = [50, 10].map(|p| PhaseSpec::new(Size::Percent(p), 0)).into(),
         "phase 2 is smaller",
     );
     assert_eq!(good().phases.len(), 1);
