@@ -1,7 +1,7 @@
 //! What a plan shows beyond its phases: bytes, time, who signed, and a hash to hold it to.
 //!
-//! The hash is of what was decided, not of what passes: which devices happen to be offline, and
-//! for how many seconds, is not in it. It has one part for each thing that may change, so that a
+//! The hash is of what was decided, not of what passes: a device that goes offline is in it only
+//! where another one takes its place in a phase. It has one part for each thing that may change, so that a
 //! refusal says what did without anybody having kept the plan.
 
 use std::collections::BTreeMap;
@@ -41,7 +41,9 @@ impl PlanHash {
             digest[..PART_DIGITS].to_owned()
         };
         let phase = |phase: &PhasePreview| {
-            phase.devices.iter().map(DeviceId::as_str).collect::<Vec<_>>().join(" ")
+            let mut ids: Vec<_> = phase.devices.iter().map(DeviceId::as_str).collect();
+            ids.sort_unstable();
+            ids.join(" ")
         };
         let phases: Vec<String> = phases.iter().map(phase).collect();
         let mut out: Vec<_> =

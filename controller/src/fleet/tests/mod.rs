@@ -3,6 +3,7 @@
 
 mod identities;
 mod orders;
+mod planned;
 mod record;
 mod scenarios;
 mod telemetry;
