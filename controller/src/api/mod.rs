@@ -14,12 +14,14 @@
 pub(crate) mod caller;
 pub(crate) mod client;
 pub(crate) mod failure;
+mod gates;
 pub(crate) mod identities;
 mod known_bad;
 mod measured;
 mod releases;
 mod rollouts;
 pub(crate) mod server;
+pub(crate) mod spec;
 mod tokens;
 pub(crate) mod types;
 pub(crate) mod view;

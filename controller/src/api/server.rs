@@ -197,7 +197,7 @@ async fn devices(
             let total = all.len();
             let chosen: Vec<_> = all
                 .into_iter()
-                .filter(|device| selector.matches(&device.id, &device.labels))
+                .filter(|device| selector.matches(&device.target()))
                 .map(|device| view::device(fleet, device))
                 .collect();
             if chosen.is_empty() && text.is_some() && total > 0 {

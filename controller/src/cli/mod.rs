@@ -18,6 +18,7 @@ mod policy;
 mod replay;
 mod rollout;
 mod show;
+mod spec;
 mod status;
 mod token;
 pub(crate) mod trust;

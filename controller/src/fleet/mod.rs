@@ -31,6 +31,7 @@ mod known_bad;
 mod mirrored;
 mod open;
 mod orders;
+mod preview;
 mod queries;
 mod records;
 mod reports;
@@ -65,6 +66,7 @@ pub use errors::{
 };
 pub use identities::{TOKEN_LIFE_S, TOKEN_TRIES};
 pub use open::{read_audit, write_audit};
+pub use preview::PlanHash;
 pub use views::{
     DeviceView, Effect, IdentityView, Ignored, ModelState, ModelView, PhasePreview, PlanPreview,
     ReleaseView, RolloutView, TelemetryView,
@@ -186,5 +188,7 @@ type MovedBy = BTreeMap<ModelName, (RolloutId, Digest)>;
 #[derive(Clone, Debug)]
 struct Rollout {
     record: RolloutRecord,
+    /// The devices that its selector matched at the start.
+    members: Option<Arc<BTreeSet<DeviceId>>>,
     deployments: BTreeMap<DeviceId, Deployment>,
 }

@@ -49,15 +49,17 @@ pub enum Kind {
     Enrollment = 7,
     /// Which of a device's telemetry reports came.
     Telemetry = 8,
-    /// Which releases turned out bad on which hardware.
-    KnownBad = 10,
     /// Tokens of the API.
     Access = 9,
+    /// Which releases turned out bad on which hardware.
+    KnownBad = 10,
+    /// The devices that a rollout was started for.
+    Member = 11,
 }
 
 impl Kind {
     /// All, in the order of their numbers.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Meta,
         Self::Device,
         Self::Release,
@@ -69,6 +71,7 @@ impl Kind {
         Self::Telemetry,
         Self::Access,
         Self::KnownBad,
+        Self::Member,
     ];
 
     /// Its name, on disk and in events.
@@ -85,6 +88,7 @@ impl Kind {
             Self::Telemetry => "telemetry",
             Self::KnownBad => "known-bad",
             Self::Access => "access",
+            Self::Member => "member",
         }
     }
 }
