@@ -212,6 +212,8 @@ mod tests {
                 started_by: "me".into(),
                 started_s: 0,
             },
+            gates: None,
+            barred: 0,
             selector: None,
             golden_mismatch_accepted: Some("trust me".into()),
             phase_list: Vec::new(),
