@@ -63,6 +63,8 @@ pub(crate) struct Config {
     pub(crate) dynamic_security: bool,
     /// Whether what devices say is published for dashboards, as flat JSON below `j/`.
     pub(crate) mirror: bool,
+    /// The API over the network.
+    pub(crate) api: Api,
 }
 
 /// Section `[trust]`.
@@ -88,6 +90,43 @@ pub(crate) struct Enroll {
     pub(crate) certificate_life_s: u64,
 }
 
+/// Section `[api]`. Without it the API is on its unix socket alone.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Api {
+    /// Where it listens for operators. Plain HTTP on a loopback address, TLS everywhere else.
+    pub(crate) listen: Option<SocketAddr>,
+    /// TLS with a certificate of the fleet's own CA, for `names`.
+    pub(crate) tls: bool,
+    /// TLS with this certificate and what leads to its root: PEM, below the data directory.
+    pub(crate) certificate: Option<PathBuf>,
+    /// Its key, PEM.
+    pub(crate) key: Option<PathBuf>,
+}
+
+impl Api {
+    /// What is wrong with it, and the mend.
+    fn wrong(&self) -> Option<(&'static str, &'static str)> {
+        let tls = self.tls || self.certificate.is_some();
+        if self.certificate.is_some() != self.key.is_some() {
+            return Some((
+                "`[api]` has a certificate without a key, or the other way round",
+                "name both `certificate` and `key`",
+            ));
+        }
+        match self.listen {
+            None if tls => {
+                Some(("`[api]` has TLS and nowhere to listen", "add `listen = \"0.0.0.0:8885\"`"))
+            }
+            Some(listen) if !listen.ip().is_loopback() && !tls => Some((
+                "`api.listen` is not a loopback address, and there is no TLS: tokens would cross the network in the open",
+                "name `certificate` and `key`, or set `tls = true` for a certificate of the fleet's own CA",
+            )),
+            _ => None,
+        }
+    }
+}
+
 /// Section `[blobs]`.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -110,6 +149,7 @@ impl Default for Config {
             enroll: Enroll::default(),
             dynamic_security: false,
             mirror: true,
+            api: Api::default(),
         }
     }
 }
@@ -209,6 +249,9 @@ impl Config {
                 "name it with `broker`, or take the line away: the embedded one needs no plugin",
             );
         }
+        if let Some((what, mend)) = self.api.wrong() {
+            return wrong(what, mend);
+        }
         if self.blobs.bytes_in_flight_max < 2 * fleetway_protocol::report::BLOCK_BYTES_MAX {
             return wrong(
                 "`blobs.bytes_in_flight_max` is below two chunks",
@@ -271,7 +314,14 @@ impl Config {
              # The URL that devices get, where it differs (NAT, a proxy).\n\
              # advertise = \"https://fleet.example:8884\"\n\
              # Seconds that a certificate is good for; devices renew at two thirds of it.\n\
-             # certificate_life_s = {CERTIFICATE_LIFE_S}\n",
+             # certificate_life_s = {CERTIFICATE_LIFE_S}\n\n\
+             # [api]\n\
+             # The API for tokens (`fleetway token create`); else it is on DIR/api.sock alone.\n\
+             # listen = \"127.0.0.1:8885\"\n\
+             # Anywhere but on a loopback address it wants TLS: of the fleet's own CA, or yours.\n\
+             # tls = true\n\
+             # certificate = \"tls/api.pem\"\n\
+             # key = \"tls/api.key\"\n",
             names = names.join(", "),
             root = topics::ROOT_DEFAULT,
         )
@@ -310,6 +360,10 @@ mod tests {
         check("[enroll]\ncertificate_life_s = 9\n", "f.toml: `enroll.certificate_life_s`");
         check("[enroll]\nadvertise = \"http://x\"\n", "f.toml:2: \"http://x\" is no enrolment");
         check("dynamic_security = true\n", "f.toml: `dynamic_security`");
+        check("[api]\nlisten = \"0.0.0.0:1\"\n", "f.toml: `api.listen` is not a loopback");
+        check("[api]\nlisten = \"[::]:1\"\n", "f.toml: `api.listen` is not a loopback");
+        check("[api]\ntls = true\n", "f.toml: `[api]` has TLS and nowhere");
+        check("[api]\nkey = \"k\"\n", "f.toml: `[api]` has a certificate without");
     }
 
     #[test]

@@ -13,8 +13,9 @@
 //!    for dashboards;
 //! 4. [`trust`]: the release authority's files, and who signs them;
 //! 5. [`broker`], [`pki`], [`enroll`]: how devices reach us, and how they come in;
-//! 6. `serve`, `api`, `cli`, `config`: the shell.
+//! 6. [`access`]: who may ask for what; `serve`, `api`, `cli`, `config`: the shell.
 
+pub mod access;
 pub mod attest;
 pub mod audit;
 pub mod broker;
@@ -25,6 +26,7 @@ pub mod fleet;
 pub mod keys;
 pub mod mirror;
 pub mod pki;
+pub mod places;
 pub mod planner;
 pub mod store;
 pub mod trust;

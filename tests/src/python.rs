@@ -97,6 +97,9 @@ fn prepare(name: &str, packages: &[&str]) -> Result<PathBuf> {
     });
     let dir = target.join(name);
     let (python, ready) = (dir.join("bin/python"), dir.join("ready"));
+    // Test programs may run at once: one of them prepares it, the others wait.
+    let lock = std::fs::File::create(target.join(format!("{name}.lock")))?;
+    lock.lock()?;
     if !ready.exists() {
         run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&dir)).context(HOW)?;
         let pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check"];

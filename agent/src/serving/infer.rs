@@ -24,6 +24,7 @@ use super::live::{Live, Loaded};
 use super::oip::{Asked, Header, RequestError};
 use super::refusal::Refusal;
 use super::run::{Run, rows};
+use super::standby::Standby;
 use super::stats::Spent;
 use crate::clock::{Clock, Stopwatch};
 use fleetway_engine::{RunError, Tensor};
@@ -87,6 +88,7 @@ impl Lane {
 pub(super) struct Gate {
     runners: Arc<Semaphore>,
     inline: Arc<Semaphore>,
+    standby: Standby,
     pub(super) bodies: Bodies,
 }
 
@@ -95,6 +97,7 @@ impl Gate {
         Self {
             runners: Arc::new(Semaphore::new(concurrent_max)),
             inline: Arc::new(Semaphore::new(INLINE_RUNS_MAX)),
+            standby: Standby::default(),
             bodies: Bodies::new(),
         }
     }
@@ -105,6 +108,7 @@ impl Gate {
         let is_quick = loaded.is_some_and(Loaded::is_quick);
         let has_others = Handle::current().metrics().num_workers() > INLINE_RUNS_MAX;
         if is_quick && has_others && request_bytes <= INLINE_BYTES_MAX {
+            self.standby.note();
             return Seat(self.inline.clone().try_acquire_owned().ok());
         }
         Seat(None)

@@ -11,8 +11,8 @@
 //! 2. [`live`], `run`, [`recorder`], [`stats`]: the engine of each model, its swap, one run of it,
 //!    and what it answered;
 //! 3. [`oip`]: the protocol without sockets: requests, tensors, answers;
-//! 4. `infer`, `batch`: one request through the gate, off the async threads, with a deadline, and
-//!    requests that share a run;
+//! 4. `infer`, `batch`, `standby`: one request through the gate, off the async threads, with a
+//!    deadline; requests that share a run; and the second thread, out of one caller's way;
 //! 5. `body`, `coding`, `refusal`: bytes in memory, folded or not, and what is said instead of an answer;
 //! 6. `routes`, [`http`], `rest`, and [`grpc`]: the two ways to ask; [`direct`]: the third, without a socket;
 //! 7. [`listen`], `sockets`, `stall`: sockets and time limits;
@@ -44,6 +44,7 @@ mod run;
 pub mod settings;
 mod sockets;
 mod stall;
+mod standby;
 pub mod stats;
 pub mod tap;
 

@@ -7,7 +7,7 @@ use fleetway_qnn::{Kernels, Model};
 
 #[test]
 fn ten_thousand_random_operators_are_equal_to_the_bit() {
-    let cases = cases("random", "qnn-random.cases", &["10000".into(), "1".into()]);
+    let cases = cases("random", &["10000".into(), "1".into()]);
     assert_eq!(cases.len(), 10_000);
     for case in cases {
         let file =
@@ -24,7 +24,7 @@ fn ten_thousand_random_operators_are_equal_to_the_bit() {
 
 #[test]
 fn small_graphs_are_within_one_step_of_their_literal_meaning() {
-    let cases = cases("graphs", "qnn-graphs.cases", &["3000".into(), "5".into()]);
+    let cases = cases("graphs", &["3000".into(), "5".into()]);
     let (mut different, mut all) = (0, 0);
     for case in cases {
         let file =
@@ -56,7 +56,7 @@ fn the_shipped_models_answer_every_held_out_image_as_onnxruntime_does() {
     let mut args = vec![path("heldout.npz")];
     let names = ["digits-v1", "digits-v2", "digits-v3", "digits-v4", "softmax-tail"];
     args.extend(names.iter().map(|name| path(&format!("{name}.onnx"))));
-    let cases = cases("models", "qnn-digits.cases", &args);
+    let cases = cases("models", &args);
     assert_eq!(cases.len(), names.len());
     for case in cases {
         let file =
@@ -78,7 +78,8 @@ fn the_shipped_models_answer_every_held_out_image_as_onnxruntime_does() {
 /// Random weights make flat outputs: steps are counted here, not classes.
 #[test]
 fn generated_networks_are_within_a_few_steps() {
-    let mut models = common::generated();
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let mut models = common::generated(dir.path());
     // And those of a directory, if somebody names one.
     if let Some(dir) = std::env::var_os("FLEETWAY_QNN_MODELS") {
         let files = std::fs::read_dir(dir).expect("FLEETWAY_QNN_MODELS is a directory");
@@ -86,14 +87,14 @@ fn generated_networks_are_within_a_few_steps() {
         let onnx = paths.filter(|path| path.extension().is_some_and(|end| end == "onnx"));
         models.extend(onnx.map(|path| path.to_string_lossy().into_owned()));
     }
-    check_nets(&models, "qnn-nets.cases");
+    check_nets(&models);
 }
 
 /// Steps of the output that whole networks may differ: an operator may by one, and dozens follow each other.
 const STEPS_MAX: f32 = 8.5;
 
-fn check_nets(paths: &[String], file: &str) {
-    let cases = cases("nets", file, paths);
+fn check_nets(paths: &[String]) {
+    let cases = cases("nets", paths);
     assert_eq!(cases.len(), paths.len());
     for case in cases {
         let file =
@@ -128,7 +129,7 @@ fn check_nets(paths: &[String], file: &str) {
 #[test]
 fn onnx_node_tests_pass_or_are_refused_and_none_fails() {
     let (mut passed, mut unsupported, mut failed) = (vec![], vec![], vec![]);
-    for case in cases("nodes", "qnn-nodes.cases", &[]) {
+    for case in cases("nodes", &[]) {
         let file = match fleetway_qnnc::compile(&case.model) {
             Ok(file) => file,
             Err(error) => {

@@ -119,7 +119,7 @@ impl Client {
             .uri(path)
             .header("host", "fleetway")
             .header("content-type", "application/json")
-            .header(super::server::OPERATOR, operator())
+            .header(super::caller::OPERATOR, operator())
             .body(Full::new(body))
             .map_err(|error| Failure::from_error("cannot form the request", &error))?;
         let response = sender.send_request(request).await.map_err(|e| lost(&e))?;

@@ -26,6 +26,10 @@ pub(crate) enum Kind {
     Conflict,
     /// A signature, a key or a digest does not hold.
     Trust,
+    /// Nobody known asks: no token or session, or one that is over.
+    Unauthenticated,
+    /// Whoever asks may not do this.
+    Forbidden,
 }
 
 impl Kind {
@@ -38,7 +42,7 @@ impl Kind {
             Self::Unreachable => 4,
             Self::NotFound => 5,
             Self::Conflict => 6,
-            Self::Trust => 7,
+            Self::Trust | Self::Unauthenticated | Self::Forbidden => 7,
         }
     }
 
@@ -51,6 +55,8 @@ impl Kind {
             Self::NotFound => 404,
             Self::Conflict => 409,
             Self::Trust => 422,
+            Self::Unauthenticated => 401,
+            Self::Forbidden => 403,
         }
     }
 }
@@ -183,6 +189,8 @@ mod tests {
             (Kind::NotFound, 5, "not_found"),
             (Kind::Conflict, 6, "conflict"),
             (Kind::Trust, 7, "trust"),
+            (Kind::Unauthenticated, 7, "unauthenticated"),
+            (Kind::Forbidden, 7, "forbidden"),
         ];
         for (kind, code, name) in all {
             assert_eq!(kind.exit_code(), code);

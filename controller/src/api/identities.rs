@@ -9,8 +9,9 @@ use fleetway_protocol::enroll::{Floor, Token};
 use fleetway_protocol::ids::{DeviceId, Digest};
 use fleetway_protocol::join::Join;
 
+use super::caller::Caller;
 use super::failure::Failure;
-use super::server::{Answer, Operator, body, device_id};
+use super::server::{Answer, body, device_id};
 use super::types::{DeviceEnroll, DeviceKeyAdd, Done, JoinView};
 use super::view::failed;
 use crate::serve::Running;
@@ -20,7 +21,7 @@ use crate::serve::enroll::pinned_root;
 pub(super) async fn enroll(
     State(running): State<Running>,
     Path(id): Path<String>,
-    operator: Operator,
+    caller: Caller,
     bytes: Bytes,
 ) -> Answer<JoinView> {
     let id = device_id(&id)?;
@@ -44,7 +45,7 @@ pub(super) async fn enroll(
     let expires_s = running
         .core
         .ask(move |fleet, now_s| {
-            let by = By { who: operator.name(), now_s };
+            let by = By { who: &caller.name, now_s };
             fleet
                 .invite_device(by, &device, &labels, digest, embedded)
                 .map_err(|error| failed(error.kind(), &error))
@@ -71,7 +72,7 @@ fn url(what: &str, text: &str) -> Result<fleetway_protocol::join::Url, Failure> 
 pub(super) async fn revoke(
     State(running): State<Running>,
     Path(id): Path<String>,
-    operator: Operator,
+    caller: Caller,
 ) -> Answer<Done> {
     let id = device_id(&id)?;
     let what_of_its_session = match (running.embedded, running.cuts_sessions()) {
@@ -84,7 +85,7 @@ pub(super) async fn revoke(
     running
         .core
         .ask(move |fleet, now_s| {
-            let by = By { who: operator.name(), now_s };
+            let by = By { who: &caller.name, now_s };
             fleet.revoke_device(by, &id).map_err(|error| failed(error.kind(), &error))?;
             let done = format!(
                 "{id} is revoked: no orders, no reports, no renewal; {what_of_its_session}"

@@ -1,16 +1,17 @@
-//! The controller's API: HTTP and JSON over a unix socket.
+//! The controller's API: HTTP and JSON, over a unix socket and, where it is configured, over the network.
 //!
 //! **Who may use it.** The socket is `<data>/api.sock`, mode 0600, in a directory of mode
-//! 0700: whoever can open it is the operator. That is no weaker than a password would be,
+//! 0700: whoever can open it is the operator, and admin. That is no weaker than a password would be,
 //! because the same user can read the director's key that lies beside it, and it needs no
-//! secret that could leak into a shell history. Over the network there is nothing to
-//! attack: remote operators come by ssh, which brings its own identities.
+//! secret that could leak into a shell history. Over the network it takes a token with a role, or a
+//! browser's session that was opened with one; plain HTTP is for loopback addresses alone.
 //!
 //! Read in this order: [`types`] (what travels), [`failure`] (how it fails), [`client`]
-//! (all that the command line uses), [`server`] (the routes; the larger ones in `releases`,
-//! `rollouts` and `identities`), [`view`] (from the core's words to these) and
-//! `measured` (what was measured, and what healthy means).
+//! (all that the command line uses), [`caller`] (who asks, and may they), [`server`] (the routes; the
+//! larger ones in `releases`, `rollouts`, `identities` and `tokens`), [`view`] (from the core's words
+//! to these) and `measured` (what was measured, and what healthy means). `serve/http.rs` listens.
 
+pub(crate) mod caller;
 pub(crate) mod client;
 pub(crate) mod failure;
 pub(crate) mod identities;
@@ -19,6 +20,7 @@ mod releases;
 mod rollouts;
 pub(crate) mod server;
 pub(crate) mod spec;
+mod tokens;
 pub(crate) mod types;
 pub(crate) mod view;
 mod wishes;

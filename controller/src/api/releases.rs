@@ -17,8 +17,8 @@ use http_body_util::BodyExt as _;
 use tokio::task::block_in_place;
 use tracing::info;
 
+use super::caller::Caller;
 use super::failure::{Failure, Kind};
-use super::server::Operator;
 use super::types::{BlobView, ReleaseView};
 use super::view::{self, failed};
 use crate::serve::Running;
@@ -76,7 +76,7 @@ fn open(bytes: &[u8], keys: &ReleaseKeys) -> Result<Manifest, Failure> {
 /// `POST /v1/releases`: the signed envelope.
 pub(super) async fn publish(
     State(running): State<Running>,
-    operator: Operator,
+    caller: Caller,
     body: Bytes,
 ) -> Answer<ReleaseView> {
     let manifest = open(&body, &running.trust.release_keys())?;
@@ -95,7 +95,7 @@ pub(super) async fn publish(
     let (digest, view) = running
         .core
         .ask(move |fleet, now_s| {
-            let by = By { who: operator.name(), now_s };
+            let by = By { who: &caller.name, now_s };
             let digest = fleet.publish_release(by, &envelope).map_err(|e| failed(e.kind(), &e))?;
             let release = fleet.release(&digest).cloned();
             let view = release.map(|release| view::published(fleet, &release));

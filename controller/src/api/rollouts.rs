@@ -7,8 +7,9 @@ use fleetway_controller::fleet::{By, Fleet};
 use fleetway_controller::planner::RolloutSpec;
 use fleetway_protocol::ids::RolloutId;
 
+use super::caller::Caller;
 use super::failure::Failure;
-use super::server::{Answer, Operator, body, find_release};
+use super::server::{Answer, body, find_release};
 use super::spec::spec_of;
 use super::types::{PlanView, RolloutRequest, RolloutSummary, RolloutView};
 use super::view::{self, failed};
@@ -39,7 +40,7 @@ pub(super) async fn plan(State(running): State<Running>, bytes: Bytes) -> Answer
 
 pub(super) async fn start(
     State(running): State<Running>,
-    operator: Operator,
+    caller: Caller,
     bytes: Bytes,
 ) -> Answer<RolloutView> {
     let request: RolloutRequest = body(&bytes)?;
@@ -47,7 +48,7 @@ pub(super) async fn start(
         .core
         .ask(move |fleet, now_s| {
             let spec = spec(fleet, &request)?;
-            let by = By { who: operator.name(), now_s };
+            let by = By { who: &caller.name, now_s };
             let id = fleet
                 .start_planned(by, &spec, request.plan.as_deref())
                 .map_err(|e| failed(e.kind(), &e))?;
@@ -82,13 +83,13 @@ pub(super) async fn show(
 pub(super) async fn steer(
     State(running): State<Running>,
     Path((id, verb)): Path<(String, String)>,
-    operator: Operator,
+    caller: Caller,
 ) -> Answer<RolloutView> {
     let id = rollout_id(&id)?;
     running
         .core
         .ask(move |fleet, now_s| {
-            let by = By { who: operator.name(), now_s };
+            let by = By { who: &caller.name, now_s };
             let steered = match verb.as_str() {
                 "pause" => fleet.pause_rollout(by, id),
                 "resume" => fleet.resume_rollout(by, id),

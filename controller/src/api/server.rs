@@ -3,9 +3,8 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use axum::extract::{DefaultBodyLimit, FromRequestParts, Path, Query, Request, State};
-use axum::http::request::Parts;
-use axum::http::{HeaderMap, Method, StatusCode};
+use axum::extract::{DefaultBodyLimit, Path, Query, Request, State};
+use axum::http::{Method, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
@@ -18,28 +17,27 @@ use fleetway_protocol::ids::{DeviceId, IdError, ModelName};
 use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
+use super::caller::{self, Caller};
 use super::failure::{Envelope, Failure};
 use super::types::{
     DeviceAdd, DeviceAdded, DeviceCounts, DeviceView, LabelEdits, ReleaseView, StatusView,
     TrustPublished,
 };
 use super::view::{self, failed};
-use super::{identities, releases, rollouts};
+use super::{identities, releases, rollouts, tokens};
 use crate::serve::Running;
 
 /// Deadline of a request. Below the client's, so that the client hears why.
 const REQUEST: Duration = Duration::from_secs(10);
 /// Deadline of an upload.
 const UPLOAD: Duration = Duration::from_secs(110);
-/// Longest name of an operator that is put into the journal, in bytes.
-const NAME_BYTES_MAX: usize = 64;
 
 /// What a route answers.
 pub(super) type Answer<T> = Result<Json<T>, Failure>;
 
-/// All routes.
+/// All routes. A listener adds the [`caller::Door`] that it is.
 pub(crate) fn router(running: Running) -> Router {
-    Router::new()
+    let api = Router::new()
         .route("/v1/status", get(status))
         .route("/v1/devices", get(devices).post(add_device))
         .route("/v1/devices/{id}", get(device))
@@ -60,10 +58,16 @@ pub(crate) fn router(running: Running) -> Router {
         .route("/v1/rollouts/{id}", get(rollouts::show))
         .route("/v1/rollouts/{id}/{verb}", post(rollouts::steer))
         .route("/v1/audit", get(audit))
+        .route("/v1/tokens", get(tokens::list).post(tokens::create))
+        .route("/v1/tokens/{name}/revoke", post(tokens::revoke))
+        .route("/v1/session", get(tokens::who).post(tokens::open).delete(tokens::close))
         .fallback(unknown)
         .layer(middleware::from_fn(deadline))
-        .layer(middleware::from_fn_with_state(running.clone(), audited))
-        .with_state(running)
+        .layer(middleware::from_fn(caller::allow))
+        .layer(middleware::from_fn_with_state(running.clone(), audited));
+    // The web page is merged here, before `identify`: its handlers take `Result<Caller, Failure>`,
+    // show the login to whoever is nobody, and have the same fence against other sites.
+    api.layer(middleware::from_fn_with_state(running.clone(), caller::identify)).with_state(running)
 }
 
 impl IntoResponse for Failure {
@@ -75,11 +79,8 @@ impl IntoResponse for Failure {
 }
 
 /// `POST /v1/trust/publish`: what is staged goes into force.
-async fn publish_trust(
-    State(running): State<Running>,
-    operator: Operator,
-) -> Answer<TrustPublished> {
-    running.publish_trust(operator.0).await.map(Json)
+async fn publish_trust(State(running): State<Running>, caller: Caller) -> Answer<TrustPublished> {
+    running.publish_trust(caller.name).await.map(Json)
 }
 
 async fn unknown(request: Request) -> Failure {
@@ -107,7 +108,10 @@ async fn audited(State(running): State<Running>, request: Request, next: Next) -
         return next.run(request).await;
     }
     let asked = format!("{} {path}", request.method());
-    let who = operator(request.headers());
+    // What a stranger tries is counted elsewhere: nobody may fill the record from outside.
+    let Ok(Caller { name: who, .. }) = Caller::of(request.extensions()) else {
+        return next.run(request).await;
+    };
     let response = next.run(request).await;
     let text = format!("{asked}: {}", response.status());
     let noted = running.core.ask(move |fleet, now_s| {
@@ -128,34 +132,6 @@ async fn audited(State(running): State<Running>, request: Request, next: Next) -
 /// `GET /v1/audit`: where the log begins and ends.
 async fn audit(State(running): State<Running>) -> Answer<Bounds> {
     Ok(Json(running.core.ask(|fleet, _| fleet.audit()).await?))
-}
-
-/// Who asks, for the journal. Not a proof: whoever opens the socket is the operator.
-pub(crate) struct Operator(String);
-
-/// The header that names the operator.
-pub(crate) const OPERATOR: &str = "fleetway-operator";
-
-impl Operator {
-    /// The name.
-    pub(crate) fn name(&self) -> &str {
-        &self.0
-    }
-}
-
-impl<S: Sync> FromRequestParts<S> for Operator {
-    type Rejection = Failure;
-
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Failure> {
-        Ok(Self(operator(&parts.headers)))
-    }
-}
-
-/// The operator's name, as the request says it.
-fn operator(headers: &HeaderMap) -> String {
-    let name = headers.get(OPERATOR).and_then(|name| name.to_str().ok());
-    let name = name.filter(|name| !name.is_empty() && name.len() <= NAME_BYTES_MAX);
-    name.unwrap_or("operator").to_owned()
 }
 
 /// The JSON body of a request.
@@ -243,7 +219,7 @@ fn matches_nothing(fleet: &Fleet, selector: &str, total: usize) -> Failure {
 
 async fn add_device(
     State(running): State<Running>,
-    operator: Operator,
+    caller: Caller,
     bytes: Bytes,
 ) -> Answer<DeviceAdded> {
     let add: DeviceAdd = body(&bytes)?;
@@ -251,7 +227,7 @@ async fn add_device(
     running
         .core
         .ask(move |fleet, now_s| {
-            let by = By { who: operator.name(), now_s };
+            let by = By { who: &caller.name, now_s };
             fleet.add_device(by, &id, &add.labels).map_err(|e| failed(e.kind(), &e))?;
             let floor = identities::register(fleet, by, &id, add.key.as_ref())?;
             Ok(Json(DeviceAdded { id: id.to_string(), generation: floor.generation }))
@@ -276,7 +252,7 @@ async fn device(State(running): State<Running>, Path(id): Path<String>) -> Answe
 async fn label_device(
     State(running): State<Running>,
     Path(id): Path<String>,
-    operator: Operator,
+    caller: Caller,
     bytes: Bytes,
 ) -> Answer<DeviceView> {
     let id = device_id(&id)?;
@@ -284,7 +260,7 @@ async fn label_device(
     running
         .core
         .ask(move |fleet, now_s| {
-            let by = By { who: operator.name(), now_s };
+            let by = By { who: &caller.name, now_s };
             fleet
                 .label_device(by, &id, &edits.set, &edits.unset)
                 .map_err(|e| failed(e.kind(), &e))?;

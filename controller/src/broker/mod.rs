@@ -37,7 +37,7 @@ mod session;
 pub(crate) mod test_client;
 #[cfg(test)]
 mod tests;
-pub(crate) mod tls;
+pub mod tls;
 
 use std::future::Future;
 use std::net::SocketAddr;

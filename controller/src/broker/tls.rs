@@ -95,6 +95,28 @@ pub(crate) fn server_config(
     Ok(config)
 }
 
+/// TLS 1.3 for whoever knows the certificate's authority: people, who show a token and no
+/// certificate. `server` may carry what leads from its certificate to a root.
+///
+/// # Errors
+/// [`TlsError`].
+pub fn operators_config(server: &Issued) -> Result<ServerConfig, TlsError> {
+    let chain: Result<Vec<_>, _> =
+        CertificateDer::pem_slice_iter(server.cert_pem.as_bytes()).collect();
+    let chain = chain.map_err(|_| TlsError::Pem { what: "the certificate" })?;
+    let key = PrivateKeyDer::from_pem_slice(server.key_pem.as_bytes())
+        .map_err(|_| TlsError::Pem { what: "the key" })?;
+    let mut config =
+        ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .map_err(TlsError::Server)?
+            .with_no_client_auth()
+            .with_single_cert(chain, key)
+            .map_err(TlsError::Server)?;
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(config)
+}
+
 impl Peer {
     /// Reads the peer from its certificates, which rustls has verified. `None` for a subject
     /// that this CA gives to no client.

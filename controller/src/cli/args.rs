@@ -95,6 +95,9 @@ pub(crate) enum Verb {
     /// Show what was done, by whom, and check that nobody changed the record of it
     #[command(subcommand, after_long_help = "Example:\n  fleetway audit verify -o json")]
     Audit(super::audit::AuditVerb),
+    /// Say who may use the API over the network, and as what
+    #[command(subcommand, after_long_help = "Example:\n  fleetway token create ci --role operator")]
+    Token(super::token::TokenVerb),
     /// Make, list, rotate and revoke keys
     #[command(
         subcommand,

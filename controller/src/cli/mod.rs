@@ -18,6 +18,7 @@ mod rollout;
 mod show;
 mod spec;
 mod status;
+mod token;
 pub(crate) mod trust;
 mod trust_args;
 mod trust_status;
@@ -82,6 +83,7 @@ fn run(verb: Verb, context: &Context) -> Result<(), Failure> {
         Verb::Device(verb) => block_on(device::run(verb, context)),
         Verb::Broker(verb) => broker::run(verb, context),
         Verb::Audit(verb) => audit::run(verb, context),
+        Verb::Token(verb) => block_on(token::run(verb, context)),
         Verb::Key(verb) => key::run(verb, context),
         Verb::Trust(verb) => trust::run(verb, context),
         Verb::Rollout(verb) => block_on(rollout::run(*verb, context)),

@@ -5,7 +5,6 @@
 //! head (bounded by hyper's buffer), the address's rate, the body (bounded before and while
 //! it is read), and only then a parser.
 
-use std::collections::HashMap;
 use std::convert::Infallible;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -23,7 +22,6 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
@@ -36,6 +34,7 @@ use crate::broker::tls::{Clients, TlsError, server_config};
 use crate::broker::{Identity, Peer};
 use crate::clock;
 use crate::pki::Issued;
+use crate::places::{Guest, Places};
 
 /// A request's head: a request line and a few headers.
 const HEAD_BYTES_MAX: usize = 8 * 1024;
@@ -97,7 +96,6 @@ struct Shared {
     tls: TlsAcceptor,
     desk: Arc<dyn Desk>,
     limits: Limits,
-    sources: Mutex<HashMap<IpAddr, usize>>,
     rate: Mutex<Buckets>,
 }
 
@@ -115,7 +113,6 @@ impl Listener {
             tls: TlsAcceptor::from(Arc::new(tls)),
             desk,
             limits: config.limits,
-            sources: Mutex::default(),
             rate: Mutex::default(),
         });
         let task = tokio::spawn(accept_loop(listener, shared));
@@ -142,13 +139,14 @@ impl Drop for Listener {
 }
 
 async fn accept_loop(listener: TcpListener, shared: Arc<Shared>) {
-    let places = Arc::new(Semaphore::new(shared.limits.connections_max));
+    let Limits { connections_max, connections_per_source_max, .. } = shared.limits;
+    let places = Places::new(connections_max, connections_per_source_max);
     loop {
-        let Ok(place) = places.clone().acquire_owned().await else { return };
+        let Some(place) = places.free().await else { return };
         match listener.accept().await {
             Ok((tcp, addr)) => {
-                if let Some(guest) = Guest::enter(&shared, addr, place) {
-                    tokio::spawn(connection(guest, tcp, addr));
+                if let Some(guest) = places.seat(place, addr) {
+                    tokio::spawn(connection(shared.clone(), guest, tcp, addr));
                 }
             }
             Err(error) => {
@@ -159,8 +157,8 @@ async fn accept_loop(listener: TcpListener, shared: Arc<Shared>) {
     }
 }
 
-async fn connection(guest: Guest, tcp: TcpStream, addr: SocketAddr) {
-    let shared = &guest.shared;
+async fn connection(shared: Arc<Shared>, _guest: Guest, tcp: TcpStream, addr: SocketAddr) {
+    let shared = &shared;
     let served = timeout(shared.limits.deadline, async {
         let tls = match shared.tls.accept(tcp).await {
             Ok(tls) => tls,
@@ -272,36 +270,4 @@ fn status(code: StatusCode, body: Bytes) -> Reply {
     let mut reply = Response::new(Full::new(body));
     *reply.status_mut() = code;
     reply
-}
-
-/// A place among the connections, and one among its address's.
-struct Guest {
-    shared: Arc<Shared>,
-    source: IpAddr,
-    _place: OwnedSemaphorePermit,
-}
-
-impl Guest {
-    fn enter(shared: &Arc<Shared>, addr: SocketAddr, place: OwnedSemaphorePermit) -> Option<Self> {
-        let source = source(addr.ip());
-        let mut sources = shared.sources.lock().unwrap_or_else(PoisonError::into_inner);
-        let open = sources.entry(source).or_insert(0);
-        if *open >= shared.limits.connections_per_source_max {
-            return None;
-        }
-        *open += 1;
-        Some(Self { shared: shared.clone(), source, _place: place })
-    }
-}
-
-impl Drop for Guest {
-    fn drop(&mut self) {
-        let mut sources = self.shared.sources.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(open) = sources.get_mut(&self.source) {
-            *open -= 1;
-            if *open == 0 {
-                sources.remove(&self.source);
-            }
-        }
-    }
 }

@@ -139,7 +139,8 @@ impl Fleet {
     /// The store was rewound by `lost_commits`
     /// ([`Opened::Rewound`](crate::store::Opened::Rewound)): what was aborted may run again,
     /// and orders were given that nobody here knows of. So running rollouts are paused until
-    /// a person has looked, and numbers go on above everything that may have been used.
+    /// a person has looked, numbers go on above everything that may have been used, and tokens
+    /// are revoked.
     /// Call it right after [`Fleet::open`].
     ///
     /// # Errors
@@ -162,6 +163,10 @@ impl Fleet {
                 // A commit gives a device at most one order.
                 record.generation = record.generation.saturating_add(lost_commits);
             }
+        }
+        // One that was revoked would be good again. Whoever owns the socket makes new ones.
+        for name in self.tokens.keys() {
+            txn.tokens.insert(name.clone(), None);
         }
         txn.rollouts_skipped = lost_commits;
         self.commit(txn)?;

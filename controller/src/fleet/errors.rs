@@ -244,6 +244,41 @@ impl RolloutError {
     }
 }
 
+/// A command on tokens was refused.
+#[derive(Debug, thiserror::Error)]
+pub enum TokenError {
+    /// Not a name.
+    #[error("{0:?} is no name of a token; use 1 to 64 letters, digits and - _ . @")]
+    Name(String),
+    /// It would be good for no time, or for too long.
+    #[error("a token is good for 1 second to ten years; give a shorter time")]
+    Life,
+    /// There is one of that name.
+    #[error("token {0} exists; revoke it first, or choose another name")]
+    Exists(String),
+    /// There is none of that name.
+    #[error("no token {0}; see `fleetway token list`")]
+    NotFound(String),
+    /// The bound is reached.
+    #[error("there are {max} tokens; revoke some that nobody uses", max = crate::access::TOKENS_MAX)]
+    TooMany,
+    /// The fleet could not be written.
+    #[error(transparent)]
+    Fleet(#[from] FleetError),
+}
+
+impl TokenError {
+    /// What kind of failure it is.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Name(_) | Self::Life => ErrorKind::Usage,
+            Self::Exists(_) | Self::TooMany => ErrorKind::Conflict,
+            Self::NotFound(_) => ErrorKind::NotFound,
+            Self::Fleet(error) => error.kind(),
+        }
+    }
+}
+
 /// Store errors reach every operation through [`FleetError`].
 macro_rules! from_store {
     ($($error:ident),+) => {$(

@@ -17,7 +17,7 @@
 //! ```
 //!
 //! The public surface, by file: `commands` (devices, releases), `identities` (tokens, keys,
-//! revocation), `rollouts` (plan, start,
+//! revocation), `tokens` (of the API), `rollouts` (plan, start,
 //! pause, resume, abort), `reports` and `telemetry` (`handle_*`, `settle`), `tick` (`tick`, `poll_effect`,
 //! `resend_all`), `queries`; values in [`views`], errors in [`errors`].
 
@@ -38,6 +38,7 @@ mod telemetry;
 #[cfg(test)]
 mod tests;
 mod tick;
+mod tokens;
 mod txn;
 pub mod views;
 
@@ -56,7 +57,7 @@ use crate::planner::Deployment;
 use crate::store::Store;
 
 pub use book::{ReportTotals, Sum};
-pub use errors::{DeviceError, EnrollError, FleetError, PublishError, RolloutError};
+pub use errors::{DeviceError, EnrollError, FleetError, PublishError, RolloutError, TokenError};
 pub use identities::{TOKEN_LIFE_S, TOKEN_TRIES};
 pub use open::{read_audit, write_audit};
 pub use preview::PlanHash;
@@ -66,7 +67,7 @@ pub use views::{
 };
 
 use book::Book;
-use records::{DeviceRecord, IdentityRecord, MetaRecord, OrderRecord, RolloutRecord};
+use records::{AccessRecord, DeviceRecord, IdentityRecord, MetaRecord, OrderRecord, RolloutRecord};
 use telemetry::Unanswered;
 
 /// Seconds that an order is good for.
@@ -112,6 +113,8 @@ pub struct Fleet {
     issuer: Option<String>,
     /// Envelopes by release, the exact bytes.
     envelopes: BTreeMap<Digest, Vec<u8>>,
+    /// Tokens of the API, by name.
+    tokens: BTreeMap<String, AccessRecord>,
     /// What dashboards get, if they get anything.
     mirror: Option<Mirror>,
 }

@@ -48,6 +48,7 @@ impl Fleet {
             audit: Bounds::default(),
             director: None,
             issuer: None,
+            tokens: BTreeMap::new(),
             mirror: None,
             store,
         };
@@ -55,6 +56,11 @@ impl Fleet {
         fleet.read_releases(&mut lost)?;
         fleet.read_rollouts(&mut lost)?;
         fleet.read_meta()?;
+        let name = |raw: &[u8]| {
+            let name = String::from_utf8(raw.to_vec()).ok()?;
+            super::tokens::is_name(&name).then_some(name)
+        };
+        fleet.tokens = fleet.read_all(Kind::Access, name, &mut lost)?.into_iter().collect();
         fleet.find_lost_orders();
         fleet.refresh_seeds();
         fleet.resend_all();

@@ -11,6 +11,7 @@ use fleetway_protocol::report::State;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::FleetError;
+use crate::access::Role;
 use crate::planner::{Labels, RolloutSpec, RolloutState};
 
 /// Version of the records that this build writes and reads.
@@ -60,7 +61,18 @@ pub(super) struct IdentityRecord {
     pub(super) past: Vec<Digest>,
 }
 
-/// What is kept of a token.
+/// A token of the API, under its name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct AccessRecord {
+    pub(super) role: Role,
+    /// SHA-256 of the secret.
+    pub(super) digest: Digest,
+    pub(super) created_by: String,
+    pub(super) created_s: u64,
+    pub(super) expires_s: u64,
+}
+
+/// What is kept of a device's token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct TokenRecord {
     /// [`Token::digest`](fleetway_protocol::enroll::Token::digest).

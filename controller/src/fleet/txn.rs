@@ -8,8 +8,8 @@ use fleetway_protocol::ids::{DeviceId, Digest, RolloutId};
 
 use super::book::Book;
 use super::records::{
-    AUDIT_KEY, DeviceRecord, IdentityRecord, META_KEY, MetaRecord, OrderRecord, ReleaseRecord,
-    RolloutRecord, deployment_key, encode,
+    AUDIT_KEY, AccessRecord, DeviceRecord, IdentityRecord, META_KEY, MetaRecord, OrderRecord,
+    ReleaseRecord, RolloutRecord, deployment_key, encode,
 };
 use super::{Device, Effect, Fleet, FleetError, JOURNAL_ENTRIES_MAX, Live, ReleaseView, Rollout};
 use crate::audit::chain::{Entry, Head, bounded};
@@ -28,6 +28,8 @@ pub(super) struct Txn {
     /// Of rollouts that begin.
     pub(super) members: BTreeMap<RolloutId, Arc<BTreeSet<DeviceId>>>,
     pub(super) deployments: BTreeMap<(RolloutId, DeviceId), Deployment>,
+    /// `None`: revoked.
+    pub(super) tokens: BTreeMap<String, Option<AccessRecord>>,
     /// Rollout numbers that may have been used by what was lost.
     pub(super) rollouts_skipped: RolloutId,
     journal: Vec<Entry>,
@@ -93,6 +95,7 @@ impl Txn {
             && self.identities.is_empty()
             && self.releases.is_empty()
             && self.rollouts.is_empty()
+            && self.tokens.is_empty()
             && self.floor.is_none())
     }
 
@@ -103,6 +106,7 @@ impl Txn {
             && self.releases.is_empty()
             && self.rollouts.is_empty()
             && self.deployments.is_empty()
+            && self.tokens.is_empty()
             && self.journal.is_empty()
             && self.floor.is_none()
     }
@@ -196,6 +200,12 @@ impl Fleet {
             let members = Some(txn.members.get(&id).cloned().unwrap_or_default());
             self.rollouts.insert(id, Rollout { record, members, deployments: BTreeMap::new() });
         }
+        for (name, record) in txn.tokens {
+            match record {
+                Some(record) => self.tokens.insert(name, record),
+                None => self.tokens.remove(&name),
+            };
+        }
         for ((id, device), deployment) in txn.deployments {
             self.take_over_deployment(id, device, deployment);
         }
@@ -283,6 +293,12 @@ fn write_records(txn: &Txn, batch: &mut Batch) -> Result<(), FleetError> {
     for (id, members) in &txn.members {
         let value = encode("the members of a rollout", members.as_ref())?;
         batch.put(Kind::Member, id.to_be_bytes(), value);
+    }
+    for (name, record) in &txn.tokens {
+        match record {
+            Some(record) => batch.put(Kind::Access, name.as_bytes(), encode("a token", record)?),
+            None => batch.remove(Kind::Access, name.as_bytes()),
+        }
     }
     for ((id, device), deployment) in &txn.deployments {
         let value = encode("a deployment", deployment)?;

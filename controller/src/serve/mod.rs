@@ -9,7 +9,7 @@
 //! Read in this order: this page; `connect` (broker and links); `inbox` and `reports` (what
 //! devices say, and whether it is they who say it);
 //! `open` and [`core`] (the fleet and its thread); `enroll` and `cut` (who comes in, and who
-//! is thrown out); `mirror` (what dashboards get); `blobs`, `pieces`, `queue`, `pump` (model bytes).
+//! is thrown out); `http` (the API's listener on the network); `mirror` (what dashboards get); `blobs`, `pieces`, `queue`, `pump` (model bytes).
 
 mod audit;
 pub(crate) mod blobs;
@@ -17,6 +17,7 @@ pub(crate) mod connect;
 pub(crate) mod core;
 pub(crate) mod cut;
 pub(crate) mod enroll;
+mod http;
 mod identity;
 pub(crate) mod inbox;
 mod mirror;
@@ -33,6 +34,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use axum::Extension;
 use fleetway_controller::broker::{Broker as _, Gate, LocalBroker};
 use fleetway_controller::enroll::Listener;
 use fleetway_controller::fleet::{By, Fleet, Ignored};
@@ -45,9 +47,11 @@ use fleetway_protocol::ids::Digest;
 use fleetway_protocol::manifest::Manifest;
 use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
 use tokio::time::timeout;
 use tracing::{error, info, warn};
 
+use crate::api::caller::{Access, Door};
 use crate::api::client::{SOCKET_PATH_BYTES_MAX, socket_path};
 use crate::api::failure::{Failure, Kind};
 use crate::api::types::{BlobsView, BrokerView, LinkView, RunFile, TrustPublished};
@@ -74,6 +78,8 @@ const API_DRAIN: Duration = Duration::from_secs(2);
 pub(crate) struct Running {
     /// The fleet.
     pub(crate) core: Core,
+    /// Tokens and sessions.
+    pub(crate) access: Arc<Access>,
     /// Model bytes on disk.
     pub(crate) blobs: Arc<BlobStore>,
     /// The release authority's files.
@@ -183,7 +189,7 @@ pub(crate) async fn run(data: &Path) -> Result<(), Failure> {
     let opened = tokio::task::block_in_place(|| open_fleet(data, &config))?;
     let store = opened.store.clone();
     let (running, parts) = start(&config, &layout, opened).await?;
-    let served = serve_api(&running).await;
+    let served = serve_api(&running, &config).await;
     stop(&running, parts).await;
     // Whoever waits for the lock may start now.
     drop(store);
@@ -241,6 +247,8 @@ async fn start(
     let Opened { mut fleet, audit, release_keys, .. } = opened;
     fleet.set_director(director.id());
     fleet.set_mirror(config.mirror);
+    let access = Arc::new(Access::default());
+    access.set(fleet.tokens());
     let outward = Outward {
         link: link.clone(),
         root: root.clone(),
@@ -265,6 +273,7 @@ async fn start(
     tokio::spawn(cutter.run());
     let running = Running {
         core,
+        access,
         blobs,
         trust,
         layout: layout.clone(),
@@ -320,8 +329,9 @@ fn published(fleet: &Fleet) -> Vec<Published> {
 }
 
 /// Answers the operator until a signal comes.
-async fn serve_api(running: &Running) -> Result<(), Failure> {
+async fn serve_api(running: &Running, config: &Config) -> Result<(), Failure> {
     let layout = &running.layout;
+    let http = http::bind(config, layout).await?;
     let socket = socket_path(layout.root());
     let listener = bind(&socket)?;
     let run_file = RunFile {
@@ -329,6 +339,7 @@ async fn serve_api(running: &Running) -> Result<(), Failure> {
         broker: running.broker_url.clone(),
         enroll: running.enroll_url.to_string(),
         api: socket.display().to_string(),
+        api_url: http.as_ref().map(|http| http.url.clone()),
         started_s: running.started_s,
     };
     let text = serde_json::to_string_pretty(&run_file)
@@ -337,14 +348,18 @@ async fn serve_api(running: &Running) -> Result<(), Failure> {
     let (mut interrupt, mut terminate) = signals
         .map_err(|error: std::io::Error| Failure::from_error("cannot wait for signals", &error))?;
     files::write(&layout.run_file(), PUBLIC, text.as_bytes())?;
-    let RunFile { broker, enroll, api, pid, .. } = &run_file;
-    talk(format!("ready: broker {broker}, enrolment {enroll}, api {api}, pid {pid}"));
+    let RunFile { broker, enroll, api, api_url, pid, .. } = &run_file;
+    let url = api_url.as_ref().map_or_else(String::new, |url| format!(" and {url}"));
+    talk(format!("ready: broker {broker}, enrolment {enroll}, api {api}{url}, pid {pid}"));
 
-    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let (stop, stopped) = watch::channel(false);
     let router = crate::api::server::router(running.clone());
-    let server = axum::serve(listener, router).with_graceful_shutdown(async {
+    let network = http.map(|http| tokio::spawn(http::serve(http, router.clone(), stopped.clone())));
+    let mut until = stopped;
+    let router = router.layer(Extension(Door::Socket));
+    let server = axum::serve(listener, router).with_graceful_shutdown(async move {
         // Dropped or sent: both mean stop.
-        let _ = stopped.await;
+        let _ = until.changed().await;
     });
     let mut server = tokio::spawn(server.into_future());
     let ended = tokio::select! {
@@ -357,7 +372,15 @@ async fn serve_api(running: &Running) -> Result<(), Failure> {
         },
     };
     drop(stop);
-    if !server.is_finished() && timeout(API_DRAIN, &mut server).await.is_err() {
+    let drained = timeout(API_DRAIN, async {
+        if !server.is_finished() {
+            let _ = (&mut server).await;
+        }
+        if let Some(network) = network {
+            let _ = network.await;
+        }
+    });
+    if drained.await.is_err() {
         server.abort();
     }
     for path in [socket, layout.run_file()] {

@@ -49,13 +49,15 @@ pub enum Kind {
     Enrollment = 7,
     /// Which of a device's telemetry reports came.
     Telemetry = 8,
+    /// Tokens of the API.
+    Access = 9,
     /// The devices that a rollout was started for.
-    Member = 9,
+    Member = 10,
 }
 
 impl Kind {
     /// All, in the order of their numbers.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Meta,
         Self::Device,
         Self::Release,
@@ -65,6 +67,7 @@ impl Kind {
         Self::Journal,
         Self::Enrollment,
         Self::Telemetry,
+        Self::Access,
         Self::Member,
     ];
 
@@ -80,6 +83,7 @@ impl Kind {
             Self::Journal => "journal",
             Self::Enrollment => "enrollment",
             Self::Telemetry => "telemetry",
+            Self::Access => "access",
             Self::Member => "member",
         }
     }

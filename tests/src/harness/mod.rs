@@ -11,7 +11,7 @@
 //! the ends of the logs.
 //!
 //! Read in this order: [`fleet`]; its parts [`controller`], [`mosquitto`], [`agent`];
-//! [`feeder`] with [`infer`] and [`digits`]; then the tools [`process`], [`wait`],
+//! [`feeder`] with [`infer`] and [`digits`]; [`http`], which asks the controller's API over the network; then the tools [`process`], [`wait`],
 //! [`together`], [`programs`], [`ports`], [`words`]; and [`debian`], a box to install packages in.
 
 pub mod agent;
@@ -21,6 +21,7 @@ pub mod debian;
 pub mod digits;
 pub mod feeder;
 pub mod fleet;
+pub mod http;
 pub mod infer;
 pub mod mosquitto;
 pub mod ports;

@@ -362,4 +362,7 @@ pub struct RunFile {
     pub pid: u32,
     /// The broker's URL.
     pub broker: String,
+    /// The API on the network, if it is there.
+    #[serde(default)]
+    pub api_url: Option<String>,
 }

@@ -48,6 +48,9 @@ const VERBS: &[(&str, Record)] = &[
     ("broker viewer", Signed("broker.viewer")),
     ("audit list", READS),
     ("audit verify", READS),
+    ("token create", Plain("token.create")),
+    ("token list", READS),
+    ("token revoke", Plain("token.revoke")),
     ("key generate", Signed("key.generate")),
     ("key list", READS),
     ("key rotate", Signed("key.rotate")),
@@ -129,6 +132,8 @@ impl Story {
         self.run("device enroll", "cam-2", "cam-2 may join").await?;
         self.run("device label", "cam-1 site=lab", "site=lab").await?;
         self.run("device revoke", "cam-2", "revoked cam-2").await?;
+        self.run("token create", "ci --role viewer", "token ci may").await?;
+        self.run("token revoke", "ci", "token ci is good for nothing").await?;
         self.run("broker config", &format!("mosquitto --out {out}"), &out).await?;
         self.run("broker viewer", "wall", "dashboard wall").await?;
         self.run("model import", &import, "imported digits v1").await?;

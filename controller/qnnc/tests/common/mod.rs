@@ -3,6 +3,7 @@
 
 use fleetway_qnn::format::Element;
 use fleetway_qnn::{Input, Kernels, Model, Output};
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -44,10 +45,14 @@ fn run(command: &mut Command) {
     );
 }
 
-/// The interpreter that has onnxruntime; prepared once, under the target directory.
+/// The interpreter that has onnxruntime; prepared once, under the target directory. The tests of
+/// one program run at once, and so may two programs: the lock lets one of them prepare it.
 fn python() -> PathBuf {
-    let dir = target().join("python-onnxruntime-1.32.0");
+    const NAME: &str = "python-onnxruntime-1.32.0";
+    let dir = target().join(NAME);
     let (python, ready) = (dir.join("bin/python"), dir.join("ready"));
+    let lock = File::create(target().join(format!("{NAME}.lock"))).expect("a target directory");
+    lock.lock().expect("a file system with locks");
     if !ready.exists() {
         run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&dir));
         let pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check"];
@@ -57,21 +62,20 @@ fn python() -> PathBuf {
     python
 }
 
-/// Networks that `qnn_models.py` makes: their paths.
-pub(crate) fn generated() -> Vec<String> {
-    let dir = target().join("qnn-models");
-    run(Command::new(python()).arg(root().join("tests/python/qnn_models.py")).arg(&dir));
+/// Networks that `qnn_models.py` makes into `dir`: their paths.
+pub(crate) fn generated(dir: &Path) -> Vec<String> {
+    run(Command::new(python()).arg(root().join("tests/python/qnn_models.py")).arg(dir));
     let paths =
         std::fs::read_dir(dir).expect("the models").map(|entry| entry.expect("a file").path());
     paths.map(|path| path.to_string_lossy().into_owned()).collect()
 }
 
 /// Has the script write cases, and reads them.
-pub(crate) fn cases(what: &str, file: &str, args: &[String]) -> Vec<Case> {
-    let out = target().join(file);
+pub(crate) fn cases(what: &str, args: &[String]) -> Vec<Case> {
+    let out = tempfile::NamedTempFile::new().expect("a temporary file");
     let script = root().join("tests/python/qnn_cases.py");
-    run(Command::new(python()).arg(script).arg(what).arg(&out).args(args));
-    let bytes = std::fs::read(&out).expect("what the script wrote");
+    run(Command::new(python()).arg(script).arg(what).arg(out.path()).args(args));
+    let bytes = std::fs::read(out.path()).expect("what the script wrote");
     let mut reader = Reader(&bytes);
     (0..reader.word()).map(|_| reader.case()).collect()
 }

@@ -2,6 +2,7 @@
 //! are added, never renamed. Digests are hexadecimal, times are Unix seconds, reasons are
 //! a code for programs and a sentence for people.
 
+pub(crate) mod access;
 mod device;
 mod health;
 mod release;
@@ -148,6 +149,9 @@ pub(crate) struct RunFile {
     pub(crate) enroll: String,
     /// The API's socket.
     pub(crate) api: String,
+    /// The API over the network, the port as it is, if it is there.
+    #[serde(default)]
+    pub(crate) api_url: Option<String>,
     /// Since when, Unix seconds.
     pub(crate) started_s: u64,
 }
