@@ -94,10 +94,26 @@ pub(super) async fn steer(
                 "pause" => fleet.pause_rollout(by, id),
                 "resume" => fleet.resume_rollout(by, id),
                 "abort" => fleet.abort_rollout(by, id),
-                "approve" => fleet.approve_rollout(by, id),
                 _ => return Err(Failure::not_found(format!("a rollout cannot {verb:?}"))),
             };
             steered.map_err(|e| failed(e.kind(), &e))?;
+            shown(fleet, id, now_s)
+        })
+        .await?
+}
+
+/// A verb of its own: who starts a rollout need not be who approves it.
+pub(super) async fn approve(
+    State(running): State<Running>,
+    Path(id): Path<String>,
+    caller: Caller,
+) -> Answer<RolloutView> {
+    let id = rollout_id(&id)?;
+    running
+        .core
+        .ask(move |fleet, now_s| {
+            let by = By { who: &caller.name, now_s };
+            fleet.approve_rollout(by, id).map_err(|e| failed(e.kind(), &e))?;
             shown(fleet, id, now_s)
         })
         .await?

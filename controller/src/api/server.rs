@@ -56,6 +56,7 @@ pub(crate) fn router(running: Running) -> Router {
         .route("/v1/rollouts", get(rollouts::list).post(rollouts::start))
         .route("/v1/rollouts/plan", post(rollouts::plan))
         .route("/v1/rollouts/{id}", get(rollouts::show))
+        .route("/v1/rollouts/{id}/approve", post(rollouts::approve))
         .route("/v1/rollouts/{id}/{verb}", post(rollouts::steer))
         .route("/v1/known-bad", get(known_bad::list))
         .route("/v1/known-bad/lift", post(known_bad::lift))

@@ -51,10 +51,10 @@ pub enum Kind {
     Telemetry = 8,
     /// Tokens of the API.
     Access = 9,
-    /// Which releases turned out bad on which hardware.
-    KnownBad = 10,
     /// The devices that a rollout was started for.
-    Member = 11,
+    Member = 10,
+    /// Which releases turned out bad on which hardware.
+    KnownBad = 11,
 }
 
 impl Kind {
@@ -70,8 +70,8 @@ impl Kind {
         Self::Enrollment,
         Self::Telemetry,
         Self::Access,
-        Self::KnownBad,
         Self::Member,
+        Self::KnownBad,
     ];
 
     /// Its name, on disk and in events.

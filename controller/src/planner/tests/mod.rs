@@ -208,7 +208,8 @@ fn silence_is_unknown_then_a_failure_and_our_own_outage_is_neither() {
     assert!(plan_and_check(&after).changes.is_empty());
     later(&mut world, spec::DEVICE_TIMEOUT_S_DEFAULT);
     let plan = go(&mut world);
-    assert_eq!(plan.changes[0], Change::Silent { rollout: 1, device: one.clone() });
+    let verdict = Verdict::Silent;
+    assert_eq!(plan.changes[0], Change::TimedOut { rollout: 1, device: one.clone(), verdict });
     assert_eq!(world.rollouts[0].state.word(), "halted");
 }
 
