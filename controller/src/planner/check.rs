@@ -131,7 +131,13 @@ fn check_offer(
     order: &Assignment,
 ) -> Result<(), Insane> {
     let id = device.id.clone();
-    if !matches!(state, RolloutState::Running { .. }) {
+    // An offer may fill a phase whose gate is open already, and the next one may want approval.
+    let runs = match state {
+        RolloutState::Running { .. } => true,
+        RolloutState::WaitingForApproval { phase } => order.phase < *phase,
+        _ => false,
+    };
+    if !runs {
         return Err(Insane::State(rollout.id, id));
     }
     let before = rollout.deployments.get(&device.id).and_then(|d| d.verdict);

@@ -249,17 +249,20 @@ impl<'a> Cohort<'a> {
         let mut members = Vec::with_capacity(round.input.devices.len());
         let mut known = 0;
         for device in &round.input.devices {
-            let deployment = rollout.deployments.get(&device.id);
-            known += usize::from(deployment.is_some());
+            let before = rollout.deployments.get(&device.id);
+            known += usize::from(before.is_some());
             // One that left and came back is a new device.
-            let deployment = deployment.filter(|d| d.verdict != Some(Verdict::Left));
+            let deployment = before.filter(|d| d.verdict != Some(Verdict::Left));
             let there = rollout.members.as_ref().is_none_or(|m| m.contains(&device.id));
             let standing = match (deployment, rollout.spec.membership) {
                 (Some(deployment), _) => standing_offered(round, rollout, device, deployment),
                 (None, Membership::Snapshot) if rollout.members.is_some() && there => {
                     standing_of(round, rollout, device)
                 }
-                (None, _) if !round.selects(rollout, device) => continue,
+                (None, _) if !round.selects(rollout, device) => match before {
+                    Some(left) => Standing::Offered(left),
+                    None => continue,
+                },
                 (None, Membership::Snapshot) if !there => Standing::Out(Why::CameLater),
                 (None, _) => standing_of(round, rollout, device),
             };

@@ -168,7 +168,11 @@ mod tests {
             assert!(found[0].0 == field && found[0].1.contains(says), "{found:?}");
         };
         check(|s| s.phases.clear(), "phase", "no canary");
-        check(|s| s.phases[0].size = Size::Percent(60), "phase.0.size", "canary of 60%");
+        check(
+            |s| (s.phases[0].size, s.phases[1].size) = (Size::Percent(60), Size::Percent(80)),
+            "phase.0.size",
+            "canary of 60%",
+        );
         check(|s| s.phases[1].soak_s = 0, "phase.1.soak", "phase 2 has no soak");
         check(
             |s| s.phases = [100, 100].map(|p| PhaseSpec::new(Size::Percent(p), 600)).into(),
