@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::counters::Counters;
 use crate::hold::Held;
-use crate::ids::{Counter, Digest, Generation, ShortDigest, Version};
+use crate::ids::{Counter, Digest, Generation, HardwareClass, ShortDigest, Version};
 use crate::limits::{CHUNK_BYTES_MAX, CHUNKS_MAX, WANT_PIECES_MAX};
 use crate::machine::Phase;
 use crate::reason::Reason;
@@ -42,6 +42,8 @@ pub struct Presence {
     pub generation: Generation,
     /// How well self-tests are fenced in, once that is known.
     pub sandbox: Option<Sandbox>,
+    /// What hardware it is, if its configuration says so.
+    pub hardware: Option<HardwareClass>,
 }
 
 /// Progress of a download.

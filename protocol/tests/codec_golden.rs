@@ -117,7 +117,7 @@ fn keyset() {
 /// Breaks: the controller takes devices for gone, or a leftover last will for new.
 #[test]
 fn presence() {
-    check(&samples::presence(), REPORT_BYTES_MAX, "0103ac020105302e312e30ac020102020301");
+    check(&samples::presence(), REPORT_BYTES_MAX, "0103ac020105302e312e30ac0201020203010103706934");
 }
 
 /// Breaks: rollouts wait for devices whose state nobody can read, and halt.

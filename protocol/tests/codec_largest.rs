@@ -265,7 +265,10 @@ fn the_largest_of_each_kind_fits_its_bound() {
     let generation = u64::MAX;
     let missing = Fence::ALL.into_iter().collect();
     let sandbox = Some(Sandbox { missing, met: true });
-    let presence = Presence { stamp: LARGE_STAMP, online: true, agent, generation, sandbox };
+    let hardware = HardwareClass::new(&"h".repeat(HARDWARE_BYTES_MAX)).ok();
+    assert!(hardware.is_some());
+    let presence =
+        Presence { stamp: LARGE_STAMP, online: true, agent, generation, sandbox, hardware };
     check("presence", &presence, REPORT_BYTES_MAX);
     let much = Some(u64::MAX);
     let host = Host {

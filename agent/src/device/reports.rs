@@ -98,7 +98,8 @@ impl<F: Fs> Device<F> {
         let generation = self.store.device().generation;
         let agent = self.config.agent.clone();
         let sandbox = self.sandbox.clone();
-        encode(&Presence { stamp, online, agent, generation, sandbox })
+        let hardware = self.config.hardware.clone();
+        encode(&Presence { stamp, online, agent, generation, sandbox, hardware })
     }
 
     /// How well self-tests are fenced in, as the last one found it.

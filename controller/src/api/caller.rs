@@ -256,6 +256,7 @@ pub(crate) fn required(method: &Method, path: &str) -> Option<Role> {
         ("GET", "/v1/openapi.json") | ("POST", "/v1/session") => return None,
         ("DELETE", "/v1/session") | ("POST", "/v1/rollouts/plan") => Role::Viewer,
         (_, "/v1/tokens" | "/v1/tokens/{name}/revoke") => Role::Admin,
+        ("POST", "/v1/rollouts/{id}/approve") => Role::Approver,
         ("POST", "/v1/trust/publish" | "/v1/devices/{id}/revoke") => Role::Admin,
         _ if method.is_safe() => Role::Viewer,
         _ => Role::Operator,

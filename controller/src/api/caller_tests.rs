@@ -127,6 +127,8 @@ fn who_may_what() {
         ("POST", "/no/such/page", Some(Role::Operator)),
         ("POST", "/v1/rollouts/plan", Some(Role::Viewer)),
         ("POST", "/v1/rollouts", Some(Role::Operator)),
+        ("POST", "/v1/rollouts/{id}/{verb}", Some(Role::Operator)),
+        ("POST", "/v1/rollouts/{id}/approve", Some(Role::Approver)),
         ("PUT", "/v1/blobs/{digest}", Some(Role::Operator)),
         ("POST", "/v1/devices/{id}/revoke", Some(Role::Admin)),
         ("POST", "/v1/trust/publish", Some(Role::Admin)),

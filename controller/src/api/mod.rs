@@ -22,6 +22,7 @@ mod measured;
 mod releases;
 pub(crate) mod rollouts;
 pub(crate) mod server;
+pub(crate) mod spec;
 mod tokens;
 pub(crate) mod types;
 pub(crate) mod view;

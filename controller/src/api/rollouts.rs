@@ -4,19 +4,16 @@ use axum::Json;
 use axum::extract::{Path, State};
 use bytes::Bytes;
 use fleetway_controller::fleet::{By, Fleet};
-use fleetway_controller::planner::{PhaseSpec, RolloutSpec, Size};
+use fleetway_controller::planner::RolloutSpec;
 use fleetway_protocol::ids::RolloutId;
 
 use super::caller::Caller;
 use super::failure::Failure;
-use super::server::{Answer, body, find_release, selector};
+use super::server::{Answer, body, find_release};
+use super::spec::spec_of;
 use super::types::{PlanView, RolloutRequest, RolloutSummary, RolloutView};
 use super::view::{self, failed};
-use super::wishes;
 use crate::serve::Running;
-
-/// Time that a finished phase is watched, unless said otherwise.
-const SOAK_S: u64 = 600;
 
 pub(super) fn rollout_id(text: &str) -> Result<RolloutId, Failure> {
     text.parse().map_err(|_| {
@@ -30,18 +27,20 @@ pub(super) fn no_rollout(id: RolloutId) -> Failure {
 
 pub(super) async fn plan(State(running): State<Running>, bytes: Bytes) -> Answer<PlanView> {
     let request: RolloutRequest = body(&bytes)?;
-    running.core.ask(move |fleet, now_s| preview(fleet, &request, now_s).map(Json)).await?
+    let expiries = running.trust.expiries();
+    running.core.ask(move |fleet, now_s| preview(fleet, &request, expiries, now_s).map(Json)).await?
 }
 
 /// What a rollout would do.
 pub(crate) fn preview(
     fleet: &Fleet,
     request: &RolloutRequest,
+    expiries: Vec<ExpiryView>,
     now_s: u64,
 ) -> Result<PlanView, Failure> {
     let spec = spec(fleet, request)?;
     let preview = fleet.plan_rollout(&spec, now_s).map_err(|e| failed(e.kind(), &e))?;
-    Ok(view::plan(fleet, &preview))
+    Ok(view::plan(fleet, &preview, expiries))
 }
 
 pub(super) async fn start(
@@ -55,7 +54,9 @@ pub(super) async fn start(
         .ask(move |fleet, now_s| {
             let spec = spec(fleet, &request)?;
             let by = By { who: &caller.name, now_s };
-            let id = fleet.start_rollout(by, &spec).map_err(|e| failed(e.kind(), &e))?;
+            let id = fleet
+                .start_planned(by, &spec, request.plan.as_deref())
+                .map_err(|e| failed(e.kind(), &e))?;
             shown(fleet, id, now_s)
         })
         .await?
@@ -106,48 +107,25 @@ pub(super) async fn steer(
         .await?
 }
 
-pub(super) fn spec(fleet: &Fleet, request: &RolloutRequest) -> Result<RolloutSpec, Failure> {
-    let release = find_release(fleet, &request.model, &request.version)?;
-    let size = |text: &String| text.parse::<Size>().map_err(|e| failed(e.kind(), &e));
-    let manifest = &release.manifest;
-    let mut spec = RolloutSpec::new(
-        manifest.model.clone(),
-        release.digest,
-        manifest.version.clone(),
-        selector(request.selector.as_deref())?,
-    );
-    let soak_s = request.soak_s.map(u64::from);
-    if request.phases.is_empty() {
-        spec.phases.iter_mut().for_each(|phase| phase.soak_s = soak_s.unwrap_or(phase.soak_s));
-    } else {
-        let soak_s = soak_s.unwrap_or(SOAK_S);
-        let phase = |text| size(text).map(|size| PhaseSpec { size, soak_s });
-        spec.phases = request.phases.iter().map(phase).collect::<Result<_, _>>()?;
-    }
-    if let Some(text) = &request.max_unavailable {
-        spec.max_unavailable = size(text)?;
-    }
-    set(&mut spec.failures_max, request.failures_max);
-    set(&mut spec.success_percent_min, request.success_percent_min);
-    set(&mut spec.device_timeout_s, request.device_timeout_s);
-    set(&mut spec.hold_aside_s, request.hold.aside_s);
-    // A short timeout means that silence is told from absence sooner as well.
-    spec.offline_after_s = spec.offline_after_s.min(spec.device_timeout_s);
-    super::gates::gates(&mut spec, &request.gates);
-    spec.halt = request.halt;
-    let terms = &mut spec.terms;
-    set(&mut terms.probation_s, request.probation_s);
-    set(&mut terms.probation_answers, request.probation_answers);
-    set(&mut terms.error_permille_max, request.error_permille_max);
-    set(&mut terms.p95_us_max, request.p95_us_max);
-    set(&mut terms.collapse_permille_max, request.collapse_permille_max);
-    terms.shadow = request.shadow.as_ref().map(wishes::shadow).transpose()?;
-    terms.hold = wishes::hold(&request.hold)?;
-    Ok(spec)
+/// A verb of its own: who starts a rollout need not be who approves it.
+pub(super) async fn approve(
+    State(running): State<Running>,
+    Path(id): Path<String>,
+    caller: Caller,
+) -> Answer<RolloutView> {
+    let id = rollout_id(&id)?;
+    running
+        .core
+        .ask(move |fleet, now_s| {
+            let by = By { who: &caller.name, now_s };
+            fleet.approve_rollout(by, id).map_err(|e| failed(e.kind(), &e))?;
+            shown(fleet, id, now_s)
+        })
+        .await?
 }
 
-fn set<T, U: From<T>>(field: &mut U, value: Option<T>) {
-    if let Some(value) = value {
-        *field = value.into();
-    }
+pub(super) fn spec(fleet: &Fleet, request: &RolloutRequest) -> Result<RolloutSpec, Failure> {
+    let release = find_release(fleet, &request.model, &request.version)?;
+    let manifest = &release.manifest;
+    spec_of(request, manifest.model.clone(), release.digest, manifest.version.clone())
 }

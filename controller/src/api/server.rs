@@ -62,6 +62,7 @@ pub(crate) fn router(running: Running) -> Router {
         .route("/v1/rollouts/{id}/promote", post(follow::promote))
         .route("/v1/rollouts/{id}/undo", post(follow::undo))
         .route("/v1/rollouts/{id}/retry", post(follow::retry))
+        .route("/v1/rollouts/{id}/approve", post(rollouts::approve))
         .route("/v1/rollouts/{id}/{verb}", post(rollouts::steer))
         .route("/v1/known-bad", get(known_bad::list))
         .route("/v1/known-bad/lift", post(known_bad::lift))
@@ -218,7 +219,7 @@ async fn devices(
             let total = all.len();
             let chosen: Vec<_> = all
                 .into_iter()
-                .filter(|device| selector.matches(&device.id, &device.labels))
+                .filter(|device| selector.matches(&device.target()))
                 .map(|device| view::device(fleet, device))
                 .collect();
             if chosen.is_empty() && text.is_some() && total > 0 {

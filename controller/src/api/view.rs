@@ -1,5 +1,6 @@
 //! From the core's words to those of the API. Nothing is decided here.
 
+use std::collections::BTreeMap;
 use std::error::Error;
 
 use fleetway_controller::ErrorKind;
@@ -19,8 +20,8 @@ use fleetway_protocol::slot::{Ending, Outcome};
 use super::failure::{Failure, Kind, chain};
 use super::measured;
 use super::types::{
-    ArtifactView, DeviceModelView, DeviceView, EndingView, HeldView, PhaseView, PlanView,
-    PlannedDevice, ReasonView, ReleaseRef, ReleaseView, RolloutCounts, RolloutDevice,
+    ArtifactView, DeviceModelView, DeviceView, EndingView, ExpiryView, HeldView, PhaseView,
+    PlanView, PlannedDevice, ReasonView, ReleaseRef, ReleaseView, RolloutCounts, RolloutDevice,
     RolloutSummary, RolloutView, SandboxView, ShadowView, VariantView,
 };
 
@@ -226,6 +227,10 @@ fn state_reason(state: &RolloutState) -> Option<ReasonView> {
             view(reason.map_or("HALTED", Reason::code), why)
         }
         RolloutState::Aborted => view("ABORTED", "aborted by an operator"),
+        RolloutState::WaitingForApproval { phase } => {
+            let text = format!("phase {} waits until somebody approves it", phase + 1);
+            view("WAITING_FOR_APPROVAL", &text)
+        }
     }
 }
 
@@ -234,7 +239,7 @@ pub(crate) fn rollout_summary(fleet: &Fleet, rollout: &Rollout) -> RolloutSummar
     let (spec, report) = (&rollout.spec, &rollout.report);
     let phases = spec.phases.len() as u32;
     let phase = match &rollout.state {
-        RolloutState::Running { phase } | RolloutState::Paused { phase, .. } => phase + 1,
+        state if state.is_open() => state.phase().map_or(1, |phase| phase + 1),
         RolloutState::Succeeded => phases,
         _ => rollout.devices.iter().filter_map(|d| d.phase).max().map_or(1, |phase| phase + 1),
     };
@@ -311,7 +316,7 @@ fn rollout_device(fleet: &Fleet, model: &ModelName, report: &DeviceReport) -> Ro
 fn device_state(why: &Why) -> &'static str {
     match why {
         Why::Confirmed | Why::AlreadyRuns => "confirmed",
-        Why::Failed(_) | Why::RolledBack(_) | Why::Silent => "failed",
+        Why::Failed(_) | Why::RolledBack(_) | Why::Silent | Why::Late => "failed",
         Why::Ordered
         | Why::InProgress { .. }
         | Why::Held { .. }
@@ -323,11 +328,20 @@ fn device_state(why: &Why) -> &'static str {
         | Why::Offline { .. }
         | Why::NotListening
         | Why::HeldByOtherRollout(_)
+        | Why::GivesWay(_)
+        | Why::NotBefore { .. }
+        | Why::OutsideWindow { .. }
+        | Why::RateLimited { .. }
+        | Why::OverBudget { .. }
+        | Why::WaitingForApproval
+        | Why::Retrying { .. }
         | Why::Paused => "waiting",
         Why::TakenByNewerRollout(_)
         | Why::BelowFloor { .. }
         | Why::KnownBad { .. }
         | Why::TooManyModels
+        | Why::CameLater
+        | Why::ScheduleOver { .. }
         | Why::Left
         | Why::Halted
         | Why::Aborted
@@ -341,7 +355,7 @@ fn device_state(why: &Why) -> &'static str {
 }
 
 /// What a rollout would do.
-pub(crate) fn plan(fleet: &Fleet, preview: &PlanPreview) -> PlanView {
+pub(crate) fn plan(fleet: &Fleet, preview: &PlanPreview, expiries: Vec<ExpiryView>) -> PlanView {
     let spec = &preview.spec;
     let phases = preview.phases.iter().enumerate().map(|(at, phase)| PhaseView {
         number: at as u32 + 1,
@@ -349,25 +363,22 @@ pub(crate) fn plan(fleet: &Fleet, preview: &PlanPreview) -> PlanView {
         devices: phase.up_to as u32,
         soak_s: phase.soak_s,
     });
+    let later: BTreeMap<_, _> = preview.later.iter().map(|(id, reason)| (id, reason)).collect();
     let moving = preview.phases.iter().enumerate().flat_map(|(at, phase)| {
-        phase.devices.iter().map(move |id| {
-            let online = fleet.device(id).is_some_and(|device| device.online);
-            let offline = Why::Offline { quiet_s: None };
-            PlannedDevice {
-                id: id.to_string(),
-                phase: Some(at as u32 + 1),
-                moves: at == 0 && online,
-                reason: (!online).then(|| ReasonView {
-                    code: offline.code().into(),
-                    text: "offline: moves when it is back".into(),
-                }),
-            }
+        let later = &later;
+        phase.devices.iter().map(move |id| PlannedDevice {
+            id: id.to_string(),
+            phase: Some(at as u32 + 1),
+            moves: at == 0 && !later.contains_key(id),
+            bytes: preview.bytes_of(id),
+            reason: later.get(id).map(|reason| why(reason)),
         })
     });
     let left_out = preview.left_out.iter().map(|(id, reason)| PlannedDevice {
         id: id.to_string(),
         phase: None,
         moves: false,
+        bytes: 0,
         reason: Some(why(reason)),
     });
     PlanView {
@@ -377,6 +388,12 @@ pub(crate) fn plan(fleet: &Fleet, preview: &PlanPreview) -> PlanView {
         phases: phases.collect(),
         devices: moving.chain(left_out).collect(),
         bytes_per_device: preview.bytes_per_device,
+        bytes_total: preview.bytes_total(),
+        takes_s: preview.takes.total_s,
+        takes_how: preview.takes.how.clone(),
+        signers: preview.signers.clone(),
+        expiries,
+        hash: preview.hash.to_string(),
         notes: preview.notes.clone(),
     }
 }

@@ -56,7 +56,7 @@ pub(super) async fn after(verb: &str, args: FollowArgs, context: &Context) -> Re
 }
 
 pub(super) async fn rollback(args: RollbackArgs, context: &Context) -> Result<(), Failure> {
-    follow("/v1/rollouts/rollback", &request(&args.rollout), args.dry_run, context).await
+    follow("/v1/rollouts/rollback", &request(&args.rollout)?, args.dry_run, context).await
 }
 
 /// Where a person sits, it is shown first and asked about.

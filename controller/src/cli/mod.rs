@@ -24,6 +24,7 @@ mod replay;
 mod rollout;
 mod settings;
 mod show;
+mod spec;
 mod status;
 mod token;
 mod top;

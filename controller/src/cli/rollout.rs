@@ -9,10 +9,10 @@ use super::Context;
 use super::args::{RolloutArgs, RolloutVerb};
 use super::model::mismatch;
 use super::output::{ago, bytes, facts, table, talk, time};
-use super::{follow, watch};
+use super::{follow, spec, watch};
 use crate::api::client::Client;
 use crate::api::failure::{Failure, Kind};
-use crate::api::types::{PlanView, RolloutRequest, RolloutSummary, RolloutView};
+use crate::api::types::{PhaseRequest, PlanView, RolloutRequest, RolloutSummary, RolloutView};
 
 /// Between two looks at a rollout.
 const LOOK: Duration = Duration::from_millis(300);
@@ -23,12 +23,15 @@ const AWAY_MS_MAX: u64 = 60_000;
 pub(super) async fn run(verb: RolloutVerb, context: &Context) -> Result<(), Failure> {
     let client = context.client();
     match verb {
+        RolloutVerb::Lint { file } => spec::lint::run(&file, context).await,
         RolloutVerb::Plan(args) => {
-            let plan: PlanView = client.post("/v1/rollouts/plan", &request(&args)).await?;
+            let plan: PlanView = client.post("/v1/rollouts/plan", &request(&args)?).await?;
             context.output.data(&plan, || plan_text(&plan))
         }
-        RolloutVerb::Start(args) => {
-            let started: RolloutView = client.post("/v1/rollouts", &request(&args)).await?;
+        RolloutVerb::Start { rollout, plan, even_if_changed } => {
+            let asked =
+                RolloutRequest { plan: plan.filter(|_| !even_if_changed), ..request(&rollout)? };
+            let started: RolloutView = client.post("/v1/rollouts", &asked).await?;
             if started.golden_mismatch_accepted.is_some() {
                 talk(format!("WARNING: {}", mismatch(started.golden_mismatch_accepted.as_deref())));
             }
@@ -46,6 +49,7 @@ pub(super) async fn run(verb: RolloutVerb, context: &Context) -> Result<(), Fail
         RolloutVerb::Watch { id } => watch::run(id, context).await,
         RolloutVerb::Pause { id } => steer(id, "pause", context).await,
         RolloutVerb::Resume { id } => steer(id, "resume", context).await,
+        RolloutVerb::Approve { id } => steer(id, "approve", context).await,
         RolloutVerb::Abort { id } => {
             context.confirm(&format!("end rollout {id} for good?"))?;
             steer(id, "abort", context).await
@@ -60,27 +64,50 @@ pub(super) async fn run(verb: RolloutVerb, context: &Context) -> Result<(), Fail
     }
 }
 
-pub(super) fn request(args: &RolloutArgs) -> RolloutRequest {
-    let phases = args.canary.iter().chain(&args.phases);
-    RolloutRequest {
-        model: args.release.model.to_string(),
-        version: args.release.version.to_string(),
-        selector: args.selector.clone(),
-        phases: phases.map(ToString::to_string).collect(),
-        soak_s: args.soak,
-        failures_max: args.failures_max,
-        success_percent_min: args.success,
-        max_unavailable: args.max_unavailable.map(|size| size.to_string()),
-        device_timeout_s: args.device_timeout,
-        probation_s: args.probation,
-        probation_answers: args.answers,
-        error_permille_max: args.error_percent,
-        p95_us_max: args.p95_ms,
-        collapse_permille_max: args.collapse_percent,
-        shadow: args.shadow.request(),
-        hold: args.hold.request(),
-        gates: Vec::new(),
-        halt: Default::default(),
+/// What is asked for: what the file says, and the flags before that.
+pub(super) fn request(args: &RolloutArgs) -> Result<RolloutRequest, Failure> {
+    let mut request = match &args.file {
+        Some(path) => spec::load(path)?.request,
+        None => RolloutRequest::default(),
+    };
+    if let Some(release) = &args.release {
+        request.model = release.model.to_string();
+        request.version = release.version.to_string();
+    }
+    let phases: Vec<_> = args.canary.iter().chain(&args.phases).collect();
+    if !phases.is_empty() {
+        request.canary.clear();
+        request.phases =
+            phases.into_iter().map(|size| PhaseRequest::Size(size.to_string())).collect();
+    }
+    over(&mut request.selector, args.selector.clone());
+    over(&mut request.failures_max, args.failures_max);
+    over(&mut request.success_percent_min, args.success);
+    over(&mut request.max_unavailable, args.max_unavailable.map(|size| size.to_string()));
+    over(&mut request.device_timeout_s, args.device_timeout);
+    over(&mut request.probation_s, args.probation);
+    over(&mut request.probation_answers, args.answers);
+    over(&mut request.error_permille_max, args.error_percent);
+    over(&mut request.p95_us_max, args.p95_ms);
+    over(&mut request.collapse_permille_max, args.collapse_percent);
+    over(&mut request.shadow, args.shadow.request());
+    args.hold.over(&mut request.hold);
+    if args.soak.is_some() {
+        request.soak_s = args.soak;
+        // For all phases, as it is without a file.
+        for phase in &mut request.phases {
+            if let PhaseRequest::Full(detail) = phase {
+                detail.soak_s = args.soak;
+            }
+        }
+    }
+    Ok(request)
+}
+
+/// A flag that was given goes before what the file says.
+fn over<T>(field: &mut Option<T>, flag: Option<T>) {
+    if flag.is_some() {
+        *field = flag;
     }
 }
 
@@ -275,13 +302,38 @@ fn list_wide(all: &[RolloutSummary]) -> String {
     )
 }
 
+/// A plan as a page.
 pub(super) fn plan_text(plan: &PlanView) -> String {
+    let now_s = clock::now_s();
     let moving = plan.devices.iter().filter(|device| device.phase.is_some()).count();
+    let takes = plan
+        .takes_s
+        .map_or_else(|| "more than 90 days".to_owned(), |s| format!("about {}", ago(s)));
     let mut lines = vec![
         ("release", format!("{}@{}", plan.model, plan.release.text())),
+        ("signed by", plan.signers.join(", ")),
         ("devices", format!("{moving} of {} would move", plan.devices.len())),
-        ("fetches", format!("{} per device", bytes(plan.bytes_per_device))),
+        (
+            "fetches",
+            format!(
+                "{} in all, {} by a device that has nothing of it",
+                bytes(plan.bytes_total),
+                bytes(plan.bytes_per_device)
+            ),
+        ),
+        ("takes", takes),
+        ("that is", plan.takes_how.clone()),
+        ("plan", plan.hash.clone()),
     ];
+    let ends_s = now_s.saturating_add(plan.takes_s.unwrap_or(u64::MAX));
+    for expiry in &plan.expiries {
+        let left = match expiry.expires_s.checked_sub(now_s) {
+            Some(left_s) => format!("expires in {}", ago(left_s)),
+            None => "has expired: no device takes anything new".to_owned(),
+        };
+        let late = if expiry.expires_s < ends_s { ", before this would be done" } else { "" };
+        lines.push(("metadata", format!("{} {left}{late}", expiry.what)));
+    }
     if plan.golden_mismatch_accepted.is_some() {
         lines.push(("WARNING", mismatch(plan.golden_mismatch_accepted.as_deref())));
     }
@@ -300,11 +352,12 @@ pub(super) fn plan_text(plan: &PlanView) -> String {
         }),
     );
     let devices = table(
-        ["device", "phase", "note"],
+        ["device", "phase", "fetches", "note"],
         plan.devices.iter().map(|device| {
             [
                 device.id.clone(),
                 super::output::or_dash(device.phase),
+                bytes(device.bytes),
                 device.reason.as_ref().map_or_else(String::new, |reason| reason.text.clone()),
             ]
         }),

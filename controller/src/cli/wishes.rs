@@ -72,14 +72,20 @@ pub(crate) struct HoldArgs {
 }
 
 impl HoldArgs {
-    pub(super) fn request(&self) -> HoldRequest {
-        HoldRequest {
-            download: self.download.clone(),
-            activation: self.activation.clone(),
-            idle_s: self.idle,
-            window: self.window.clone(),
-            s_max: self.max,
-            aside_s: self.aside,
+    /// What was given goes before what is there.
+    pub(super) fn over(&self, request: &mut HoldRequest) {
+        for (words, given) in
+            [(&mut request.download, &self.download), (&mut request.activation, &self.activation)]
+        {
+            if !given.is_empty() {
+                words.clone_from(given);
+            }
+        }
+        request.idle_s = self.idle.or(request.idle_s);
+        request.s_max = self.max.or(request.s_max);
+        request.aside_s = self.aside.or(request.aside_s);
+        if self.window.is_some() {
+            request.window.clone_from(&self.window);
         }
     }
 }

@@ -233,7 +233,7 @@ impl Fleet {
 }
 
 /// Ids of the keys whose signatures an envelope carries.
-fn signers(envelope: &[u8]) -> Option<String> {
+pub(super) fn signers(envelope: &[u8]) -> Option<String> {
     let envelope = Envelope::decode(envelope).ok()?;
     let ids: Vec<_> = envelope.signers().map(|id| id.to_string()).collect();
     Some(ids.join(" "))

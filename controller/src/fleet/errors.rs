@@ -222,6 +222,22 @@ pub enum RolloutError {
         /// Every label in use.
         labels: String,
     },
+    /// It is not what was shown any more.
+    #[error(
+        "the plan is not the one that was shown: {what} changed; look at it again (`fleetway rollout plan`), or start it all the same with --even-if-changed"
+    )]
+    Changed {
+        /// What, in words.
+        what: String,
+    },
+    /// A canary that the rollout could not begin with.
+    #[error("the canary {canary} cannot go first: {why}; name another one")]
+    Canary {
+        /// Which.
+        canary: DeviceId,
+        /// A sentence.
+        why: String,
+    },
     /// Every device that matches is in flight with another rollout or left out.
     #[error("nothing to do: {why}")]
     NothingMoves {
@@ -261,9 +277,11 @@ impl RolloutError {
             Self::Spec(error) => error.kind(),
             Self::NoRelease(_) | Self::NoDevices { .. } | Self::NotFound(_) => ErrorKind::NotFound,
             Self::OtherModel { .. } | Self::NoVariant { .. } => ErrorKind::Usage,
-            Self::NothingMoves { .. } | Self::NothingFollows { .. } | Self::State { .. } => {
-                ErrorKind::Conflict
-            }
+            Self::NothingMoves { .. }
+            | Self::NothingFollows { .. }
+            | Self::Changed { .. }
+            | Self::Canary { .. }
+            | Self::State { .. } => ErrorKind::Conflict,
             Self::Fleet(error) => error.kind(),
         }
     }

@@ -125,7 +125,7 @@ impl Fleet {
         let quiet = |at: u64| now_s.saturating_sub(at) > spec.offline_after_s;
         let verdict = rollout.deployments.get(id).and_then(|d| d.verdict).filter(|_| offered);
         let mut sample = Sample {
-            class: device.hardware(),
+            class: device.record.hardware.clone(),
             offline: !device.live.online || device.live.heard_s.is_none_or(quiet),
             install: verdict.map(|verdict| match verdict {
                 Verdict::Confirmed => Install::Confirmed,

@@ -2,13 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use fleetway_protocol::ids::{DeviceId, HardwareClass, ModelName};
+use fleetway_protocol::ids::{DeviceId, ModelName};
 use fleetway_protocol::machine::Phase;
+use fleetway_protocol::manifest::{Artifact, Variant};
 use fleetway_protocol::report::State;
 
-use super::{Device, Fleet, Rollout};
+use super::{Device, Fleet, ReleaseView, Rollout};
 use crate::planner::{
-    Deployment, DeviceFacts, Input, ModelFacts, ReleaseFacts, RolloutFacts, RolloutState, Verdict,
+    Deployment, DeviceFacts, Input, ModelFacts, OnAbort, ReleaseFacts, RolloutFacts, RolloutState,
+    VariantFacts, Verdict,
 };
 
 impl Fleet {
@@ -19,14 +21,16 @@ impl Fleet {
                 id: *id,
                 spec: rollout.record.spec.clone(),
                 state: rollout.record.state.clone(),
+                members: rollout.members.clone(),
                 deployments: rollout.deployments.clone(),
                 looks: rollout.record.looks.clone(),
                 evidence: None,
             });
         let releases = self.releases.values().map(|release| ReleaseFacts {
             digest: release.digest,
+            version: release.manifest.version.clone(),
             counter: release.manifest.counter,
-            variants: release.manifest.variants.iter().map(|v| v.kind).collect(),
+            variants: self.variants(release),
         });
         Input {
             now_s,
@@ -44,14 +48,27 @@ impl Fleet {
     }
 }
 
+impl Fleet {
+    pub(super) fn variants(&self, release: &ReleaseView) -> Vec<VariantFacts> {
+        let envelope_bytes = self.envelopes.get(&release.digest).map_or(0, Vec::len) as u64;
+        let artifacts = |v: &Variant| {
+            let of = |a: &Artifact| u64::from(a.bytes) + u64::from(a.chunk_list_bytes());
+            of(&v.model) + of(&v.golden)
+        };
+        let variants = release.manifest.variants.iter();
+        variants
+            .map(|v| VariantFacts { kind: v.kind, bytes: envelope_bytes + artifacts(v) })
+            .collect()
+    }
+}
+
 /// Whether a rollout may still change or order something.
 pub(super) fn is_live(rollout: &Rollout) -> bool {
-    let unturned =
-        |d: &Deployment| matches!(d.verdict, None | Some(Verdict::Silent)) && !d.reverted;
-    match rollout.record.state {
-        RolloutState::Running { .. } | RolloutState::Paused { .. } => true,
-        RolloutState::Aborted => rollout.deployments.values().any(unturned),
-        RolloutState::Halted { .. } | RolloutState::Succeeded => false,
+    let unturned = |d: &Deployment| Verdict::is_open(d.verdict) && !d.reverted;
+    let reverts = rollout.record.spec.on_abort == OnAbort::Revert;
+    match &rollout.record.state {
+        RolloutState::Aborted => reverts && rollout.deployments.values().any(unturned),
+        state => state.is_open(),
     }
 }
 
@@ -65,17 +82,10 @@ fn device_facts(id: &DeviceId, device: &Device) -> DeviceFacts {
     DeviceFacts {
         id: id.clone(),
         labels: device.record.labels.clone(),
-        hardware: device.hardware(),
+        hardware: device.record.hardware.clone(),
         online: device.live.online,
         heard_s: device.live.heard_s,
         models,
-    }
-}
-
-impl Device {
-    /// What hardware it is, if it said so.
-    pub(super) fn hardware(&self) -> Option<HardwareClass> {
-        None
     }
 }
 

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use fleetway_protocol::ids::{Counter, DeviceId, Digest, RolloutId};
 use fleetway_protocol::reason::Reason;
 
-use super::rollouts::{begin, refused};
+use super::rollouts::refused;
 use super::txn::{About, Txn};
 use super::{By, Fleet, PlanPreview, ReleaseView, Rollout, RolloutError};
 use crate::planner::{
@@ -82,7 +82,7 @@ impl Fleet {
     pub fn follow(&mut self, by: By<'_>, follow: &Follow) -> Result<Vec<RolloutId>, RolloutError> {
         let plan = self.plan_follow(follow, by.now_s)?;
         let mut txn = Txn::default();
-        let ids: Vec<_> = plan.rollouts.into_iter().map(|p| begin(&mut txn, by, p)).collect();
+        let ids: Vec<_> = plan.rollouts.into_iter().map(|p| self.begin(&mut txn, by, p)).collect();
         let numbers: Vec<_> = ids.iter().map(|id| format!("rollout {id}")).collect();
         let numbers = numbers.join(", ");
         let stays = plan.stays.len();

@@ -290,7 +290,7 @@ impl Fleet {
     pub(super) fn leave_rollouts(&self, now_s: u64, id: &DeviceId, txn: &mut Txn) {
         for (rollout, of) in &self.rollouts {
             let Some(deployment) = of.deployments.get(id) else { continue };
-            if matches!(deployment.verdict, None | Some(Verdict::Silent)) {
+            if Verdict::is_open(deployment.verdict) {
                 let mut deployment = deployment.clone();
                 deployment.verdict = Some(Verdict::Left);
                 deployment.verdict_s = now_s;

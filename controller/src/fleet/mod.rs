@@ -34,6 +34,7 @@ mod known_bad;
 mod mirrored;
 mod open;
 mod orders;
+mod preview;
 mod queries;
 mod records;
 mod reports;
@@ -71,6 +72,7 @@ pub use follow::{Follow, FollowPlan};
 pub use history::{POINTS_MAX, Point};
 pub use identities::{TOKEN_LIFE_S, TOKEN_TRIES};
 pub use open::{read_audit, write_audit};
+pub use preview::PlanHash;
 pub use views::{
     DeviceView, Effect, IdentityView, Ignored, ModelState, ModelView, PhasePreview, PlanPreview,
     ReleaseView, RolloutView, TelemetryView,
@@ -193,5 +195,7 @@ type MovedBy = BTreeMap<ModelName, (RolloutId, Digest)>;
 #[derive(Clone, Debug)]
 struct Rollout {
     record: RolloutRecord,
+    /// The devices that its selector matched at the start.
+    members: Option<Arc<BTreeSet<DeviceId>>>,
     deployments: BTreeMap<DeviceId, Deployment>,
 }

@@ -153,7 +153,14 @@ impl Fleet {
     fn read_rollouts(&mut self, lost: &mut Lost) -> Result<(), FleetError> {
         let id = |raw: &[u8]| Some(u64::from_be_bytes(raw.try_into().ok()?));
         for (id, record) in self.read_all(Kind::Rollout, id, lost)? {
-            self.rollouts.insert(id, Rollout { record, deployments: BTreeMap::new() });
+            // Without its list nobody was there at the start: only the last phase takes them.
+            let members = Some(Arc::default());
+            self.rollouts.insert(id, Rollout { record, members, deployments: BTreeMap::new() });
+        }
+        for (id, members) in self.read_all::<_, BTreeSet<DeviceId>>(Kind::Member, id, lost)? {
+            if let Some(rollout) = self.rollouts.get_mut(&id) {
+                rollout.members = Some(Arc::new(members));
+            }
         }
         let deployments = self.read_all(Kind::Deployment, read_deployment_key, lost)?;
         for ((id, device), deployment) in deployments {

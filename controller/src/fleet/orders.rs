@@ -80,7 +80,9 @@ impl Fleet {
         let deployment = rollout.deployments.get(id);
         match deployment.and_then(|d| d.verdict) {
             Some(Verdict::Confirmed) => true,
-            None | Some(Verdict::Silent) => rollout.record.state.is_open() && deployment.is_some(),
+            None | Some(Verdict::Silent | Verdict::Late) => {
+                rollout.record.state.is_open() && deployment.is_some()
+            }
             Some(_) => false,
         }
     }

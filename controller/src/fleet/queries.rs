@@ -199,6 +199,7 @@ pub(super) fn device_view(id: &DeviceId, device: &Device) -> DeviceView {
     DeviceView {
         id: id.clone(),
         labels: record.labels.clone(),
+        hardware: record.hardware.clone(),
         added_s: record.added_s,
         online: live.online,
         heard_s: live.heard_s,

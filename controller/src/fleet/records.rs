@@ -16,7 +16,7 @@ use crate::planner::analysis::Looks;
 use crate::planner::{Labels, RolloutSpec, RolloutState};
 
 /// Version of the records that this build writes and reads.
-const RECORD_VERSION: u8 = 1;
+const RECORD_VERSION: u8 = 2;
 /// The key of the fleet's counters, of [`crate::store::Kind::Meta`].
 pub(super) const META_KEY: &[u8] = b"fleet";
 /// The key of the audit log's bounds, of the same kind.
@@ -40,6 +40,8 @@ pub(super) struct DeviceRecord {
     /// The newest boot heard of. Reports of earlier ones are old, whoever repeats them.
     pub(super) epoch: u64,
     pub(super) states: BTreeMap<ModelName, State>,
+    /// What hardware it last said that it is.
+    pub(super) hardware: Option<HardwareClass>,
 }
 
 /// A device's identity: how it may come in, with which key, or that it may not.
@@ -89,7 +91,7 @@ pub(super) struct ReleaseRecord {
     pub(super) envelope: Vec<u8>,
 }
 
-/// A rollout. Its deployments are records of their own.
+/// A rollout. Its deployments and its list of members are records of their own.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct RolloutRecord {
     pub(super) spec: RolloutSpec,

@@ -63,6 +63,14 @@ impl Fleet {
         device.live.heard_s = Some(now_s);
         device.live.agent = Some(presence.agent.clone());
         device.live.sandbox = presence.sandbox.clone().or(device.live.sandbox.take());
+        if device.record.hardware != presence.hardware {
+            // Durable: who a rollout is for must not hang on who spoke since our last start.
+            let mut txn = Txn::default();
+            if let Some(record) = txn.device_mut(id, device) {
+                record.hardware = presence.hardware.clone();
+            }
+            self.commit(txn)?;
+        }
         self.mirror_online(id);
         self.handle_generation(now_s, id, presence.generation)
     }
@@ -241,6 +249,12 @@ impl Fleet {
         };
         let ours = self.rollouts.get(&outcome.rollout).filter(|r| r.record.spec.model == *model);
         let known = ours.and_then(|r| r.deployments.get(id));
+        // How an earlier try ended, said before the device heard of this one.
+        let order = self.devices.get(id).and_then(|d| d.order.as_ref());
+        let earlier = order.is_some_and(|o| state.generation < o.order.generation);
+        if earlier && verdict.is_failure() && known.is_some_and(|d| d.attempts > 0) {
+            return;
+        }
         if known.is_some_and(|d| d.release == outcome.release) {
             self.write_verdict(now_s, id, outcome.rollout, verdict, txn);
         }
@@ -270,6 +284,7 @@ impl Fleet {
             Verdict::RolledBack(reason) => Why::RolledBack(reason),
             Verdict::Silent => Why::Silent,
             Verdict::Left => Why::Left,
+            Verdict::Late => Why::Late,
         };
         let about = About { rollout: Some(rollout), device: Some(id) };
         txn.note(now_s, "fleet", "verdict", about, format!("{id} on {release:.12}: {why}"));

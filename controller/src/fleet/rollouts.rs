@@ -1,14 +1,20 @@
 //! What an operator does with rollouts. Decisions are the planner's; this only notes what
 //! was asked for.
 
-use fleetway_protocol::ids::RolloutId;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use fleetway_protocol::ids::{DeviceId, RolloutId};
 use fleetway_protocol::manifest::VariantKind;
 
 use super::records::RolloutRecord;
 use super::txn::{About, Txn};
-use super::{By, Fleet, PhasePreview, PlanPreview, ReleaseView, RolloutError};
+use super::{By, Device, Fleet, PhasePreview, PlanHash, PlanPreview, ReleaseView, RolloutError};
 use crate::planner::analysis::Looks;
-use crate::planner::{PausedBy, Preview, RolloutFacts, RolloutSpec, RolloutState, Why, preview};
+use crate::planner::{
+    PausedBy, Preview, RolloutFacts, RolloutSpec, RolloutState, SpecError, Target, UNKNOWN_RELEASE,
+    Why, preview, unwise,
+};
 
 impl Fleet {
     /// What a rollout would do if it were started now, exactly. Changes nothing.
@@ -34,40 +40,61 @@ impl Fleet {
         let release = self.check_release(&spec)?;
         self.check_selector(&spec)?;
         let Preview { movable, later, out } = self.preview(id, &spec, now_s);
+        if let Some((canary, why)) = out.iter().find(|(id, _)| spec.canary.contains(id)) {
+            let (canary, why) = (canary.clone(), why.to_string());
+            return Err(RolloutError::Canary { canary, why });
+        }
         if movable.is_empty() && later.is_empty() {
             let why = nothing_moves(&out);
             return Err(RolloutError::NothingMoves { why, out });
         }
-        let total = movable.len() + later.len();
-        let mut queue: Vec<_> =
-            movable.into_iter().chain(later.iter().map(|l| l.0.clone())).collect();
-        let mut done = 0;
-        let phases = spec.phases.iter().enumerate().map(|(at, phase)| {
-            let up_to = spec.phase_bound(at, total).max(done);
-            let devices = queue.drain(..up_to - done).collect();
-            done = up_to;
-            PhasePreview { devices, up_to, soak_s: phase.soak_s }
-        });
-        let phases = phases.collect();
+        let phases = self.phases(&spec, movable, &later)?;
         let manifest = &release.manifest;
-        let envelope_bytes = self.envelopes.get(&spec.release).map_or(0, Vec::len);
-        let artifacts = manifest.variant(spec.variant).map(|v| [v.model, v.golden]);
-        let artifact_bytes = artifacts
-            .iter()
-            .flatten()
-            .map(|a| u64::from(a.bytes) + u64::from(a.chunk_list_bytes()))
-            .sum::<u64>();
+        let variants = self.variants(release);
+        let bytes = variants.iter().find(|v| v.kind == spec.variant).map_or(0, |v| v.bytes);
         Ok(PlanPreview {
             rollout: id,
             counter: manifest.counter,
-            phases,
             notes: self.notes(&spec, release, later.len()),
             later,
-            left_out: out,
-            bytes_per_device: artifact_bytes + envelope_bytes as u64,
+            bytes_per_device: bytes,
+            bytes_known: self.bytes_known(&spec, &phases, bytes),
+            takes: self.estimate(&spec, &phases, bytes, now_s),
+            signers: self.signers(&spec.release),
             golden_mismatch: manifest.golden_mismatch_accepted.as_ref().map(ToString::to_string),
+            hash: PlanHash::of(&spec, bytes, &phases, &out),
+            left_out: out,
+            phases,
             spec,
         })
+    }
+
+    /// Who is offered the release in which phase.
+    fn phases(
+        &self,
+        spec: &RolloutSpec,
+        movable: Vec<DeviceId>,
+        later: &[(DeviceId, Why)],
+    ) -> Result<Vec<PhasePreview>, RolloutError> {
+        let total = movable.len() + later.len();
+        let is_canary = |id: &DeviceId| spec.canary.binary_search(id).is_ok();
+        let mut queue: Vec<_> =
+            movable.into_iter().chain(later.iter().map(|l| l.0.clone())).collect();
+        // Named canaries come first whether they can move now or not.
+        queue.sort_by_key(|id| !is_canary(id));
+        let mut done = 0;
+        let mut phases = Vec::new();
+        for (at, phase) in spec.phases.iter().enumerate() {
+            let up_to = spec.phase_bound(at, total).max(done);
+            if phase.reporters_min as usize > up_to {
+                let (reporters, size) = (phase.reporters_min, up_to);
+                return Err(SpecError::Reporters { phase: at + 1, reporters, size }.into());
+            }
+            let devices = queue.drain(..up_to - done).collect();
+            done = up_to;
+            phases.push(PhasePreview { devices, up_to, soak_s: phase.soak_s });
+        }
+        Ok(phases)
     }
 
     /// Starts a rollout; the next tick moves its first devices.
@@ -79,11 +106,58 @@ impl Fleet {
         by: By<'_>,
         spec: &RolloutSpec,
     ) -> Result<RolloutId, RolloutError> {
+        self.start_planned(by, spec, None)
+    }
+
+    /// The same, if the plan is still the one that was `shown`: its hash.
+    ///
+    /// # Errors
+    /// [`RolloutError::Changed`] says what is not as it was; nothing was started then.
+    pub fn start_planned(
+        &mut self,
+        by: By<'_>,
+        spec: &RolloutSpec,
+        shown: Option<&str>,
+    ) -> Result<RolloutId, RolloutError> {
         let preview = self.plan_rollout(spec, by.now_s)?;
+        if let Some(what) = shown.and_then(|shown| preview.hash.differs(shown)) {
+            return Err(RolloutError::Changed { what });
+        }
         let mut txn = Txn::default();
-        let id = begin(&mut txn, by, preview);
+        let id = self.begin(&mut txn, by, preview);
         self.commit(txn)?;
         Ok(id)
+    }
+
+    /// A rollout as planned begins; the next tick moves its first devices.
+    pub(super) fn begin(&self, txn: &mut Txn, by: By<'_>, preview: PlanPreview) -> RolloutId {
+        let (id, spec) = (preview.rollout, preview.spec);
+        let text = format!(
+            "started rollout {id}: {} {} ({:.12}) to {:.200}, {} devices in {} phases",
+            spec.model,
+            spec.version,
+            spec.release,
+            spec.selector,
+            preview.phases.last().map_or(0, |p| p.up_to),
+            spec.phases.len(),
+        );
+        txn.note(by.now_s, by.who, "rollout.start", About::rollout(id), text);
+        let members: BTreeSet<DeviceId> = self.selected(&spec).cloned().collect();
+        let state = if spec.wants_approval(0) {
+            RolloutState::WaitingForApproval { phase: 0 }
+        } else {
+            RolloutState::Running { phase: 0 }
+        };
+        let record = RolloutRecord {
+            spec,
+            state,
+            started_s: by.now_s,
+            started_by: by.who.to_owned(),
+            looks: Looks::default(),
+        };
+        txn.members.insert(id, Arc::new(members));
+        txn.rollouts.insert(id, record);
+        id
     }
 
     /// Holds a rollout: nobody new is offered the release. Paused already: nothing to do.
@@ -97,7 +171,26 @@ impl Fleet {
                 self.set_state(by, id, "rollout.pause", to)
             }
             RolloutState::Paused { .. } => Ok(()),
+            state @ RolloutState::WaitingForApproval { .. } => Err(refused(
+                id,
+                &state,
+                "nothing moves before somebody approves; abort it to end it",
+            )),
             state => Err(refused(id, &state, "only a running rollout can be paused")),
+        }
+    }
+
+    /// Approves the phase that a rollout waits with. Running already: nothing to do.
+    ///
+    /// # Errors
+    /// [`RolloutError`].
+    pub fn approve_rollout(&mut self, by: By<'_>, id: RolloutId) -> Result<(), RolloutError> {
+        match self.state_of(id)? {
+            RolloutState::WaitingForApproval { phase } => {
+                self.set_state(by, id, "rollout.approve", RolloutState::Running { phase })
+            }
+            RolloutState::Running { .. } => Ok(()),
+            state => Err(refused(id, &state, "only a rollout that waits for it can be approved")),
         }
     }
 
@@ -116,6 +209,9 @@ impl Fleet {
                 &state,
                 "it stopped itself for a reason; mend that, then start a new rollout",
             )),
+            state @ RolloutState::WaitingForApproval { .. } => {
+                Err(refused(id, &state, "approve it (`fleetway rollout approve`)"))
+            }
             state => Err(refused(id, &state, "it is over; start a new rollout")),
         }
     }
@@ -194,8 +290,17 @@ impl Fleet {
     }
 
     pub(super) fn check_selector(&self, spec: &RolloutSpec) -> Result<(), RolloutError> {
-        let mut devices = self.devices.iter();
-        if devices.any(|(id, device)| spec.selector.matches(id, &device.record.labels)) {
+        let selected =
+            |id: &DeviceId| self.devices.get(id).is_some_and(|d| self.selects(spec, id, d));
+        let unselected = |canary: &&DeviceId| !selected(canary);
+        if let Some(canary) = spec.canary.iter().find(unselected) {
+            let (canary, selector) = (canary.clone(), spec.selector.to_string());
+            return Err(RolloutError::Canary {
+                canary,
+                why: format!("`{selector}` does not match it"),
+            });
+        }
+        if self.selected(spec).next().is_some() {
             return Ok(());
         }
         let labels: Vec<_> = self
@@ -211,6 +316,27 @@ impl Fleet {
         Err(RolloutError::NoDevices { selector, devices: self.devices.len(), labels })
     }
 
+    /// The devices that a specification's selector matches now.
+    fn selected<'a>(&'a self, spec: &'a RolloutSpec) -> impl Iterator<Item = &'a DeviceId> {
+        let selected = |(id, device): &(&DeviceId, &Device)| self.selects(spec, id, device);
+        self.devices.iter().filter(selected).map(|(id, _)| id)
+    }
+
+    fn selects(&self, spec: &RolloutSpec, id: &DeviceId, device: &Device) -> bool {
+        let running = device.record.states.get(&spec.model).and_then(|state| state.running);
+        let version = |digest| match self.releases.get(&digest) {
+            Some(release) => release.manifest.version.as_str(),
+            None => UNKNOWN_RELEASE,
+        };
+        let target = Target {
+            id,
+            labels: &device.record.labels,
+            hardware: device.record.hardware.as_ref().map(|h| h.as_str()),
+            release: running.map(version),
+        };
+        !device.is_revoked() && spec.selector.matches(&target)
+    }
+
     /// The planner's view of a rollout that is not there yet.
     fn preview(&self, id: RolloutId, spec: &RolloutSpec, now_s: u64) -> Preview {
         let mut input = self.input(now_s, super::facts::is_live);
@@ -218,6 +344,7 @@ impl Fleet {
             id,
             spec: spec.clone(),
             state: RolloutState::Running { phase: 0 },
+            members: None,
             deployments: std::collections::BTreeMap::new(),
             looks: Looks::default(),
             evidence: None,
@@ -232,12 +359,7 @@ impl Fleet {
                 "{later} devices cannot move now; the rollout is not done before they did"
             ));
         }
-        if spec.failures_max > 0 && spec.success_percent_min == 100 {
-            notes.push(format!(
-                "{} failures are tolerated, but 100% must confirm: the first failure stops the rollout; lower the share",
-                spec.failures_max
-            ));
-        }
+        notes.extend(unwise(spec).into_iter().map(|found| found.text));
         let others = self
             .rollouts
             .iter()
@@ -263,30 +385,6 @@ impl Fleet {
     }
 }
 
-/// A rollout as planned begins; the next tick moves its first devices.
-pub(super) fn begin(txn: &mut Txn, by: By<'_>, preview: PlanPreview) -> RolloutId {
-    let (id, spec) = (preview.rollout, preview.spec);
-    let text = format!(
-        "started rollout {id}: {} {} ({:.12}) to {:.200}, {} devices in {} phases",
-        spec.model,
-        spec.version,
-        spec.release,
-        spec.selector,
-        preview.phases.last().map_or(0, |p| p.up_to),
-        spec.phases.len(),
-    );
-    txn.note(by.now_s, by.who, "rollout.start", About::rollout(id), text);
-    let record = RolloutRecord {
-        spec,
-        state: RolloutState::Running { phase: 0 },
-        started_s: by.now_s,
-        started_by: by.who.to_owned(),
-        looks: Looks::default(),
-    };
-    txn.rollouts.insert(id, record);
-    id
-}
-
 /// The form of a release in one word.
 pub(super) fn variant_word(kind: VariantKind) -> &'static str {
     match kind {
@@ -303,7 +401,7 @@ pub(super) fn refused(
     RolloutError::State { rollout, state: state.word(), mend }
 }
 
-fn nothing_moves(out: &[(fleetway_protocol::ids::DeviceId, Why)]) -> String {
+fn nothing_moves(out: &[(DeviceId, Why)]) -> String {
     if out.iter().all(|(_, why)| *why == Why::AlreadyRuns) {
         return format!("all {} matching devices run it already", out.len());
     }

@@ -9,7 +9,7 @@ use super::orders::is_due;
 use super::txn::{About, Txn};
 use super::{Effect, Fleet, FleetError, RENEWALS_PER_TICK_MAX};
 use crate::planner::{
-    Assignment, Change, Input, Plan, RolloutState, Verdict, Wish, deployment_of, plan_and_check,
+    Assignment, Change, Input, Plan, RolloutState, Verdict, Wish, deployment_after, plan_and_check,
     wanted,
 };
 
@@ -77,14 +77,18 @@ impl Fleet {
     fn write_changes(&self, plan: &Plan, now_s: u64, txn: &mut Txn) {
         for change in &plan.changes {
             match change {
-                Change::Silent { rollout, device } => {
+                Change::TimedOut { rollout, device, verdict } => {
                     let found = self.rollouts.get(rollout).and_then(|r| r.deployments.get(device));
                     let Some(mut deployment) = found.cloned() else { continue };
-                    deployment.verdict = Some(Verdict::Silent);
+                    deployment.verdict = Some(*verdict);
                     deployment.verdict_s = now_s;
                     txn.deployments.insert((*rollout, device.clone()), deployment);
                     let about = About { rollout: Some(*rollout), device: Some(device) };
-                    let text = format!("{device} was silent for too long: counts as failed");
+                    let what = match verdict {
+                        Verdict::Late => "was not done in time",
+                        _ => "was silent for too long",
+                    };
+                    let text = format!("{device} {what}: counts as failed");
                     txn.note(now_s, "planner", "verdict", about, text);
                 }
                 Change::State { rollout, to, why } => {
@@ -94,6 +98,9 @@ impl Fleet {
                     record.state = to.clone();
                     let what = match to {
                         RolloutState::Running { phase } => format!("enters phase {}", phase + 1),
+                        RolloutState::WaitingForApproval { phase } => {
+                            format!("waits for approval of phase {}", phase + 1)
+                        }
                         to => format!("is {}", to.word()),
                     };
                     let text = format!("rollout {rollout} {what}: {why}");
@@ -121,13 +128,11 @@ impl Fleet {
     fn write_deployments(&self, plan: &Plan, now_s: u64, txn: &mut Txn) {
         for order in &plan.orders {
             let key = (order.rollout, order.device.clone());
-            if let Wish::Run(release) = order.wish {
-                txn.deployments.insert(key, deployment_of(order, release, now_s));
-            } else if let Some(found) =
-                self.rollouts.get(&order.rollout).and_then(|r| r.deployments.get(&order.device))
-            {
-                let mut deployment = found.clone();
-                deployment.reverted = true;
+            // Not what a verdict by time in this very plan made of it: that is in the transaction.
+            let stored =
+                self.rollouts.get(&order.rollout).and_then(|r| r.deployments.get(&order.device));
+            let before = txn.deployments.get(&key).or(stored);
+            if let Some(deployment) = deployment_after(order, before, now_s) {
                 txn.deployments.insert(key, deployment);
             }
         }

@@ -2,6 +2,7 @@
 //! in memory changes before the store has it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use fleetway_protocol::ids::{DeviceId, Digest, HardwareClass, RolloutId};
 
@@ -24,6 +25,8 @@ pub(super) struct Txn {
     pub(super) orders: BTreeMap<DeviceId, OrderRecord>,
     pub(super) releases: Vec<(ReleaseView, ReleaseRecord)>,
     pub(super) rollouts: BTreeMap<RolloutId, RolloutRecord>,
+    /// Of rollouts that begin.
+    pub(super) members: BTreeMap<RolloutId, Arc<BTreeSet<DeviceId>>>,
     pub(super) deployments: BTreeMap<(RolloutId, DeviceId), Deployment>,
     /// What is known against releases.
     pub(super) known_bad: BTreeMap<(Digest, HardwareClass), KnownBad>,
@@ -198,7 +201,8 @@ impl Fleet {
                 }
                 None => record,
             };
-            self.rollouts.insert(id, Rollout { record, deployments: BTreeMap::new() });
+            let members = Some(txn.members.get(&id).cloned().unwrap_or_default());
+            self.rollouts.insert(id, Rollout { record, members, deployments: BTreeMap::new() });
         }
         self.known_bad.extend(txn.known_bad);
         for (name, record) in txn.tokens {
@@ -300,6 +304,10 @@ fn write_records(txn: &Txn, batch: &mut Batch) -> Result<(), FleetError> {
             Some(record) => batch.put(Kind::Access, name.as_bytes(), encode("a token", record)?),
             None => batch.remove(Kind::Access, name.as_bytes()),
         }
+    }
+    for (id, members) in &txn.members {
+        let value = encode("the members of a rollout", members.as_ref())?;
+        batch.put(Kind::Member, id.to_be_bytes(), value);
     }
     for ((id, device), deployment) in &txn.deployments {
         let value = encode("a deployment", deployment)?;

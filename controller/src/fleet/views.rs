@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use fleetway_protocol::counters::Counters;
 use fleetway_protocol::hold::Held;
 use fleetway_protocol::ids::{
-    Counter, DeviceId, Digest, Generation, ModelName, RolloutId, Version,
+    Counter, DeviceId, Digest, Generation, HardwareClass, ModelName, RolloutId, Version,
 };
 use fleetway_protocol::machine::Phase;
 use fleetway_protocol::manifest::Manifest;
@@ -15,10 +15,12 @@ use fleetway_protocol::sandbox::Sandbox;
 use fleetway_protocol::shadow::ShadowReport;
 use fleetway_protocol::slot::Outcome;
 
-use super::{ReportTotals, Standing};
+use super::{PlanHash, ReportTotals, Standing};
 use crate::pki::DeviceKey;
 use crate::planner::analysis::Looked;
-use crate::planner::{DeviceReport, Labels, RolloutReport, RolloutSpec, RolloutState, Why};
+use crate::planner::{
+    DeviceReport, Estimate, Labels, RolloutReport, RolloutSpec, RolloutState, Target, Why,
+};
 
 /// One device.
 #[derive(Clone, Debug, PartialEq)]
@@ -27,6 +29,8 @@ pub struct DeviceView {
     pub id: DeviceId,
     /// Its labels.
     pub labels: Labels,
+    /// What hardware it is, if it said so.
+    pub hardware: Option<HardwareClass>,
     /// When it was added, Unix seconds.
     pub added_s: u64,
     /// Whether it is there, as far as it or its last will said.
@@ -53,6 +57,15 @@ pub struct DeviceView {
     pub identity: IdentityView,
     /// Where it stands.
     pub standing: Standing,
+}
+
+impl DeviceView {
+    /// The device, as far as a selector may ask. Outside a rollout there is no one model whose
+    /// release it could be.
+    pub fn target(&self) -> Target<'_> {
+        let hardware = self.hardware.as_ref().map(|h| h.as_str());
+        Target { id: &self.id, labels: &self.labels, hardware, release: None }
+    }
 }
 
 /// Who a device is to us.
@@ -174,12 +187,32 @@ pub struct PlanPreview {
     pub later: Vec<(DeviceId, Why)>,
     /// Devices that match the selector and are left out, and why.
     pub left_out: Vec<(DeviceId, Why)>,
-    /// Bytes that each device fetches, golden vectors included.
+    /// Bytes that a device fetches that has nothing of it, golden vectors included.
     pub bytes_per_device: u64,
+    /// The devices that are known to have some of it, and what they still fetch.
+    pub bytes_known: BTreeMap<DeviceId, u64>,
+    /// How long it takes if nothing goes wrong.
+    pub takes: Estimate,
+    /// Ids of the keys that signed the release.
+    pub signers: Vec<String>,
+    /// What a start may be held to.
+    pub hash: PlanHash,
     /// Why the importer took the release although its golden vectors did not match.
     pub golden_mismatch: Option<String>,
     /// Anything else worth a thought before the start.
     pub notes: Vec<String>,
+}
+
+impl PlanPreview {
+    /// Bytes that one of its devices fetches.
+    pub fn bytes_of(&self, device: &DeviceId) -> u64 {
+        self.bytes_known.get(device).copied().unwrap_or(self.bytes_per_device)
+    }
+
+    /// Bytes that all of its devices fetch.
+    pub fn bytes_total(&self) -> u64 {
+        self.phases.iter().flat_map(|phase| &phase.devices).map(|id| self.bytes_of(id)).sum()
+    }
 }
 
 /// One phase of a preview.

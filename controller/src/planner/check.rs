@@ -5,12 +5,15 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use fleetway_protocol::ids::{DeviceId, ModelName, RolloutId};
 
-use super::cohort::{is_aside, is_barred};
+use super::Target;
+use super::cohort::{UNKNOWN_RELEASE, is_aside, is_barred};
 use super::facts::{
     Assignment, Change, DeviceFacts, Input, KnownBad, Plan, RolloutFacts, RolloutState, Verdict,
     Wish,
 };
 use super::plan::apply;
+use super::spec::pace::RATE_WINDOW_S;
+use super::spec::{Membership, OnAbort, Opening, RetryOn};
 
 /// What is wrong with a plan.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -59,6 +62,19 @@ pub enum Insane {
         /// The bound.
         max: usize,
     },
+    /// Orders while the schedule is shut.
+    #[error("rollout {0} offers its release outside its schedule")]
+    Shut(RolloutId),
+    /// More offered in a minute than allowed.
+    #[error("rollout {rollout}: {offered} offered in a minute, {max} allowed")]
+    Rate {
+        /// Which.
+        rollout: RolloutId,
+        /// In the last minute, once the plan is carried out.
+        offered: usize,
+        /// The bound.
+        max: usize,
+    },
     /// A state that does not follow on the one before.
     #[error("rollout {0} goes from {1} to {2}")]
     Transition(RolloutId, String, String),
@@ -92,7 +108,7 @@ pub fn check(input: &Input, plan: &Plan) -> Result<(), Insane> {
         }
         match order.wish {
             Wish::Run(_) => check_offer(input, &after, rollout, state, device, order)?,
-            _ if *state == RolloutState::Aborted => {}
+            _ if *state == RolloutState::Aborted && rollout.spec.on_abort == OnAbort::Revert => {}
             _ => return Err(Insane::State(order.rollout, order.device.clone())),
         }
     }
@@ -115,13 +131,19 @@ fn check_offer(
     order: &Assignment,
 ) -> Result<(), Insane> {
     let id = device.id.clone();
-    if !matches!(state, RolloutState::Running { .. }) {
+    // An offer may fill a phase whose gate is open already, and the next one may want approval.
+    let runs = match state {
+        RolloutState::Running { .. } => true,
+        RolloutState::WaitingForApproval { phase } => order.phase < *phase,
+        _ => false,
+    };
+    if !runs {
         return Err(Insane::State(rollout.id, id));
     }
-    let ours = rollout.spec.selector.matches(&device.id, &device.labels);
     let before = rollout.deployments.get(&device.id).and_then(|d| d.verdict);
     let offered = rollout.deployments.contains_key(&device.id) && before != Some(Verdict::Left);
-    if !ours || offered {
+    let again = offered && may_try_again(rollout, device);
+    if !(again || is_member(input, rollout, device) && !offered) {
         return Err(Insane::NotSelected(rollout.id, id));
     }
     if order.wish != Wish::Run(rollout.spec.release) || order.model != rollout.spec.model {
@@ -150,6 +172,38 @@ fn check_offer(
     holder.map_or(Ok(()), |other| Err(Insane::Held(id, other.id)))
 }
 
+/// Whether a device that failed may be tried once more.
+fn may_try_again(rollout: &RolloutFacts, device: &DeviceFacts) -> bool {
+    let (Some(retry), Some(before)) = (&rollout.spec.retry, rollout.deployments.get(&device.id))
+    else {
+        return false;
+    };
+    let kind = before.verdict.and_then(RetryOn::of);
+    before.attempts < retry.times && kind.is_some_and(|kind| retry.on.contains(&kind))
+}
+
+/// Whether a device is the rollout's: by its list, or by what it is and runs.
+fn is_member(input: &Input, rollout: &RolloutFacts, device: &DeviceFacts) -> bool {
+    match (rollout.spec.membership, &rollout.members) {
+        (Membership::Snapshot, Some(members)) => members.contains(&device.id),
+        _ => is_selected(input, rollout, device),
+    }
+}
+
+fn is_selected(input: &Input, rollout: &RolloutFacts, device: &DeviceFacts) -> bool {
+    let running = device.models.get(&rollout.spec.model).and_then(|m| m.running);
+    let version = |digest| {
+        let release = input.releases.iter().find(|r| r.digest == digest);
+        release.map_or(UNKNOWN_RELEASE, |r| r.version.as_str())
+    };
+    rollout.spec.selector.matches(&Target {
+        id: &device.id,
+        labels: &device.labels,
+        hardware: device.hardware.as_ref().map(|h| h.as_str()),
+        release: running.map(version),
+    })
+}
+
 fn check_bounds(after: &Input, plan: &Plan, rollout: &RolloutFacts) -> Result<(), Insane> {
     let ordered = |o: &Assignment| o.rollout == rollout.id && matches!(o.wish, Wish::Run(_));
     if !plan.orders.iter().any(ordered) {
@@ -157,7 +211,8 @@ fn check_bounds(after: &Input, plan: &Plan, rollout: &RolloutFacts) -> Result<()
         return Ok(());
     }
     let RolloutState::Running { phase } = rollout.state else { return Ok(()) };
-    let total = plan.rollouts.iter().find(|r| r.rollout == rollout.id).map_or(0, |r| r.total);
+    let told = plan.rollouts.iter().find(|r| r.rollout == rollout.id);
+    let (total, late) = told.map_or((0, 0), |r| (r.total, r.late));
     debug_assert!(total <= after.devices.len() + rollout.deployments.len());
     // What is known to be bad on its hardware is left to itself, and bounds nobody else.
     let barred: BTreeSet<_> = after
@@ -171,13 +226,33 @@ fn check_bounds(after: &Input, plan: &Plan, rollout: &RolloutFacts) -> Result<()
     let offered = counted.clone().count();
     let in_flight = counted.filter(|d| d.verdict.is_none()).count();
     let in_flight = in_flight - aside(after, rollout);
-    let max = rollout.spec.max_unavailable.bound_of(total);
+    let max = rollout.spec.unavailable_bound(phase as usize, total);
     if in_flight > max {
         return Err(Insane::InFlight { rollout: rollout.id, in_flight, max });
     }
-    let max = rollout.spec.phase_bound(phase as usize, total);
-    if offered > max {
+    let new = plan.orders.iter().filter(|o| ordered(o));
+    let new = new.filter(|o| rollout.deployments.get(&o.device).is_some_and(|d| d.attempts == 0));
+    let is_last = phase as usize + 1 >= rollout.spec.phases.len();
+    let of = if is_last { total } else { total - late };
+    let max = rollout.spec.phase_bound(phase as usize, of);
+    if new.count() > 0 && offered > max.max(rollout.spec.canary.len()) {
         return Err(Insane::Phase { rollout: rollout.id, offered, max });
+    }
+    check_pace(after, rollout)
+}
+
+/// Schedule and rate of a rollout that orders something.
+fn check_pace(after: &Input, rollout: &RolloutFacts) -> Result<(), Insane> {
+    if rollout.spec.schedule.at(after.now_s) != Opening::Open {
+        return Err(Insane::Shut(rollout.id));
+    }
+    let Some(rate) = rollout.spec.rate else { return Ok(()) };
+    let deployments = rollout.deployments.values();
+    let confirmed = deployments.clone().filter(|d| d.verdict == Some(Verdict::Confirmed)).count();
+    let recent = deployments.filter(|d| after.now_s < d.ordered_s.saturating_add(RATE_WINDOW_S));
+    let (offered, max) = (recent.count(), rate.at(confirmed));
+    if offered > max {
+        return Err(Insane::Rate { rollout: rollout.id, offered, max });
     }
     Ok(())
 }
@@ -201,10 +276,16 @@ fn check_changes(input: &Input, plan: &Plan) -> Result<(), Insane> {
             return Err(Insane::Transition(*rollout, "nothing".to_owned(), to.word().to_owned()));
         };
         let follows = match (&*from, to) {
-            (RolloutState::Running { phase: a }, RolloutState::Running { phase: b }) => *b == a + 1,
+            (
+                RolloutState::Running { phase: a },
+                RolloutState::Running { phase: b } | RolloutState::WaitingForApproval { phase: b },
+            ) => *b == a + 1,
             (RolloutState::Running { .. }, RolloutState::Aborted) => false,
             (RolloutState::Running { .. }, _) => true,
-            (RolloutState::Paused { .. }, RolloutState::Halted { .. }) => true,
+            (
+                RolloutState::Paused { .. } | RolloutState::WaitingForApproval { .. },
+                RolloutState::Halted { .. },
+            ) => true,
             _ => false,
         };
         if !follows {
@@ -219,11 +300,8 @@ fn check_changes(input: &Input, plan: &Plan) -> Result<(), Insane> {
 fn check_reasons(after: &Input, plan: &Plan) -> Result<(), Insane> {
     let told: BTreeSet<_> = plan.report.iter().map(|r| (r.rollout, &r.device)).collect();
     for rollout in &after.rollouts {
-        let selected = after
-            .devices
-            .iter()
-            .filter(|d| rollout.spec.selector.matches(&d.id, &d.labels))
-            .map(|d| &d.id);
+        let selected =
+            after.devices.iter().filter(|d| is_selected(after, rollout, d)).map(|d| &d.id);
         for device in selected.chain(rollout.deployments.keys()) {
             if !told.contains(&(rollout.id, device)) {
                 return Err(Insane::NoReason(rollout.id, device.clone()));

@@ -1,18 +1,26 @@
 //! Where each device of a rollout stands, in the order in which devices are offered the
 //! release.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 
-use fleetway_protocol::ids::{DeviceId, ModelName, RolloutId};
+use fleetway_protocol::ids::{DeviceId, Digest, ModelName, RolloutId};
 use fleetway_protocol::limits::MODELS_PER_DEVICE_MAX;
 use fleetway_protocol::machine::Phase;
 
+use super::facts::{
+    Deployment, DeviceFacts, Input, ModelFacts, Previous, ReleaseFacts, RolloutFacts, Verdict,
+};
 use super::look::known_bad;
-use super::{Deployment, DeviceFacts, Input, ModelFacts, Previous, RolloutFacts, Verdict, Why};
+use super::spec::{Membership, PHASES_MAX};
+use super::{Target, Why};
+
+/// What a selector sees where a device runs a release that is not known here: no version can be
+/// written like that.
+pub(crate) const UNKNOWN_RELEASE: &str = "?";
 
 /// A device's place in the order of a rollout: a stable hash, so that the same devices are
 /// not the canaries of every rollout.
-fn bucket(rollout: RolloutId, device: &DeviceId) -> u64 {
+pub(super) fn bucket(rollout: RolloutId, device: &DeviceId) -> u64 {
     // FNV-1a, then a mixing step: fixed for ever, unlike the standard library's hasher.
     let bytes = rollout.to_le_bytes().into_iter().chain(device.as_str().bytes());
     let hash = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
@@ -29,6 +37,10 @@ pub(super) struct Member<'a> {
     /// `None` for one that left the fleet.
     pub(super) device: Option<&'a DeviceFacts>,
     pub(super) standing: Standing<'a>,
+    /// It is one of the canaries that the rollout names.
+    pub(super) canary: bool,
+    /// It came after the start: it enters in the last phase.
+    pub(super) late: bool,
 }
 
 /// Where a device stands.
@@ -36,6 +48,8 @@ pub(super) struct Member<'a> {
 pub(super) enum Standing<'a> {
     /// It was offered the release.
     Offered(&'a Deployment),
+    /// It was, failed, and is to be tried again.
+    Retrying(&'a Deployment, Again),
     /// It may be offered the release now.
     Movable,
     /// It is one of the rollout's devices, but cannot move now.
@@ -44,24 +58,51 @@ pub(super) enum Standing<'a> {
     Out(Why),
 }
 
+impl Standing<'_> {
+    /// Whether the device would be one of the rollout's, if nothing were known against it there.
+    fn is_ours(&self) -> bool {
+        !matches!(self, Self::Out(why) if !matches!(why, Why::KnownBad { .. }))
+    }
+}
+
+/// When a device is tried again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Again {
+    /// Unix seconds.
+    pub(super) due_s: u64,
+    /// It is due and the device is there.
+    pub(super) now: bool,
+}
+
 /// A rollout's devices in the order in which they are offered the release.
 pub(super) struct Cohort<'a> {
     pub(super) members: Vec<Member<'a>>,
+    pub(super) tally: Tally,
 }
 
 /// How a rollout's devices are doing, in numbers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Tally {
     pub(super) total: usize,
+    /// Of all, the ones that enter in the last phase.
+    pub(super) late: usize,
+    /// Of all, the canaries that the rollout names.
+    pub(super) canaries: usize,
     pub(super) offered: usize,
     pub(super) in_flight: usize,
     /// Of those in flight, the ones that are set aside: see [`is_aside`].
     pub(super) aside: usize,
+    /// Of those in flight, the ones that failed and wait to be tried again.
+    pub(super) retrying: usize,
     pub(super) silent: usize,
     pub(super) confirmed: usize,
     pub(super) failed: usize,
     /// Not in any of the other numbers: the release is known to be bad on their hardware.
     pub(super) barred: usize,
+    /// Of those that failed, the ones that were silent for too long or late.
+    pub(super) unheard: usize,
+    /// Failed ones by the phase in which they were offered the release.
+    pub(super) failed_in: [usize; PHASES_MAX],
     /// When the last verdict was heard.
     pub(super) verdict_s: u64,
 }
@@ -69,105 +110,250 @@ pub(super) struct Tally {
 impl Tally {
     /// Devices that take a place in `max_unavailable`.
     pub(super) fn moving(&self) -> usize {
-        self.in_flight - self.aside
-    }
-}
-
-/// Which open rollout has a device of a model in flight.
-pub(super) type Holds<'a> = BTreeMap<(&'a DeviceId, &'a ModelName), RolloutId>;
-
-/// Everything that is in flight for a rollout that is not over. A halted or aborted one
-/// holds nothing: the way on must stay open.
-pub(super) fn holds(input: &Input) -> Holds<'_> {
-    let mut holds = Holds::new();
-    for rollout in input.rollouts.iter().filter(|r| r.state.is_open()) {
-        for (device, _) in rollout.deployments.iter().filter(|(_, d)| d.verdict.is_none()) {
-            let holder = holds.entry((device, &rollout.spec.model)).or_insert(rollout.id);
-            *holder = rollout.id.max(*holder);
-        }
-    }
-    holds
-}
-
-impl<'a> Cohort<'a> {
-    pub(super) fn of(input: &'a Input, rollout: &'a RolloutFacts, holds: &Holds<'_>) -> Self {
-        let mut members: BTreeMap<&DeviceId, Member<'_>> = BTreeMap::new();
-        for device in &input.devices {
-            // One that left and came back is a new device.
-            let deployment = rollout.deployments.get(&device.id);
-            let standing = match deployment.filter(|d| d.verdict != Some(Verdict::Left)) {
-                Some(deployment) => Standing::Offered(deployment),
-                None if !rollout.spec.selector.matches(&device.id, &device.labels) => continue,
-                None => standing_of(input, rollout, device, holds),
-            };
-            members.insert(&device.id, Member { id: &device.id, device: Some(device), standing });
-        }
-        for (id, deployment) in &rollout.deployments {
-            members.entry(id).or_insert(Member {
-                id,
-                device: None,
-                standing: Standing::Offered(deployment),
-            });
-        }
-        let mut members: Vec<_> = members.into_values().collect();
-        members.sort_by_cached_key(|m| (bucket(rollout.id, m.id), m.id));
-        Self { members }
+        self.in_flight - self.aside - self.retrying
     }
 
-    pub(super) fn tally(&self, input: &Input, rollout: &RolloutFacts) -> Tally {
-        let mut tally = Tally::default();
-        for member in &self.members {
-            match &member.standing {
-                Standing::Out(Why::KnownBad { .. }) => tally.barred += 1,
-                Standing::Out(_) => {}
-                Standing::Offered(_) if is_barred(input, rollout, member.device) => {
-                    tally.barred += 1;
-                }
-                Standing::Movable | Standing::Later(_) => tally.total += 1,
-                Standing::Offered(Deployment { verdict: Some(Verdict::Left), .. }) => {}
-                Standing::Offered(deployment) => {
-                    tally.total += 1;
-                    tally.offered += 1;
-                    match deployment.verdict {
-                        None => {
-                            tally.in_flight += 1;
-                            let silent = is_silent(input, rollout, member.device, deployment);
-                            tally.silent += usize::from(silent.is_some());
-                            let aside = is_aside(input, rollout, member.device, deployment);
-                            tally.aside += usize::from(aside);
-                        }
-                        Some(Verdict::Confirmed) => tally.confirmed += 1,
-                        Some(_) => tally.failed += 1,
-                    }
-                    if deployment.verdict.is_some() {
-                        tally.verdict_s = tally.verdict_s.max(deployment.verdict_s);
-                    }
+    /// Devices of which a verdict was heard.
+    pub(super) fn reported(&self) -> usize {
+        self.confirmed + self.failed - self.unheard
+    }
+
+    /// Devices that may have been offered the release in a phase (from 0). Late ones never widen
+    /// one but the last, and named canaries are the first one.
+    pub(super) fn bound(&self, rollout: &RolloutFacts, phase: usize) -> usize {
+        let spec = &rollout.spec;
+        if phase + 1 >= spec.phases.len() {
+            return self.total;
+        }
+        let base = self.total - self.late;
+        if spec.canary.is_empty() {
+            return spec.phase_bound(phase, base);
+        }
+        if phase == 0 { self.canaries } else { spec.phase_bound(phase, base).max(self.canaries) }
+    }
+
+    fn count(&mut self, input: &Input, rollout: &RolloutFacts, member: &Member<'_>) {
+        if is_barred(input, rollout, member.device) && member.standing.is_ours() {
+            self.barred += 1;
+            return;
+        }
+        match &member.standing {
+            Standing::Out(_) => return,
+            Standing::Offered(Deployment { verdict: Some(Verdict::Left), .. }) => return,
+            Standing::Movable | Standing::Later(_) => {}
+            Standing::Retrying(..) => {
+                self.offered += 1;
+                self.in_flight += 1;
+                self.retrying += 1;
+            }
+            Standing::Offered(deployment) => {
+                self.offered += 1;
+                self.count_offered(input, rollout, member.device, deployment);
+            }
+        }
+        self.total += 1;
+        self.late += usize::from(member.late);
+        self.canaries += usize::from(member.canary);
+    }
+
+    fn count_offered(
+        &mut self,
+        input: &Input,
+        rollout: &RolloutFacts,
+        device: Option<&DeviceFacts>,
+        deployment: &Deployment,
+    ) {
+        match deployment.verdict {
+            None => {
+                self.in_flight += 1;
+                let silent = is_silent(input, rollout, device, deployment).is_some();
+                self.silent += usize::from(silent);
+                self.aside += usize::from(is_aside(input, rollout, device, deployment));
+                return;
+            }
+            Some(Verdict::Confirmed) => self.confirmed += 1,
+            Some(verdict) => {
+                self.failed += 1;
+                self.unheard += usize::from(matches!(verdict, Verdict::Silent | Verdict::Late));
+                if let Some(failed) = self.failed_in.get_mut(deployment.phase as usize) {
+                    *failed += 1;
                 }
             }
         }
-        tally
+        self.verdict_s = self.verdict_s.max(deployment.verdict_s);
+    }
+}
+
+/// What is the same for all rollouts of one plan.
+pub(super) struct Round<'a> {
+    pub(super) input: &'a Input,
+    pub(super) devices: HashMap<&'a DeviceId, &'a DeviceFacts>,
+    releases: HashMap<Digest, &'a ReleaseFacts>,
+    /// Which open rollout has a device of a model in flight.
+    holds: HashMap<(&'a DeviceId, &'a ModelName), RolloutId>,
+    /// The highest priority for which a device is in flight, and the rollout that has it. Empty
+    /// while all rollouts are of one priority.
+    first: HashMap<&'a DeviceId, (i16, RolloutId)>,
+}
+
+impl<'a> Round<'a> {
+    pub(super) fn new(input: &'a Input) -> Self {
+        let mut round = Self {
+            input,
+            devices: input.devices.iter().map(|d| (&d.id, d)).collect(),
+            releases: input.releases.iter().map(|r| (r.digest, r)).collect(),
+            holds: HashMap::new(),
+            first: HashMap::new(),
+        };
+        // A halted or aborted one holds nothing: the way on must stay open.
+        let open = || input.rollouts.iter().filter(|r| r.state.is_open());
+        let mut priorities = open().map(|r| r.spec.priority);
+        let first = priorities.next();
+        let ranked = priorities.any(|priority| Some(priority) != first);
+        for rollout in open() {
+            let (id, priority) = (rollout.id, rollout.spec.priority);
+            for (device, _) in rollout.deployments.iter().filter(|(_, d)| d.verdict.is_none()) {
+                let holder = round.holds.entry((device, &rollout.spec.model)).or_insert(id);
+                *holder = id.max(*holder);
+                if ranked {
+                    let first = round.first.entry(device).or_insert((priority, id));
+                    *first = (priority, id).max(*first);
+                }
+            }
+        }
+        round
     }
 
-    /// Devices that may be offered the release now, in order.
-    pub(super) fn movable(&self) -> impl Iterator<Item = &'a DeviceFacts> + '_ {
-        self.members.iter().filter_map(|m| match m.standing {
+    /// A release by its digest.
+    pub(super) fn release(&self, digest: &Digest) -> Option<&'a ReleaseFacts> {
+        self.releases.get(digest).copied()
+    }
+
+    /// Whether a device that was not offered the release is one of the rollout's.
+    fn selects(&self, rollout: &RolloutFacts, device: &DeviceFacts) -> bool {
+        let spec = &rollout.spec;
+        let release = if spec.selector.asks_release() {
+            let running = device.models.get(&spec.model).and_then(|m| m.running);
+            running.map(|r| self.release(&r).map_or(UNKNOWN_RELEASE, |r| r.version.as_str()))
+        } else {
+            None
+        };
+        let hardware = device.hardware.as_ref().map(|h| h.as_str());
+        let target = Target { id: &device.id, labels: &device.labels, hardware, release };
+        spec.selector.matches(&target)
+    }
+}
+
+impl<'a> Cohort<'a> {
+    pub(super) fn of(round: &Round<'a>, rollout: &'a RolloutFacts) -> Self {
+        let mut members = Vec::with_capacity(round.input.devices.len());
+        let mut known = 0;
+        for device in &round.input.devices {
+            let before = rollout.deployments.get(&device.id);
+            known += usize::from(before.is_some());
+            // One that left and came back is a new device.
+            let deployment = before.filter(|d| d.verdict != Some(Verdict::Left));
+            let there = rollout.members.as_ref().is_none_or(|m| m.contains(&device.id));
+            let standing = match (deployment, rollout.spec.membership) {
+                (Some(deployment), _) => standing_offered(round, rollout, device, deployment),
+                (None, Membership::Snapshot) if rollout.members.is_some() && there => {
+                    standing_of(round, rollout, device)
+                }
+                (None, _) if !round.selects(rollout, device) => match before {
+                    Some(left) => Standing::Offered(left),
+                    None => continue,
+                },
+                (None, Membership::Snapshot) if !there => Standing::Out(Why::CameLater),
+                (None, _) => standing_of(round, rollout, device),
+            };
+            let canary = rollout.spec.canary.binary_search(&device.id).is_ok();
+            members.push(Member {
+                id: &device.id,
+                device: Some(device),
+                standing,
+                canary,
+                late: !there,
+            });
+        }
+        if known < rollout.deployments.len() {
+            let gone = rollout.deployments.iter().filter(|(id, _)| !round.devices.contains_key(id));
+            members.extend(gone.map(|(id, deployment)| Member {
+                id,
+                device: None,
+                standing: Standing::Offered(deployment),
+                canary: rollout.spec.canary.binary_search(id).is_ok(),
+                late: rollout.members.as_ref().is_some_and(|m| !m.contains(id)),
+            }));
+        }
+        members.sort_by_cached_key(|m| (m.late, !m.canary, bucket(rollout.id, m.id), m.id));
+        let mut tally = Tally::default();
+        members.iter().for_each(|member| tally.count(round.input, rollout, member));
+        Self { members, tally }
+    }
+
+    /// Devices that may be offered the release now in a phase (from 0), in order.
+    pub(super) fn movable<'b>(
+        &'b self,
+        rollout: &'b RolloutFacts,
+        phase: usize,
+    ) -> impl Iterator<Item = &'a DeviceFacts> + 'b {
+        let spec = &rollout.spec;
+        let is_last = phase + 1 >= spec.phases.len();
+        let by_name = phase == 0 && !spec.canary.is_empty();
+        let turn =
+            move |m: &&Member<'_>| if by_name { m.canary || is_last } else { !m.late || is_last };
+        self.members.iter().filter(turn).filter_map(|m| match m.standing {
             Standing::Movable => m.device,
+            _ => None,
+        })
+    }
+
+    /// Devices that are to be tried again now, in order.
+    pub(super) fn again(&self) -> impl Iterator<Item = (&'a DeviceFacts, &'a Deployment)> + '_ {
+        self.members.iter().filter_map(|m| match m.standing {
+            Standing::Retrying(deployment, Again { now: true, .. }) => {
+                m.device.map(|device| (device, deployment))
+            }
             _ => None,
         })
     }
 }
 
-fn standing_of<'a>(
-    input: &Input,
+/// Where a device stands that was offered the release.
+fn standing_offered<'a>(
+    round: &Round<'_>,
     rollout: &RolloutFacts,
-    device: &'a DeviceFacts,
-    holds: &Holds<'_>,
+    device: &DeviceFacts,
+    deployment: &'a Deployment,
+) -> Standing<'a> {
+    let input = round.input;
+    let retry = rollout.spec.retry.as_ref().filter(|_| rollout.state.is_open());
+    let due_s = retry.and_then(|retry| retry.due_s(rollout.id, &device.id, deployment));
+    // A newer rollout has the device: this one is done with it.
+    let model = device.models.get(&rollout.spec.model);
+    let taken = model.and_then(|m| m.assigned).is_some_and(|(by, _)| by > rollout.id);
+    // Nor is one tried again whose hardware the release is known to be bad on.
+    let barred = is_barred(input, rollout, Some(device));
+    match due_s.filter(|_| !taken && !barred) {
+        // One that does not come back in time has failed: unknown is not healthy.
+        Some(due_s) if input.now_s <= due_s.saturating_add(rollout.spec.device_timeout_s) => {
+            let now = input.now_s >= due_s && waits_for(round, rollout, device).is_none();
+            Standing::Retrying(deployment, Again { due_s, now })
+        }
+        _ => Standing::Offered(deployment),
+    }
+}
+
+fn standing_of<'a>(
+    round: &Round<'_>,
+    rollout: &RolloutFacts,
+    device: &DeviceFacts,
 ) -> Standing<'a> {
     let model = device.models.get(&rollout.spec.model);
-    if let Some(why) = left_out(input, rollout, model) {
+    if let Some(why) = left_out(round, rollout, model) {
         return Standing::Out(why);
     }
-    if let Some(bad) = known_bad(input, rollout, device.hardware.as_ref()) {
+    if let Some(bad) = known_bad(round.input, rollout, device.hardware.as_ref()) {
         let (class, rollout, why) = (bad.class.clone(), bad.rollout, bad.why.clone());
         return Standing::Out(Why::KnownBad { class, rollout, why });
     }
@@ -175,27 +361,31 @@ fn standing_of<'a>(
     if model.is_none_or(|m| m.assigned.is_none()) && assigned >= MODELS_PER_DEVICE_MAX {
         return Standing::Later(Why::TooManyModels);
     }
-    match holds.get(&(&device.id, &rollout.spec.model)) {
-        Some(other) if *other != rollout.id => {
-            return Standing::Later(Why::HeldByOtherRollout(*other));
-        }
+    waits_for(round, rollout, device).map_or(Standing::Movable, Standing::Later)
+}
+
+/// What a device must wait for before it can be offered anything, if it must.
+fn waits_for(round: &Round<'_>, rollout: &RolloutFacts, device: &DeviceFacts) -> Option<Why> {
+    let input = round.input;
+    match round.holds.get(&(&device.id, &rollout.spec.model)) {
+        Some(other) if *other != rollout.id => return Some(Why::HeldByOtherRollout(*other)),
         _ => {}
     }
-    let Some(listening_since_s) = input.listening_since_s else {
-        return Standing::Later(Why::NotListening);
-    };
+    if let Some((_, other)) =
+        round.first.get(&device.id).filter(|(priority, _)| *priority > rollout.spec.priority)
+    {
+        return Some(Why::GivesWay(*other));
+    }
+    let Some(listening_since_s) = input.listening_since_s else { return Some(Why::NotListening) };
     let quiet_s = device.heard_s.map(|at| input.now_s.saturating_sub(at.max(listening_since_s)));
     let away = !device.online || quiet_s.is_none_or(|s| s > rollout.spec.offline_after_s);
-    if away {
-        let quiet_s = device.heard_s.map(|at| input.now_s.saturating_sub(at));
-        return Standing::Later(Why::Offline { quiet_s });
-    }
-    Standing::Movable
+    let quiet_s = || device.heard_s.map(|at| input.now_s.saturating_sub(at));
+    away.then(|| Why::Offline { quiet_s: quiet_s() })
 }
 
 /// Why a device that matches is none of the rollout's, if so. Nothing in here may depend on
 /// what passes by itself: who is out is not waited for.
-fn left_out(input: &Input, rollout: &RolloutFacts, model: Option<&ModelFacts>) -> Option<Why> {
+fn left_out(round: &Round<'_>, rollout: &RolloutFacts, model: Option<&ModelFacts>) -> Option<Why> {
     let model = model?;
     if let Some((newer, _)) = model.assigned
         && newer > rollout.id
@@ -206,7 +396,7 @@ fn left_out(input: &Input, rollout: &RolloutFacts, model: Option<&ModelFacts>) -
     if settled && model.assigned.is_none_or(|(_, release)| release == rollout.spec.release) {
         return Some(Why::AlreadyRuns);
     }
-    let counter = input.releases.iter().find(|r| r.digest == rollout.spec.release)?.counter;
+    let counter = round.release(&rollout.spec.release)?.counter;
     (counter < model.floor).then_some(Why::BelowFloor { counter, floor: model.floor })
 }
 

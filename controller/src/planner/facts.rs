@@ -1,9 +1,12 @@
 //! What the planner is told, and what it answers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use fleetway_protocol::hold::Held;
-use fleetway_protocol::ids::{Counter, DeviceId, Digest, HardwareClass, ModelName, RolloutId};
+use fleetway_protocol::ids::{
+    Counter, DeviceId, Digest, HardwareClass, ModelName, RolloutId, Version,
+};
 use fleetway_protocol::machine::Phase;
 use fleetway_protocol::manifest::VariantKind;
 use fleetway_protocol::reason::Reason;
@@ -107,10 +110,21 @@ pub struct ModelFacts {
 pub struct ReleaseFacts {
     /// Its digest.
     pub digest: Digest,
+    /// What people call it.
+    pub version: Version,
     /// Its counter.
     pub counter: Counter,
     /// The forms it comes in.
-    pub variants: Vec<VariantKind>,
+    pub variants: Vec<VariantFacts>,
+}
+
+/// A form of a release.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VariantFacts {
+    /// Which.
+    pub kind: VariantKind,
+    /// Bytes that a device fetches that has nothing of it: artifacts, chunk lists, envelope.
+    pub bytes: u64,
 }
 
 /// One rollout.
@@ -122,6 +136,8 @@ pub struct RolloutFacts {
     pub spec: RolloutSpec,
     /// Where it is.
     pub state: RolloutState,
+    /// The devices that its selector matched at the start; `None` before that.
+    pub members: Option<Arc<BTreeSet<DeviceId>>>,
     /// The devices that were offered the release.
     pub deployments: BTreeMap<DeviceId, Deployment>,
     /// When its metric gates were looked at, and what the last look found.
@@ -158,12 +174,27 @@ pub enum RolloutState {
     Aborted,
     /// Every device has it.
     Succeeded,
+    /// Nobody new is offered the release before somebody approves.
+    WaitingForApproval {
+        /// The phase to approve, from 0.
+        phase: u32,
+    },
 }
 
 impl RolloutState {
-    /// Whether it may still move devices: running or paused.
+    /// Whether it may still move devices: running, paused, or waiting for approval.
     pub fn is_open(&self) -> bool {
-        matches!(self, Self::Running { .. } | Self::Paused { .. })
+        self.phase().is_some()
+    }
+
+    /// The phase that it is in or would go on with, while it may still move devices.
+    pub fn phase(&self) -> Option<u32> {
+        match self {
+            Self::Running { phase }
+            | Self::Paused { phase, .. }
+            | Self::WaitingForApproval { phase } => Some(*phase),
+            Self::Halted { .. } | Self::Aborted | Self::Succeeded => None,
+        }
     }
 
     /// One lower-case word.
@@ -174,6 +205,7 @@ impl RolloutState {
             Self::Halted { .. } => "halted",
             Self::Aborted => "aborted",
             Self::Succeeded => "succeeded",
+            Self::WaitingForApproval { .. } => "waiting_for_approval",
         }
     }
 }
@@ -192,7 +224,7 @@ pub enum PausedBy {
 pub struct Deployment {
     /// The release that was offered.
     pub release: Digest,
-    /// When, Unix seconds.
+    /// When, Unix seconds; the last time, if it was tried again.
     pub ordered_s: u64,
     /// In which phase, from 0.
     pub phase: u32,
@@ -204,6 +236,8 @@ pub struct Deployment {
     pub verdict_s: u64,
     /// The device was told to go back to `previous`.
     pub reverted: bool,
+    /// Tries beyond the first.
+    pub attempts: u32,
 }
 
 /// What a device ran before it was offered a release.
@@ -230,12 +264,19 @@ pub enum Verdict {
     Silent,
     /// The device was removed from the fleet; it counts no more.
     Left,
+    /// It spoke, and was not done by the rollout's deadline. Revised if it gets done.
+    Late,
 }
 
 impl Verdict {
     /// Whether it counts against `failures_max`.
     pub fn is_failure(self) -> bool {
-        matches!(self, Self::Failed(_) | Self::RolledBack(_) | Self::Silent)
+        matches!(self, Self::Failed(_) | Self::RolledBack(_) | Self::Silent | Self::Late)
+    }
+
+    /// Whether the device may still be at it, for all that is known.
+    pub fn is_open(verdict: Option<Self>) -> bool {
+        matches!(verdict, None | Some(Self::Silent | Self::Late))
     }
 }
 
@@ -274,12 +315,14 @@ pub struct Assignment {
 /// One rollout changes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Change {
-    /// A device in flight was silent for too long.
-    Silent {
+    /// A device in flight ran out of time.
+    TimedOut {
         /// Of which rollout.
         rollout: RolloutId,
         /// Which device.
         device: DeviceId,
+        /// [`Verdict::Silent`] or [`Verdict::Late`].
+        verdict: Verdict,
     },
     /// The rollout enters another state.
     State {
@@ -338,12 +381,16 @@ pub struct RolloutReport {
     pub rollout: RolloutId,
     /// Devices that it is for.
     pub total: usize,
-    /// Of these, offered the release so far.
+    /// Of these, the ones that came after the start: they enter in the last phase.
+    pub late: usize,
+    /// Of all, offered the release so far.
     pub offered: usize,
     /// Offered, without a verdict.
     pub in_flight: usize,
     /// In flight and not heard of for a while.
     pub silent: usize,
+    /// Of those in flight, the ones that failed and wait to be tried again.
+    pub retrying: usize,
     /// Confirmed.
     pub confirmed: usize,
     /// Failed, rolled back, or silent for too long.

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use fleetway_protocol::ids::{HardwareClass, RolloutId};
 
 use super::analysis::{GateResult, is_due, look};
-use super::cohort::{Cohort, Tally, holds};
+use super::cohort::{Cohort, Round, Tally};
 use super::facts::{Change, Gate, Input, KnownBad, RolloutFacts, RolloutState, Verdict};
 use super::gate::counted;
 use super::spec::HaltScope;
@@ -18,27 +18,26 @@ use super::spec::HaltScope;
 /// The rollouts whose gates are to be looked at now: give [`plan`](super::plan()) their
 /// [`evidence`](RolloutFacts::evidence). Without it they wait.
 pub fn wanted(input: &Input) -> Vec<RolloutId> {
-    let held = holds(input);
+    let round = Round::new(input);
     let running = |r: &&RolloutFacts| matches!(r.state, RolloutState::Running { .. });
-    let wants = |r: &&RolloutFacts| {
-        is_wanted(input, r, || Cohort::of(input, r, &held).tally(input, r)).is_some()
-    };
+    let wants = |r: &&RolloutFacts| is_wanted(&round, r, || Cohort::of(&round, r).tally).is_some();
     input.rollouts.iter().filter(running).filter(wants).map(|r| r.id).collect()
 }
 
 /// The phase that a look is wanted in, and whether it is the one at its end.
 fn is_wanted(
-    input: &Input,
+    round: &Round<'_>,
     rollout: &RolloutFacts,
     tally: impl Fn() -> Tally,
 ) -> Option<(u32, bool)> {
     let RolloutState::Running { phase } = rollout.state else { return None };
+    let input = round.input;
     if rollout.spec.gates_of(phase).is_empty() || looked_now(input, rollout) {
         return None;
     }
     let since_s = rollout.deployments.values().map(|d| d.ordered_s).min()?;
     let at_end = rollout.looks.phase.is_none_or(|looked| looked < phase)
-        && counted(input, rollout, &tally(), phase) == Gate::Pass;
+        && counted(round, rollout, &tally(), phase) == Gate::Pass;
     (at_end || is_due(&rollout.looks, since_s, input.now_s)).then_some((phase, at_end))
 }
 
@@ -48,9 +47,10 @@ fn looked_now(input: &Input, rollout: &RolloutFacts) -> bool {
 }
 
 /// A look, if one is wanted and what to look at is there.
-pub(super) fn look_at(input: &Input, rollout: &RolloutFacts, tally: &Tally) -> Option<Change> {
+pub(super) fn look_at(round: &Round<'_>, rollout: &RolloutFacts, tally: &Tally) -> Option<Change> {
+    let input = round.input;
     let evidence = rollout.evidence.as_ref()?;
-    let (phase, at_end) = is_wanted(input, rollout, || *tally)?;
+    let (phase, at_end) = is_wanted(round, rollout, || *tally)?;
     let gates = rollout.spec.gates_of(phase);
     let barred = input.known_bad.iter().filter(|bad| bad.bars(rollout));
     let barred: BTreeSet<_> = barred.map(|bad| &bad.class).collect();

@@ -9,13 +9,14 @@
 //! without looking at how a plan was made, whether any plan is sane.
 //!
 //! Read in this order: [`spec`] and [`selector`] (what is asked for), [`facts`] (in and
-//! out), [`why`], `cohort` (where each device stands), `gate`, [`analysis`] and `look` (what the
-//! model does on the devices), `plan`,
-//! `report`, `check`.
+//! out), [`why`], `cohort` (where each device stands), `allowance` (how many may move), `gate`,
+//! [`analysis`] and `look` (what the model does on the devices), `plan`, `report`, `check`.
 
+mod allowance;
 pub mod analysis;
 mod check;
 mod cohort;
+mod estimate;
 pub mod facts;
 mod gate;
 mod look;
@@ -28,16 +29,21 @@ mod tests;
 pub mod why;
 
 pub use check::{Insane, check};
+pub(crate) use cohort::UNKNOWN_RELEASE;
+pub use estimate::{Estimate, estimate};
 pub use facts::{
     Assignment, Change, Deployment, DeviceFacts, DeviceReport, Gate, Input, KnownBad, Labels,
     ModelFacts, PausedBy, Plan, Previous, ReleaseFacts, RolloutFacts, RolloutReport, RolloutState,
-    Verdict, Wish,
+    VariantFacts, Verdict, Wish,
 };
 pub use look::wanted;
-pub(crate) use plan::deployment_of;
+pub(crate) use plan::deployment_after;
 pub use plan::{apply, plan, plan_and_check};
 pub use report::survey;
 pub(crate) use report::{Preview, preview};
-pub use selector::{LabelError, Selector, SelectorError, check_label};
-pub use spec::{HaltScope, PhaseSpec, RolloutSpec, Size, SpecError};
+pub use selector::{LabelError, Selector, SelectorError, Target, check_label};
+pub use spec::{
+    Budget, HaltScope, LocalWindow, Membership, OnAbort, Opening, PhaseSpec, Ramp, Rate, Retry,
+    RetryOn, RolloutSpec, Schedule, Size, SpecError, Unwise, unwise,
+};
 pub use why::Why;

@@ -1,20 +1,20 @@
 //! The plan itself: one step, repeated until it changes nothing.
 
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
 
-use fleetway_protocol::ids::Digest;
 use fleetway_protocol::machine::Phase;
 
+use super::allowance::allowance;
 use super::check::check;
-use super::cohort::{Cohort, holds, is_silent, previous_of};
+use super::cohort::{Cohort, Round, is_aside, is_silent, previous_of};
 use super::facts::{
-    Assignment, Change, Deployment, Input, KnownBad, ModelFacts, Plan, Previous, RolloutFacts,
-    RolloutState, Verdict, Wish,
+    Assignment, Change, Deployment, DeviceFacts, Input, KnownBad, ModelFacts, Plan, Previous,
+    RolloutFacts, RolloutState, Verdict, Wish,
 };
 use super::gate::next_state;
 use super::look::{bad_classes, look_at};
 use super::report::report;
+use super::spec::OnAbort;
 
 /// What to do now, and why not more. Applying it and planning again gives nothing new.
 pub fn plan(input: &Input) -> Plan {
@@ -26,8 +26,8 @@ pub fn plan(input: &Input) -> Plan {
     }
     let mut work = input.clone();
     let mut next = first;
-    // Ends: a device is offered a release once per rollout, phases only rise, what is over
-    // stays over.
+    // Ends: a device is offered a release a bounded number of times per rollout, phases only
+    // rise, what is over stays over.
     while !(next.orders.is_empty() && next.changes.is_empty()) {
         apply(&mut work, &next);
         plan.orders.append(&mut next.orders);
@@ -53,10 +53,10 @@ pub fn plan_and_check(input: &Input) -> Plan {
 pub fn apply(input: &mut Input, plan: &Plan) {
     for change in &plan.changes {
         match change {
-            Change::Silent { rollout, device } => {
+            Change::TimedOut { rollout, device, verdict } => {
                 let found = input.rollouts.iter_mut().find(|r| r.id == *rollout);
                 if let Some(deployment) = found.and_then(|r| r.deployments.get_mut(device)) {
-                    deployment.verdict = Some(Verdict::Silent);
+                    deployment.verdict = Some(*verdict);
                     deployment.verdict_s = input.now_s;
                 }
             }
@@ -109,16 +109,21 @@ pub fn apply(input: &mut Input, plan: &Plan) {
 }
 
 fn note_order(rollout: &mut RolloutFacts, order: &Assignment, now_s: u64) {
-    if let Wish::Run(release) = order.wish {
-        rollout.deployments.insert(order.device.clone(), deployment_of(order, release, now_s));
-    } else if let Some(deployment) = rollout.deployments.get_mut(&order.device) {
-        deployment.reverted = true;
-    }
+    let before = rollout.deployments.get(&order.device);
+    let after = deployment_after(order, before, now_s);
+    rollout.deployments.extend(after.map(|deployment| (order.device.clone(), deployment)));
 }
 
-/// The deployment that begins with an order to run `release`.
-pub(crate) fn deployment_of(order: &Assignment, release: Digest, now_s: u64) -> Deployment {
-    Deployment {
+/// A device's deployment once an order is out: begun, begun again, or turned back.
+pub(crate) fn deployment_after(
+    order: &Assignment,
+    before: Option<&Deployment>,
+    now_s: u64,
+) -> Option<Deployment> {
+    let Wish::Run(release) = order.wish else {
+        return before.map(|deployment| Deployment { reverted: true, ..deployment.clone() });
+    };
+    let begun = Deployment {
         release,
         ordered_s: now_s,
         phase: order.phase,
@@ -126,17 +131,24 @@ pub(crate) fn deployment_of(order: &Assignment, release: Digest, now_s: u64) -> 
         verdict: None,
         verdict_s: 0,
         reverted: false,
-    }
+        attempts: 0,
+    };
+    // One that left and came back is a new device.
+    Some(match before.filter(|d| d.verdict != Some(Verdict::Left)) {
+        Some(before) => Deployment { attempts: before.attempts.saturating_add(1), ..begun },
+        None => begun,
+    })
 }
 
-/// Verdicts by silence, else state changes, else the orders of the newest rollout that has
-/// any.
+/// Verdicts by time, else state changes, else the orders of the rollout that goes first: the one
+/// of the highest priority, of these the newest.
 fn step(input: &Input) -> Plan {
     let mut plan = Plan::default();
     let mut rollouts: Vec<&RolloutFacts> = input.rollouts.iter().collect();
-    rollouts.sort_by_key(|r| Reverse(r.id));
+    rollouts.sort_by_key(|r| Reverse((r.spec.priority, r.id)));
+    let round = Round::new(input);
     for rollout in &rollouts {
-        timed_out(input, rollout, &mut plan);
+        timed_out(&round, rollout, &mut plan);
     }
     // Before anybody is offered anything: who goes back changes who is still to move.
     for rollout in rollouts.iter().filter(|r| r.state == RolloutState::Aborted) {
@@ -145,18 +157,17 @@ fn step(input: &Input) -> Plan {
     if !(plan.changes.is_empty() && plan.orders.is_empty()) {
         return plan;
     }
-    let holds = holds(input);
     let active = rollouts.iter().filter(|r| r.state.is_open());
-    let cohorts: Vec<_> = active.map(|r| (*r, Cohort::of(input, r, &holds))).collect();
+    let cohorts: Vec<_> = active.map(|r| (*r, Cohort::of(&round, r))).collect();
     for (rollout, cohort) in &cohorts {
         plan.changes.extend(bad_classes(input, rollout));
-        plan.changes.extend(look_at(input, rollout, &cohort.tally(input, rollout)));
+        plan.changes.extend(look_at(&round, rollout, &cohort.tally));
     }
     if !plan.changes.is_empty() {
         return plan;
     }
     for (rollout, cohort) in &cohorts {
-        if let Some((to, why)) = next_state(input, rollout, &cohort.tally(input, rollout)) {
+        if let Some((to, why)) = next_state(&round, rollout, &cohort.tally) {
             plan.changes.push(Change::State { rollout: rollout.id, to, why });
         }
     }
@@ -165,60 +176,74 @@ fn step(input: &Input) -> Plan {
     }
     for (rollout, cohort) in &cohorts {
         if plan.orders.is_empty() {
-            offer(input, rollout, cohort, &mut plan);
+            offer(&round, rollout, cohort, &mut plan);
         }
     }
     plan
 }
 
-/// Devices in flight that were silent for too long. Not while paused: somebody may be at
-/// work on them.
-fn timed_out(input: &Input, rollout: &RolloutFacts, plan: &mut Plan) {
-    if !matches!(rollout.state, RolloutState::Running { .. }) {
+/// Devices in flight that were silent for too long, or are not done by the deadline. Not while
+/// paused: somebody may be at work on them.
+fn timed_out(round: &Round<'_>, rollout: &RolloutFacts, plan: &mut Plan) {
+    let running = matches!(
+        rollout.state,
+        RolloutState::Running { .. } | RolloutState::WaitingForApproval { .. }
+    );
+    if !running {
         return;
     }
-    let flying = rollout.deployments.iter().filter(|(_, d)| d.verdict.is_none());
-    let mut flying = flying.peekable();
-    if flying.peek().is_none() {
-        return;
-    }
-    let by_id: BTreeMap<_, _> = input.devices.iter().map(|d| (&d.id, d)).collect();
-    for (device, deployment) in flying {
-        let quiet_s = is_silent(input, rollout, by_id.get(device).copied(), deployment);
-        if quiet_s.is_some_and(|s| s >= rollout.spec.device_timeout_s) {
-            plan.changes.push(Change::Silent { rollout: rollout.id, device: device.clone() });
-        }
+    let (input, spec) = (round.input, &rollout.spec);
+    for (id, deployment) in rollout.deployments.iter().filter(|(_, d)| d.verdict.is_none()) {
+        let device = round.devices.get(id).copied();
+        let quiet_s = is_silent(input, rollout, device, deployment);
+        let took_s = input.now_s.saturating_sub(deployment.ordered_s);
+        let verdict = match quiet_s {
+            Some(quiet_s) if quiet_s >= spec.device_timeout_s => Verdict::Silent,
+            _ if spec.deadline_s == 0 || took_s < spec.deadline_s => continue,
+            _ if is_aside(input, rollout, device, deployment) => continue,
+            // Our own outage is nobody's fault.
+            _ if input.listening_since_s.is_none() => continue,
+            _ => Verdict::Late,
+        };
+        plan.changes.push(Change::TimedOut { rollout: rollout.id, device: id.clone(), verdict });
     }
 }
 
-/// Offers the release to as many devices as phase and bound allow.
-fn offer(input: &Input, rollout: &RolloutFacts, cohort: &Cohort<'_>, plan: &mut Plan) {
+/// Offers the release to as many devices as phase, bounds and pace allow; those that are tried
+/// again go first.
+fn offer(round: &Round<'_>, rollout: &RolloutFacts, cohort: &Cohort<'_>, plan: &mut Plan) {
     let RolloutState::Running { phase } = rollout.state else { return };
-    let tally = cohort.tally(input, rollout);
     let spec = &rollout.spec;
-    let slots = spec.max_unavailable.bound_of(tally.total).saturating_sub(tally.moving());
-    let room = spec.phase_bound(phase as usize, tally.total).saturating_sub(tally.offered);
-    for device in cohort.movable().take(slots.min(room)) {
-        plan.orders.push(Assignment {
-            device: device.id.clone(),
-            rollout: rollout.id,
-            model: spec.model.clone(),
-            wish: Wish::Run(spec.release),
-            phase,
-            previous: previous_of(device, &spec.model),
-        });
+    let allowed = allowance(round, rollout, &cohort.tally, phase as usize);
+    let order = |device: &DeviceFacts, phase, previous| Assignment {
+        device: device.id.clone(),
+        rollout: rollout.id,
+        model: spec.model.clone(),
+        wish: Wish::Run(spec.release),
+        phase,
+        previous,
+    };
+    for (device, before) in cohort.again().take(allowed.orders) {
+        plan.orders.push(order(device, before.phase, before.previous));
+    }
+    let left = allowed.orders - plan.orders.len();
+    for device in cohort.movable(rollout, phase as usize).take(allowed.new.min(left)) {
+        plan.orders.push(order(device, phase, previous_of(device, &spec.model)));
     }
 }
 
-/// Turns the devices back that an aborted rollout left in flight. One that was silent for
-/// too long may still wake up to its old order, so it is turned back as well.
+/// Turns the devices back that an aborted rollout left in flight, unless they are to keep what
+/// they have. One that ran out of time may still wake up to its old order, so it is turned back
+/// as well.
 fn revert(input: &Input, rollout: &RolloutFacts, plan: &mut Plan) {
+    if rollout.spec.on_abort == OnAbort::Keep {
+        return;
+    }
     for device in &input.devices {
         let Some(deployment) = rollout.deployments.get(&device.id) else { continue };
-        let unjudged = matches!(deployment.verdict, None | Some(Verdict::Silent));
         let model = device.models.get(&rollout.spec.model);
         let ours = model.and_then(|m| m.assigned).is_some_and(|(by, _)| by == rollout.id);
-        if !unjudged || deployment.reverted || !ours {
+        if !Verdict::is_open(deployment.verdict) || deployment.reverted || !ours {
             continue;
         }
         let wish = match deployment.previous {

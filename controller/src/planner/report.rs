@@ -1,12 +1,13 @@
 //! Where everybody stands, and why.
 
-use std::collections::BTreeSet;
+use std::collections::HashSet;
 
 use fleetway_protocol::ids::{DeviceId, RolloutId};
 use fleetway_protocol::machine::Phase;
 
 use super::Why;
-use super::cohort::{Cohort, Member, Standing, Tally, holds, is_aside, is_silent};
+use super::allowance::allowance;
+use super::cohort::{Again, Cohort, Member, Round, Standing, Tally, is_aside, is_silent};
 use super::facts::{
     Deployment, DeviceReport, Gate, Input, PausedBy, Plan, Previous, RolloutFacts, RolloutReport,
     RolloutState, Verdict,
@@ -22,24 +23,25 @@ pub fn survey(input: &Input) -> Plan {
 
 /// Where everybody stands, once the plan is carried out.
 pub(super) fn report(input: &Input, plan: &mut Plan) {
-    let holds = holds(input);
+    let round = Round::new(input);
     let mut rollouts: Vec<&RolloutFacts> = input.rollouts.iter().collect();
     rollouts.sort_by_key(|r| r.id);
-    let ordered: BTreeSet<_> = plan.orders.iter().map(|o| (o.rollout, &o.device)).collect();
+    let ordered: HashSet<_> = plan.orders.iter().map(|o| (o.rollout, &o.device)).collect();
     for rollout in rollouts {
-        let cohort = Cohort::of(input, rollout, &holds);
-        let tally = cohort.tally(input, rollout);
+        let cohort = Cohort::of(&round, rollout);
+        let waits = why_not_offered(&round, rollout, &cohort.tally);
+        plan.report.reserve(cohort.members.len());
         for member in &cohort.members {
             let now = ordered.contains(&(rollout.id, member.id));
-            plan.report.push(device_report(input, rollout, &tally, member, now));
+            plan.report.push(device_report(input, rollout, &waits, member, now));
         }
-        plan.rollouts.push(rollout_report(input, rollout, &tally));
+        plan.rollouts.push(rollout_report(&round, rollout, &cohort.tally));
     }
 }
 
-fn rollout_report(input: &Input, rollout: &RolloutFacts, tally: &Tally) -> RolloutReport {
+fn rollout_report(round: &Round<'_>, rollout: &RolloutFacts, tally: &Tally) -> RolloutReport {
     let gate = match &rollout.state {
-        RolloutState::Running { phase } => judge(input, rollout, tally, *phase),
+        RolloutState::Running { phase } => judge(round, rollout, tally, *phase),
         RolloutState::Paused { by: PausedBy::Operator, .. } => {
             Gate::Waiting("paused by an operator".to_owned())
         }
@@ -49,14 +51,20 @@ fn rollout_report(input: &Input, rollout: &RolloutFacts, tally: &Tally) -> Rollo
         RolloutState::Halted { why, .. } => Gate::Fail(why.clone()),
         RolloutState::Aborted => Gate::Fail("aborted by an operator".to_owned()),
         RolloutState::Succeeded => Gate::Pass,
+        RolloutState::WaitingForApproval { phase } => {
+            Gate::Waiting(format!("phase {} waits until somebody approves it", phase + 1))
+        }
     };
-    let Tally { total, offered, in_flight, silent, confirmed, failed, barred, .. } = *tally;
+    let Tally { total, late, offered, in_flight, silent, retrying, .. } = *tally;
+    let Tally { confirmed, failed, barred, .. } = *tally;
     RolloutReport {
         rollout: rollout.id,
         total,
+        late,
         offered,
         in_flight,
         silent,
+        retrying,
         confirmed,
         failed,
         barred,
@@ -67,7 +75,7 @@ fn rollout_report(input: &Input, rollout: &RolloutFacts, tally: &Tally) -> Rollo
 fn device_report(
     input: &Input,
     rollout: &RolloutFacts,
-    tally: &Tally,
+    waits: &Waits,
     member: &Member<'_>,
     now: bool,
 ) -> DeviceReport {
@@ -75,14 +83,20 @@ fn device_report(
     let why = match &member.standing {
         Standing::Offered(deployment) => why_offered(input, rollout, member, deployment, now),
         Standing::Out(why) => why.clone(),
-        Standing::Later(_) | Standing::Movable => why_not_offered(rollout, tally, &member.standing),
+        Standing::Retrying(deployment, again) => why_retrying(rollout, deployment, *again),
+        // What the device waits for says more than what its rollout waits for, while it runs.
+        Standing::Later(why) if waits.running => why.clone(),
+        Standing::Later(_) | Standing::Movable if member.late => waits.late.clone(),
+        Standing::Later(_) | Standing::Movable => waits.on_time.clone(),
     };
     DeviceReport {
         device: member.id.clone(),
         rollout: rollout.id,
         running: model.and_then(|m| m.running),
         phase: match &member.standing {
-            Standing::Offered(deployment) => Some(deployment.phase),
+            Standing::Offered(deployment) | Standing::Retrying(deployment, _) => {
+                Some(deployment.phase)
+            }
             _ => None,
         },
         why,
@@ -112,6 +126,7 @@ fn why_offered(
         Some(Verdict::RolledBack(reason)) => Why::RolledBack(reason),
         Some(Verdict::Silent) => Why::Silent,
         Some(Verdict::Left) => Why::Left,
+        Some(Verdict::Late) => Why::Late,
         None if now => Why::Ordered,
         None => match is_silent(input, rollout, member.device, deployment) {
             Some(quiet_s) => {
@@ -130,36 +145,54 @@ fn why_offered(
     }
 }
 
-fn why_not_offered(rollout: &RolloutFacts, tally: &Tally, standing: &Standing<'_>) -> Why {
+fn why_retrying(rollout: &RolloutFacts, deployment: &Deployment, again: Again) -> Why {
+    Why::Retrying {
+        due_s: again.due_s,
+        attempt: deployment.attempts + 2,
+        of: rollout.spec.retry.as_ref().map_or(0, |retry| retry.times) + 1,
+        reason: match deployment.verdict {
+            Some(Verdict::Failed(reason)) => Some(reason),
+            _ => None,
+        },
+    }
+}
+
+/// Why the devices of a rollout wait that could move.
+struct Waits {
+    running: bool,
+    on_time: Why,
+    /// Those that came after the start.
+    late: Why,
+}
+
+fn why_not_offered(round: &Round<'_>, rollout: &RolloutFacts, tally: &Tally) -> Waits {
+    let same = |why: Why| Waits { running: false, on_time: why.clone(), late: why };
     let phase = match rollout.state {
         RolloutState::Running { phase } => phase,
-        RolloutState::Paused { .. } => return Why::Paused,
-        RolloutState::Halted { .. } => return Why::Halted,
-        RolloutState::Aborted => return Why::Aborted,
-        RolloutState::Succeeded => return Why::Over,
+        RolloutState::Paused { .. } => return same(Why::Paused),
+        RolloutState::Halted { .. } => return same(Why::Halted),
+        RolloutState::Aborted => return same(Why::Aborted),
+        RolloutState::Succeeded => return same(Why::Over),
+        RolloutState::WaitingForApproval { .. } => return same(Why::WaitingForApproval),
     };
-    if let Standing::Later(why) = standing {
-        return why.clone();
-    }
-    let spec = &rollout.spec;
-    if tally.offered >= spec.phase_bound(phase as usize, tally.total) {
-        return Why::NotYourPhase { current: phase + 1, of: spec.phases.len() as u32 };
-    }
-    let max = spec.max_unavailable.bound_of(tally.total);
-    Why::WaitingForSlot { in_flight: tally.moving(), max }
+    let of = rollout.spec.phases.len() as u32;
+    let on_time = allowance(round, rollout, tally, phase as usize).why;
+    let late =
+        if phase + 1 < of { Why::NotYourPhase { current: phase + 1, of } } else { on_time.clone() };
+    Waits { running: true, on_time, late }
 }
 
 /// The order of a rollout's devices and where they stand, as a preview shows it.
 pub(crate) fn preview(input: &Input, id: RolloutId) -> Preview {
     let mut preview = Preview::default();
     let Some(rollout) = input.rollouts.iter().find(|r| r.id == id) else { return preview };
-    let cohort = Cohort::of(input, rollout, &holds(input));
+    let cohort = Cohort::of(&Round::new(input), rollout);
     for member in cohort.members {
         match member.standing {
             Standing::Movable => preview.movable.push(member.id.clone()),
             Standing::Later(why) => preview.later.push((member.id.clone(), why)),
             Standing::Out(why) => preview.out.push((member.id.clone(), why)),
-            Standing::Offered(_) => {}
+            Standing::Offered(_) | Standing::Retrying(..) => {}
         }
     }
     preview

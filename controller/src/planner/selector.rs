@@ -1,7 +1,9 @@
 //! Which devices: `site=berlin,role in (cam,gate),!lab`, `id=cam-01`, `all`.
 //!
 //! Commas mean *and*. As in Kubernetes, `k!=v` and `k notin (..)` also match devices
-//! without the label `k`. `id` stands for the device's id. Labels are compared byte by byte.
+//! without the label `k`. Three keys are no labels: `id` is the device's id, `hardware` the class
+//! that it says it is, `release` the version of the rollout's model that it runs now (`!release`:
+//! none; outside a rollout no device has one). All are compared byte by byte.
 
 use std::fmt;
 use std::str::FromStr;
@@ -18,8 +20,23 @@ pub const SELECTOR_BYTES_MAX: usize = 1024;
 const OWN_BYTES_MAX: usize = 2 * 1024 * 1024;
 /// Length of a label's key or value.
 pub const LABEL_BYTES_MAX: usize = 63;
-/// Words of the selector's grammar, and the device id's own key.
-const RESERVED: [&str; 4] = ["id", "all", "in", "notin"];
+/// Keys that say what a device is or runs. They are no labels.
+const FACTS: [&str; 3] = ["id", "hardware", "release"];
+/// Words of the selector's grammar.
+const GRAMMAR: [&str; 3] = ["all", "in", "notin"];
+
+/// A device, as far as a selector may ask.
+#[derive(Clone, Copy, Debug)]
+pub struct Target<'a> {
+    /// Its id.
+    pub id: &'a DeviceId,
+    /// Its labels.
+    pub labels: &'a Labels,
+    /// What hardware it is, if it said so.
+    pub hardware: Option<&'a str>,
+    /// The version of the rollout's model that it runs, if it runs one.
+    pub release: Option<&'a str>,
+}
 
 /// Which devices a rollout is for. Reads from and shows as its text.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -81,8 +98,10 @@ pub struct LabelError {
 /// [`LabelError`] says what labels look like.
 pub fn check_label(key: &str, value: &str) -> Result<(), LabelError> {
     let refuse = |rule| Err(LabelError { label: format!("{key}={value}"), rule });
-    if RESERVED.contains(&key) {
-        return refuse("has a key with a meaning of its own; do not use id, all, in, notin");
+    if FACTS.contains(&key) || GRAMMAR.contains(&key) {
+        return refuse(
+            "has a key with a meaning of its own; do not use id, hardware, release, all, in, notin",
+        );
     }
     for part in [key, value] {
         if part.is_empty() || part.len() > LABEL_BYTES_MAX || !part.chars().all(is_word) {
@@ -120,11 +139,22 @@ impl Selector {
         &self.text
     }
 
+    /// Whether it asks what a device runs.
+    pub fn asks_release(&self) -> bool {
+        self.terms.iter().any(|term| match term {
+            Term::In(key, _) | Term::NotIn(key, _) | Term::Has(key) | Term::HasNot(key) => {
+                key == "release"
+            }
+        })
+    }
+
     /// Whether it matches a device.
-    pub fn matches(&self, id: &DeviceId, labels: &Labels) -> bool {
+    pub fn matches(&self, target: &Target<'_>) -> bool {
         let value = |key: &str| match key {
-            "id" => Some(id.as_str()),
-            _ => labels.get(key).map(String::as_str),
+            "id" => Some(target.id.as_str()),
+            "hardware" => target.hardware,
+            "release" => target.release,
+            _ => target.labels.get(key).map(String::as_str),
         };
         self.terms.iter().all(|term| match term {
             Term::In(key, values) => value(key).is_some_and(|v| has(values, v)),
@@ -239,7 +269,7 @@ impl Parser<'_> {
         self.skip_blanks();
         let start = self.at;
         let key = self.word("a label's key")?;
-        if key != "id" && RESERVED.contains(&key.as_str()) {
+        if GRAMMAR.contains(&key.as_str()) {
             self.at = start;
             return self.refuse("a label's key (`all` stands alone; in and notin follow a key)");
         }
@@ -298,7 +328,9 @@ mod tests {
             [("site", "berlin"), ("role", "cam")].map(|(k, v)| (k.into(), v.into())).into();
         let check = |text: &str, expected: bool| {
             let selector: Selector = text.parse().unwrap();
-            assert_eq!(selector.matches(&id, &labels), expected, "{text}");
+            let (hardware, release) = (Some("pi4"), Some("v1"));
+            let target = Target { id: &id, labels: &labels, hardware, release };
+            assert_eq!(selector.matches(&target), expected, "{text}");
             assert_eq!(selector.to_string().parse::<Selector>().unwrap(), selector);
         };
         check("all", true);
@@ -321,6 +353,11 @@ mod tests {
         check("id=cam-01", true);
         check("id in (cam-02,cam-03)", false);
         check("id", true);
+        check("hardware=pi4,release=v1", true);
+        check("hardware in (orin,x86)", false);
+        check("release!=v1", false);
+        check("release notin (v2)", true);
+        check("!release", false);
     }
 
     #[test]
@@ -365,7 +402,16 @@ mod tests {
 
     #[test]
     fn labels_keep_to_their_alphabet() {
-        for (key, value) in [("id", "x"), ("", "x"), ("a", ""), ("a b", "c"), ("a", "b,c")] {
+        for (key, value) in [
+            ("id", "x"),
+            ("release", "x"),
+            ("hardware", "x"),
+            ("in", "x"),
+            ("", "x"),
+            ("a", ""),
+            ("a b", "c"),
+            ("a", "b,c"),
+        ] {
             assert!(check_label(key, value).is_err(), "{key}={value}");
         }
         assert!(check_label("site", "Berlin-2.a").is_ok());

@@ -110,6 +110,50 @@ pub enum Why {
     RemembersAsBad(Reason),
     /// It runs nothing that is newer than the release to go back to.
     NothingNewer,
+    /// It was not done by the rollout's deadline.
+    Late,
+    /// It failed and is tried again.
+    Retrying {
+        /// When that is due, Unix seconds.
+        due_s: u64,
+        /// Which try it will be, from 2.
+        attempt: u32,
+        /// Tries in all.
+        of: u32,
+        /// How the last one ended, if the device said.
+        reason: Option<Reason>,
+    },
+    /// The rollout has not begun.
+    NotBefore {
+        /// When it does, Unix seconds.
+        at_s: u64,
+    },
+    /// No maintenance window is open.
+    OutsideWindow {
+        /// When the next one opens, Unix seconds, if one does within a week.
+        opens_s: Option<u64>,
+    },
+    /// The rollout's time is over.
+    ScheduleOver {
+        /// Since when, Unix seconds.
+        at_s: u64,
+    },
+    /// As many as allowed in a minute were offered it.
+    RateLimited {
+        /// Allowed now.
+        per_minute: usize,
+    },
+    /// The byte budget is spent.
+    OverBudget {
+        /// What one device fetches.
+        bytes: u64,
+    },
+    /// Somebody must approve first.
+    WaitingForApproval,
+    /// It came after the start, and the rollout is for those who were there.
+    CameLater,
+    /// It is in flight for a rollout of a higher priority.
+    GivesWay(RolloutId),
 }
 
 impl Why {
@@ -146,6 +190,16 @@ impl Why {
             Self::BeforeNotPublished(_) => "BEFORE_NOT_PUBLISHED",
             Self::RemembersAsBad(_) => "REMEMBERS_AS_BAD",
             Self::NothingNewer => "NOTHING_NEWER",
+            Self::Late => "LATE",
+            Self::Retrying { .. } => "RETRYING",
+            Self::NotBefore { .. } => "NOT_BEFORE",
+            Self::OutsideWindow { .. } => "OUTSIDE_WINDOW",
+            Self::ScheduleOver { .. } => "SCHEDULE_OVER",
+            Self::RateLimited { .. } => "RATE_LIMITED",
+            Self::OverBudget { .. } => "OVER_BUDGET",
+            Self::WaitingForApproval => "WAITING_FOR_APPROVAL",
+            Self::CameLater => "CAME_LATER",
+            Self::GivesWay(_) => "GIVES_WAY",
         }
     }
 
@@ -156,6 +210,7 @@ impl Why {
                 Some(*reason)
             }
             Self::InProgress { waiting, .. } => *waiting,
+            Self::Retrying { reason, .. } => *reason,
             Self::Held { held, .. } => held.conditions.iter().next().map(Condition::reason),
             _ => None,
         }
@@ -253,6 +308,40 @@ impl fmt::Display for Why {
                 "remembers the release as bad; publish the bytes under a new counter to try again",
             ),
             Self::NothingNewer => f.write_str("runs nothing newer: nothing to go back from"),
+            Self::Late => f.write_str("not done in time: counts as failed until it is"),
+            Self::Retrying { due_s, attempt, of, reason } => {
+                write!(f, "failed; try {attempt} of {of} is due {}", time(*due_s))?;
+                reason.map_or(Ok(()), |reason| write!(f, "; {reason}"))
+            }
+            Self::NotBefore { at_s } => write!(f, "waits: nothing moves before {}", time(*at_s)),
+            Self::OutsideWindow { opens_s: Some(at_s) } => {
+                write!(f, "waits for the next maintenance window, {}", time(*at_s))
+            }
+            Self::OutsideWindow { opens_s: None } => {
+                f.write_str("waits for a maintenance window; none opens within a week")
+            }
+            Self::ScheduleOver { at_s } => {
+                write!(f, "not offered: the rollout's time ended {}", time(*at_s))
+            }
+            Self::RateLimited { per_minute } => {
+                write!(f, "waits: at most {per_minute} devices a minute are offered it")
+            }
+            Self::OverBudget { bytes } => {
+                write!(f, "waits: the byte budget has no room for the {bytes} bytes that it takes")
+            }
+            Self::WaitingForApproval => f.write_str("waits until somebody approves the phase"),
+            Self::CameLater => f.write_str(
+                "left out: it came after the start of a rollout for those who were there",
+            ),
+            Self::GivesWay(id) => {
+                write!(f, "in flight for rollout {id}, which has a higher priority; waits for it")
+            }
         }
     }
+}
+
+/// A time as people write it, in UTC.
+pub fn time(unix_s: u64) -> String {
+    let time = i64::try_from(unix_s).ok().and_then(|s| jiff::Timestamp::from_second(s).ok());
+    time.map_or_else(|| format!("at {unix_s} s"), |time| time.to_string())
 }

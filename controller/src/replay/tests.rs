@@ -5,7 +5,8 @@ use fleetway_protocol::manifest::VariantKind;
 
 use super::*;
 use crate::planner::{
-    DeviceFacts, ReleaseFacts, RolloutFacts, RolloutSpec, RolloutState, Selector, Verdict, apply,
+    DeviceFacts, ReleaseFacts, RolloutFacts, RolloutSpec, RolloutState, Selector, VariantFacts,
+    Verdict, apply,
 };
 
 fn device(n: usize) -> DeviceFacts {
@@ -28,6 +29,7 @@ fn input(devices: usize) -> Input {
         id: 7,
         spec: spec.checked().unwrap(),
         state: RolloutState::Running { phase: 0 },
+        members: None,
         deployments: Default::default(),
         looks: Default::default(),
         evidence: None,
@@ -37,7 +39,12 @@ fn input(devices: usize) -> Input {
         listening_since_s: Some(0),
         devices: (0..devices).map(device).collect(),
         rollouts: vec![rollout],
-        releases: vec![ReleaseFacts { digest, counter: 1, variants: vec![VariantKind::Onnx] }],
+        releases: vec![ReleaseFacts {
+            digest,
+            version: Version::new("v2").unwrap(),
+            counter: 1,
+            variants: vec![VariantFacts { kind: VariantKind::Onnx, bytes: 1_000 }],
+        }],
         known_bad: Vec::new(),
     }
 }

@@ -20,7 +20,7 @@ use tracing::{error, info, warn};
 
 use super::core::Director;
 use crate::api::failure::{Failure, chain};
-use crate::api::types::TrustPublished;
+use crate::api::types::{ExpiryView, TrustPublished};
 use crate::api::view::failed;
 
 /// Between two looks at what grows old or did not go out.
@@ -82,6 +82,22 @@ impl Trust {
     /// Id of the key that signs orders.
     pub(super) fn director(&self) -> String {
         self.director.id()
+    }
+
+    /// What devices ask of the release authority before they take a release, and until when it is
+    /// good; nothing without a release authority, or while its files cannot be read.
+    pub(crate) fn expiries(&self) -> Vec<ExpiryView> {
+        let Ok(repo) = self.dir.load() else { return Vec::new() };
+        let (published, teams) = (&repo.published, repo.published.teams.iter());
+        let fixed = [
+            ("root", published.root.as_ref().map(|meta| meta.expires_s())),
+            ("targets", published.targets.as_ref().map(|meta| meta.expires_s())),
+            ("snapshot", repo.snapshot.as_ref().map(|meta| meta.expires_s())),
+            ("timestamp", repo.timestamp.as_ref().map(|meta| meta.expires_s())),
+        ];
+        let fixed = fixed.into_iter().filter_map(|(what, at_s)| Some((what.to_owned(), at_s?)));
+        let teams = teams.map(|(name, meta)| (name.to_string(), meta.expires_s()));
+        fixed.chain(teams).map(|(what, expires_s)| ExpiryView { what, expires_s }).collect()
     }
 
     /// Puts what is staged into force.

@@ -49,15 +49,17 @@ pub enum Kind {
     Enrollment = 7,
     /// Which of a device's telemetry reports came.
     Telemetry = 8,
-    /// Which releases turned out bad on which hardware.
-    KnownBad = 10,
     /// Tokens of the API.
     Access = 9,
+    /// The devices that a rollout was started for.
+    Member = 10,
+    /// Which releases turned out bad on which hardware.
+    KnownBad = 11,
 }
 
 impl Kind {
     /// All, in the order of their numbers.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Meta,
         Self::Device,
         Self::Release,
@@ -68,6 +70,7 @@ impl Kind {
         Self::Enrollment,
         Self::Telemetry,
         Self::Access,
+        Self::Member,
         Self::KnownBad,
     ];
 
@@ -85,6 +88,7 @@ impl Kind {
             Self::Telemetry => "telemetry",
             Self::KnownBad => "known-bad",
             Self::Access => "access",
+            Self::Member => "member",
         }
     }
 }

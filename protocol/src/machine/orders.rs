@@ -158,7 +158,17 @@ impl Machine {
             Action::Rollback => self.begin_rollback(release, rollout),
             // Confirmed long ago, only not loaded: not a thing to put on trial.
             Action::Run if serves => self.go_back(),
-            Action::Run | Action::Remove => self.enter(Step::Admit),
+            Action::Run | Action::Remove => {
+                // A further try on the same behalf: how the one before ended is no answer to it.
+                let before = self.table.last.filter(|l| {
+                    l.release == release && l.rollout == rollout && l.result != Ending::Confirmed
+                });
+                if before.is_some() {
+                    self.table.last = None;
+                    self.dirty = true;
+                }
+                self.enter(Step::Admit);
+            }
         }
     }
 

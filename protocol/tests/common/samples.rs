@@ -8,7 +8,7 @@ use fleetway_protocol::drift::{Reference, Watch, Watched};
 use fleetway_protocol::envelope::{Authority, Context, Envelope, PublicKey, sign};
 use fleetway_protocol::health::{Evidence, Health, HealthPolicy, Inconclusive, Subject};
 use fleetway_protocol::hold::{Condition, Conditions, Held, Hold, Point, Window};
-use fleetway_protocol::ids::{DeviceId, Digest, ModelName, ShortDigest, Version};
+use fleetway_protocol::ids::{DeviceId, Digest, HardwareClass, ModelName, ShortDigest, Version};
 use fleetway_protocol::keyset::{Keyset, ReleaseKey, ReleaseKeys, Scope};
 use fleetway_protocol::limits::ENVELOPE_BYTES_MAX;
 use fleetway_protocol::machine::Phase;
@@ -246,7 +246,8 @@ pub(crate) fn presence() -> Presence {
     let agent = Version::new("0.1.0").expect("label");
     let missing = [Fence::Tcp, Fence::SystemCalls].into_iter().collect();
     let sandbox = Some(Sandbox { missing, met: true });
-    Presence { stamp: STAMP, online: true, agent, generation: 300, sandbox }
+    let hardware = Some(HardwareClass::new("pi4").expect("label"));
+    Presence { stamp: STAMP, online: true, agent, generation: 300, sandbox, hardware }
 }
 
 pub(crate) fn outcome() -> Outcome {

@@ -5,14 +5,14 @@ use std::path::Path;
 use fleetway_controller::attest::bundle::AttestationKey;
 use fleetway_controller::audit::Head;
 use fleetway_controller::keys;
-use fleetway_controller::planner::{Selector, Size, check_label};
+use fleetway_controller::planner::{Selector, Size, Target, check_label};
 use fleetway_controller::trust::ceremony::{Detached, sign_files};
 use fleetway_controller::trust::signer::{KeyRef, PlainFile};
 use fleetway_protocol::ids::DeviceId;
 use fleetway_protocol::keyset::Scope;
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::shell::api::types::{DeviceAdd, DeviceEnroll, LabelEdits, RolloutRequest};
+use super::shell::api::types::{DeviceAdd, DeviceEnroll, LabelEdits, PhaseRequest, RolloutRequest};
 use super::shell::config::Config;
 use super::shell::values::{self, LabelEdit, ReleaseName};
 use crate::authority::key;
@@ -107,7 +107,8 @@ pub(super) fn selector(bytes: &[u8]) -> bool {
     assert_eq!(again, selector);
     let labels = [("site".to_owned(), "berlin".to_owned())].into();
     let id = DeviceId::new("cam-01").expect("an id");
-    assert_eq!(again.matches(&id, &labels), selector.matches(&id, &labels));
+    let target = Target { id: &id, labels: &labels, hardware: Some("pi4"), release: Some("v1") };
+    assert_eq!(again.matches(&target), selector.matches(&target));
     true
 }
 
@@ -128,8 +129,12 @@ fn request<T: Serialize + DeserializeOwned>(bytes: &[u8]) -> Option<T> {
 pub(super) fn api(bytes: &[u8]) -> bool {
     let rollout = request::<RolloutRequest>(bytes);
     if let Some(rollout) = &rollout {
-        for text in &rollout.phases {
-            let _ = values(text.as_bytes());
+        for phase in &rollout.phases {
+            let size = match phase {
+                PhaseRequest::Size(size) => Some(size),
+                PhaseRequest::Full(detail) => detail.size.as_ref(),
+            };
+            let _ = size.is_some_and(|text| values(text.as_bytes()));
         }
         let _ = rollout.selector.as_ref().is_some_and(|text| selector(text.as_bytes()));
     }
@@ -149,7 +154,7 @@ pub(super) fn api_samples() -> Vec<Vec<u8>> {
         model: "digits".into(),
         version: "v1".into(),
         selector: Some("site=lab".into()),
-        phases: vec!["1".into(), "25%".into()],
+        phases: ["1", "25%"].map(|size| PhaseRequest::Size(size.into())).into(),
         soak_s: Some(60),
         ..RolloutRequest::default()
     };

@@ -17,7 +17,7 @@ use fleetway_controller::planner::HaltScope;
 use fleetway_controller::planner::analysis::Evidence;
 use fleetway_controller::planner::{
     Input, PhaseSpec, Plan, ReleaseFacts, RolloutFacts, RolloutSpec, RolloutState, Selector, Size,
-    Verdict, Wish, apply, plan_and_check, wanted,
+    VariantFacts, Verdict, Wish, apply, plan_and_check, wanted,
 };
 use fleetway_protocol::ids::{DeviceId, Digest, HardwareClass, ModelName, Version};
 use fleetway_protocol::manifest::VariantKind;
@@ -135,7 +135,8 @@ impl Story {
         let releases = (0..2).map(|n| ReleaseFacts {
             digest: digest(n),
             counter: u64::from(n) + 1,
-            variants: vec![VariantKind::Onnx],
+            version: Version::new("v").expect("a version"),
+            variants: vec![VariantFacts { kind: VariantKind::Onnx, bytes: 1_000 }],
         });
         let input = Input {
             now_s: START_S,
@@ -145,6 +146,7 @@ impl Story {
                 id: ROLLOUT,
                 spec,
                 state: RolloutState::Running { phase: 0 },
+                members: None,
                 deployments: BTreeMap::new(),
                 looks: Default::default(),
                 evidence: None,
@@ -268,7 +270,7 @@ impl Story {
 /// What an operator might ask for: some devices first, then more, then all.
 fn spec(model: ModelName, fault: Fault, random: &mut fastrand::Rng) -> RolloutSpec {
     let soak_s = random.u64(300..1800);
-    let phase = |percent| PhaseSpec { size: Size::Percent(percent), soak_s };
+    let phase = |percent| PhaseSpec::new(Size::Percent(percent), soak_s);
     let phases = match random.u8(0..3) {
         0 => vec![phase(20), phase(50)],
         1 => vec![phase(15), phase(30), phase(60)],

@@ -172,7 +172,7 @@ impl World {
         let mut spec = RolloutSpec::new(self.model.clone(), release, version, Selector::all());
         spec.phases = match canaries {
             0 => Vec::new(),
-            n => vec![PhaseSpec { size: Size::Count(n), soak_s: 5 }],
+            n => vec![PhaseSpec::new(Size::Count(n), 5)],
         };
         spec.max_unavailable = Size::Percent(50);
         spec.terms =

@@ -68,6 +68,8 @@ const VERBS: &[(&str, Record)] = &[
     ("trust delegate", Plain("trust.delegate")),
     ("trust unstage", Plain("trust.unstage")),
     ("trust publish", Signed("trust.publish")),
+    ("rollout lint", READS),
+    ("rollout approve", Plain("rollout.approve")),
     ("rollout plan", Nothing("it asks what would be")),
     ("rollout start", Plain("rollout.start")),
     ("rollout status", READS),
@@ -160,7 +162,11 @@ impl Story {
         self.run("rollout promote", "1", "goes on with phase 2 of 3").await?;
         self.run("rollout pause", "1", "is paused now").await?;
         self.run("rollout resume", "1", "is running now").await?;
-        self.run("rollout abort", "1", "is aborted now").await
+        self.run("rollout abort", "1", "is aborted now").await?;
+        let file = self.path("approved.toml");
+        std::fs::write(&file, "release = \"digits@v1\"\napproval = true\n")?;
+        self.run("rollout start", &format!("-f {}", file.display()), "started rollout 2").await?;
+        self.run("rollout approve", "2", "is running now").await
     }
 
     /// Two keys, a team of them, one leaves it, and everything is signed here or elsewhere.

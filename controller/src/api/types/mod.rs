@@ -7,6 +7,7 @@ mod device;
 mod health;
 mod release;
 mod rollout;
+mod spec;
 
 use std::collections::BTreeMap;
 
@@ -16,6 +17,7 @@ pub(crate) use device::*;
 pub(crate) use health::*;
 pub(crate) use release::*;
 pub(crate) use rollout::*;
+pub(crate) use spec::*;
 
 /// Why something was refused, undone or waits.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -4,7 +4,10 @@ use fleetway_controller::planner::HaltScope;
 use fleetway_controller::planner::analysis::{Metric, Mode};
 use serde::{Deserialize, Serialize};
 
-use super::{DeviceModelView, ReasonView, ReleaseRef};
+use super::{
+    BudgetRequest, DeviceModelView, PhaseRequest, RateRequest, ReasonView, ReleaseRef,
+    RetryRequest, ScheduleRequest,
+};
 
 /// `POST /v1/rollouts` and `POST /v1/rollouts/plan`. What is absent takes its default.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -16,8 +19,12 @@ pub(crate) struct RolloutRequest {
     pub(crate) version: String,
     /// Only devices with these labels.
     pub(crate) selector: Option<String>,
-    /// Phases as `3` or `25%`, counted from the beginning.
-    pub(crate) phases: Vec<String>,
+    /// `dynamic`: who comes later enters in the last phase; `snapshot`: who is there at the start.
+    pub(crate) membership: Option<String>,
+    /// The devices of the first phase, by name.
+    pub(crate) canary: Vec<String>,
+    /// Phases as `3` or `25%`, counted from the beginning, or with all that is asked of them.
+    pub(crate) phases: Vec<PhaseRequest>,
     /// Time that a finished phase is watched.
     pub(crate) soak_s: Option<u32>,
     /// Failed devices that are tolerated.
@@ -28,6 +35,24 @@ pub(crate) struct RolloutRequest {
     pub(crate) max_unavailable: Option<String>,
     /// Time after which a device that is not done counts as failed.
     pub(crate) device_timeout_s: Option<u32>,
+    /// Time without a word after which a device counts as unknown.
+    pub(crate) offline_after_s: Option<u32>,
+    /// Time after its order within which a device must be done.
+    pub(crate) deadline_s: Option<u32>,
+    /// When a device that failed is tried again.
+    pub(crate) retry: Option<RetryRequest>,
+    /// Devices offered the release in a minute, at most.
+    pub(crate) rate: Option<RateRequest>,
+    /// When devices may be offered the release.
+    pub(crate) schedule: ScheduleRequest,
+    /// Bytes that may be fetched.
+    pub(crate) budget: BudgetRequest,
+    /// Whether somebody must approve before anything moves.
+    pub(crate) approval: bool,
+    /// Goes before rollouts of a lower one where both want a device, -1000 to 1000.
+    pub(crate) priority: Option<i16>,
+    /// What becomes of devices in flight when it is aborted: `revert` or `keep`.
+    pub(crate) on_abort: Option<String>,
     /// Shortest probation.
     pub(crate) probation_s: Option<u32>,
     /// Real answers needed in probation.
@@ -46,6 +71,8 @@ pub(crate) struct RolloutRequest {
     pub(crate) gates: Vec<GateRequest>,
     /// What stops when a class of hardware turns out bad: `rollout` or `class`.
     pub(crate) halt: HaltScope,
+    /// The hash of the plan that was shown: started only if it is still that.
+    pub(crate) plan: Option<String>,
 }
 
 /// A metric gate. What is absent takes the metric's default.
@@ -127,10 +154,31 @@ pub(crate) struct PlanView {
     pub(crate) phases: Vec<PhaseView>,
     /// Each device of the selection.
     pub(crate) devices: Vec<PlannedDevice>,
-    /// Bytes that each device fetches.
+    /// Bytes that a device fetches that has nothing of it.
     pub(crate) bytes_per_device: u64,
+    /// Bytes that all of them fetch.
+    pub(crate) bytes_total: u64,
+    /// Time that it takes if nothing goes wrong; none: more than 90 days, or never.
+    pub(crate) takes_s: Option<u64>,
+    /// What that is the sum of.
+    pub(crate) takes_how: String,
+    /// Ids of the keys that signed the release.
+    pub(crate) signers: Vec<String>,
+    /// What may expire before it is done.
+    pub(crate) expiries: Vec<ExpiryView>,
+    /// What a start may be held to.
+    pub(crate) hash: String,
     /// Anything else worth a thought before the start.
     pub(crate) notes: Vec<String>,
+}
+
+/// Metadata of the release authority, and until when it is good.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ExpiryView {
+    /// `root`, `targets`, `snapshot`, `timestamp`, a team, or `orders`.
+    pub(crate) what: String,
+    /// Unix seconds.
+    pub(crate) expires_s: u64,
 }
 
 /// A device in a plan.
@@ -142,6 +190,8 @@ pub(crate) struct PlannedDevice {
     pub(crate) phase: Option<u32>,
     /// Whether it would be ordered to move at the start.
     pub(crate) moves: bool,
+    /// Bytes that it fetches.
+    pub(crate) bytes: u64,
     /// Why it would not move at once.
     pub(crate) reason: Option<ReasonView>,
 }
@@ -206,7 +256,7 @@ pub(crate) struct RolloutSummary {
     pub(crate) model: String,
     /// Which release.
     pub(crate) release: ReleaseRef,
-    /// `running`, `paused`, `halted`, `aborted` or `succeeded`.
+    /// `running`, `paused`, `waiting_for_approval`, `halted`, `aborted` or `succeeded`.
     pub(crate) state: String,
     /// Whether it will not change any more without an operator.
     pub(crate) over: bool,

@@ -1,5 +1,6 @@
 //! What can be typed about rollouts.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
@@ -11,6 +12,13 @@ use crate::cli::values::{self, ReleaseName};
 /// `rollout ...`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum RolloutVerb {
+    /// Say what is wrong or unwise in a rollout's file, with line and column
+    #[command(after_long_help = "Example:\n  fleetway rollout lint digits-v2.toml")]
+    Lint {
+        /// A rollout as a file: .toml or .json
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+    },
     /// Show what a rollout would do, and why devices would not move
     #[command(
         after_long_help = "Example:\n  fleetway rollout plan digits@v2 -l site=lab --canary 1 --phase 100%"
@@ -20,7 +28,16 @@ pub(crate) enum RolloutVerb {
     #[command(
         after_long_help = "Example:\n  fleetway rollout start digits@v2 --canary 1 --phase 25% --phase 100% --soak 10m"
     )]
-    Start(RolloutArgs),
+    Start {
+        #[command(flatten)]
+        rollout: RolloutArgs,
+        /// Only if the plan is still the one that `rollout plan` showed with this hash
+        #[arg(long, value_name = "HASH")]
+        plan: Option<String>,
+        /// Although the plan is not the one that was shown
+        #[arg(long, requires = "plan")]
+        even_if_changed: bool,
+    },
     /// Show a rollout; with --wait or --timeout, wait for its end
     #[command(
         after_long_help = "Example:\n  fleetway rollout status 3 --timeout 10m\n\nExit code 0: it succeeded, or goes on and was not waited for; 3: it halted or was aborted;\n4: it was not over in time."
@@ -56,6 +73,13 @@ pub(crate) enum RolloutVerb {
     /// Go on with a paused or halted rollout
     #[command(after_long_help = "Example:\n  fleetway rollout resume 3")]
     Resume {
+        /// Which rollout
+        #[arg(value_name = "ID")]
+        id: u64,
+    },
+    /// Let the phase begin that waits for it
+    #[command(after_long_help = "Example:\n  fleetway rollout approve 3")]
+    Approve {
         /// Which rollout
         #[arg(value_name = "ID")]
         id: u64,
@@ -108,9 +132,12 @@ pub(crate) enum RolloutVerb {
 /// What a rollout is.
 #[derive(Debug, Args)]
 pub(crate) struct RolloutArgs {
-    /// Which release
-    #[arg(value_name = "MODEL@VERSION")]
-    pub(crate) release: ReleaseName,
+    /// Which release [default: the one that the file names]
+    #[arg(value_name = "MODEL@VERSION", required_unless_present = "file")]
+    pub(crate) release: Option<ReleaseName>,
+    /// A rollout as a file, .toml or .json; flags go before what it says
+    #[arg(short = 'f', long, value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
     /// Only devices with these labels
     #[arg(short = 'l', long, value_name = "SELECTOR")]
     pub(crate) selector: Option<String>,

@@ -4,6 +4,7 @@
 mod follow;
 mod identities;
 mod orders;
+mod planned;
 mod record;
 mod scenarios;
 mod telemetry;
@@ -110,7 +111,7 @@ impl Dev {
     pub(super) fn presence(&mut self, online: bool) -> Presence {
         let agent = Version::new("0.1").unwrap();
         let (stamp, generation) = (self.next(), self.generation);
-        Presence { stamp, online, agent, generation, sandbox: None }
+        Presence { stamp, online, agent, generation, sandbox: None, hardware: None }
     }
 
     pub(super) fn ack(&mut self, payload: &[u8], refused: Option<Reason>) -> Ack {
@@ -172,7 +173,7 @@ impl World {
     pub(super) fn spec(&self, version: &str, counter: Counter, phases: &[Size]) -> RolloutSpec {
         let release = self.release(version, counter);
         RolloutSpec {
-            phases: phases.iter().map(|size| PhaseSpec { size: *size, soak_s: 0 }).collect(),
+            phases: phases.iter().map(|size| PhaseSpec::new(*size, 0)).collect(),
             max_unavailable: Size::Percent(100),
             ..RolloutSpec::new(model(), release, Version::new(version).unwrap(), Selector::all())
         }

@@ -3,11 +3,12 @@
 
 mod gates;
 mod held;
+mod obeyed;
 mod random;
 
 use std::collections::BTreeMap;
 
-use fleetway_protocol::ids::{DeviceId, Digest, ModelName, Version};
+use fleetway_protocol::ids::{DeviceId, Digest, HardwareClass, ModelName, Version};
 use fleetway_protocol::machine::Phase;
 use fleetway_protocol::manifest::VariantKind;
 use fleetway_protocol::reason::Reason;
@@ -33,8 +34,8 @@ fn device(n: usize) -> DeviceFacts {
     DeviceFacts {
         id: id(n),
         labels: labels.map(|(k, v)| (k.to_owned(), v.to_owned())).into(),
-        hardware: None,
         online: true,
+        hardware: HardwareClass::new(["pi4", "orin"][n % 2]).ok(),
         heard_s: Some(NOW_S),
         models: BTreeMap::new(),
     }
@@ -54,10 +55,7 @@ fn facts(running: Option<u8>, assigned: Option<(u64, u8)>) -> ModelFacts {
 
 fn spec(release: u8, phases: &[(Size, u64)]) -> RolloutSpec {
     RolloutSpec {
-        phases: phases
-            .iter()
-            .map(|(size, soak_s)| PhaseSpec { size: *size, soak_s: *soak_s })
-            .collect(),
+        phases: phases.iter().map(|(size, soak_s)| PhaseSpec::new(*size, *soak_s)).collect(),
         max_unavailable: Size::Percent(100),
         // They have tables of their own, in `gates`.
         gates: Vec::new(),
@@ -78,6 +76,7 @@ fn input(devices: usize, rollouts: Vec<(u64, RolloutSpec)>) -> Input {
                 id,
                 spec,
                 state: RolloutState::Running { phase: 0 },
+                members: None,
                 deployments: BTreeMap::new(),
                 looks: Default::default(),
                 evidence: None,
@@ -86,8 +85,9 @@ fn input(devices: usize, rollouts: Vec<(u64, RolloutSpec)>) -> Input {
         releases: (0..4)
             .map(|n| ReleaseFacts {
                 digest: digest(n),
+                version: Version::new(&format!("v{n}")).unwrap(),
                 counter: u64::from(n) + 1,
-                variants: vec![VariantKind::Onnx],
+                variants: vec![VariantFacts { kind: VariantKind::Onnx, bytes: 1000 }],
             })
             .collect(),
         known_bad: Vec::new(),
@@ -208,7 +208,8 @@ fn silence_is_unknown_then_a_failure_and_our_own_outage_is_neither() {
     assert!(plan_and_check(&after).changes.is_empty());
     later(&mut world, spec::DEVICE_TIMEOUT_S_DEFAULT);
     let plan = go(&mut world);
-    assert_eq!(plan.changes[0], Change::Silent { rollout: 1, device: one.clone() });
+    let verdict = Verdict::Silent;
+    assert_eq!(plan.changes[0], Change::TimedOut { rollout: 1, device: one.clone(), verdict });
     assert_eq!(world.rollouts[0].state.word(), "halted");
 }
 
@@ -313,9 +314,9 @@ fn specifications_are_checked() {
     check(|s| s.success_percent_min = 0, "use 1 to 100");
     check(|s| s.max_unavailable = Size::Count(0), "max-unavailable");
     check(|s| s.device_timeout_s = 1, "device-timeout 1 s");
-    check(|s| s.phases.insert(0, PhaseSpec { size: Size::Count(0), soak_s: 0 }), "phase 1");
+    check(|s| s.phases.insert(0, PhaseSpec::new(Size::Count(0), 0)), "phase 1");
     check(
-        |s| s.phases = [50, 10].map(|p| PhaseSpec { size: Size::Percent(p), soak_s: 0 }).into(),
+        |s| s.phases = [50, 10].map(|p| PhaseSpec::new(Size::Percent(p), 0)).into(),
         "phase 2 is smaller",
     );
     assert_eq!(good().phases.len(), 1);

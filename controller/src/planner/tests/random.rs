@@ -1,41 +1,109 @@
 //! What must hold of every plan, on random fleets and through random lives.
 
+use std::sync::Arc;
+
 use fleetway_protocol::hold::{Condition, Conditions, Held, Point};
 use fleetway_protocol::ids::HardwareClass;
 use proptest::prelude::*;
 
+use super::spec::Membership;
 use super::*;
 
 fn any_size() -> impl Strategy<Value = Size> {
     prop_oneof![(1u32..8).prop_map(Size::Count), (1u8..=100).prop_map(Size::Percent)]
 }
 
+prop_compose! {
+    /// How fast, when, how often again, and for whom.
+    fn any_pace()(
+        rate in prop::option::of((1u32..4, prop::option::of((1001u32..3000, 1u32..4, 0u32..9)))),
+        retry in prop::option::of((1u32..4, 1u64..400)),
+        kinds in prop::sample::subsequence(RetryOn::ALL.to_vec(), 1..=4),
+        budget in (prop_oneof![Just(0u64), 500u64..6000], prop_oneof![Just(0u64), 500u64..9000]),
+        times in (prop::option::of(0u64..1500), prop::option::of(0u64..4000)),
+        window in prop::option::of(prop::sample::select(vec!["mon 13:00-14:30", "tue 00:00-01:00"])),
+        deadline_s in prop_oneof![Just(0u64), 200u64..2000],
+        canary in prop::collection::vec(0usize..12, 0..3),
+        rest in (any::<bool>(), any::<bool>(), any::<bool>(), -1i16..2),
+    ) -> RolloutSpec {
+        let (snapshot, keep, approval, priority) = rest;
+        let not_before_s = times.0.map(|s| NOW_S - 500 + s);
+        let zone = "Europe/Berlin".to_owned();
+        RolloutSpec {
+            rate: rate.map(|(per_minute, ramp)| Rate {
+                per_minute,
+                ramp: ramp.map(|(factor_permille, every, more)| Ramp {
+                    factor_permille, every, per_minute_max: per_minute + more,
+                }),
+            }),
+            retry: retry.map(|(times, wait_s)| Retry { times, wait_s, on: kinds }),
+            budget: Budget { per_day_bytes: budget.0, total_bytes: budget.1 },
+            schedule: Schedule {
+                not_before_s,
+                not_after_s: times.1.map(|s| not_before_s.unwrap_or(NOW_S - 500) + 1 + s),
+                windows: window
+                    .map(|w| LocalWindow { window: w.parse().unwrap(), zone })
+                    .into_iter()
+                    .collect(),
+            },
+            deadline_s,
+            canary: canary.into_iter().map(id).collect(),
+            membership: if snapshot { Membership::Snapshot } else { Membership::Dynamic },
+            on_abort: if keep { OnAbort::Keep } else { OnAbort::Revert },
+            approval,
+            priority,
+            ..spec(1, &[])
+        }
+    }
+}
+
+/// Phases with bounds of their own.
+fn any_phase() -> impl Strategy<Value = PhaseSpec> {
+    let soak_s = prop_oneof![Just(0u64), 0u64..500];
+    let own = (0u32..4, prop::option::of(1u8..=100), prop::option::of(0u32..3), any::<bool>());
+    (any_size(), soak_s, own, prop::option::of(any_size())).prop_map(
+        |(size, soak_s, (reporters_min, success_percent_min, failures_max, approval), max)| {
+            PhaseSpec {
+                reporters_min,
+                success_percent_min,
+                failures_max,
+                max_unavailable: max,
+                approval,
+                ..PhaseSpec::new(size, soak_s)
+            }
+        },
+    )
+}
+
 fn any_spec() -> impl Strategy<Value = RolloutSpec> {
-    let selector = prop::sample::select(vec!["all", "site=a", "site!=a", "cam", "id=cam-03"]);
-    let phases = prop::collection::vec((any_size(), prop_oneof![Just(0u64), 0u64..500]), 0..3);
+    let selectors = ["all", "site=a", "site!=a", "cam", "id=cam-03", "hardware=pi4", "release!=v1"];
+    let selector = prop::sample::select(selectors.to_vec());
+    let phases = prop::collection::vec(any_phase(), 0..3);
     let rest = (1u8..=100, 0u32..4, any_size(), 1u64..400, 0u64..2000, 1u64..1500);
-    (0u8..2, 0u8..4, selector, phases, rest).prop_map(|(of, release, selector, phases, rest)| {
-        let (percent, failures_max, max, offline_after_s, more_s, hold_aside_s) = rest;
-        let spec = RolloutSpec {
-            model: model(of),
-            selector: selector.parse().unwrap(),
-            phases: phases
-                .iter()
-                .map(|(size, soak_s)| PhaseSpec { size: *size, soak_s: *soak_s })
-                .collect(),
-            success_percent_min: percent,
-            failures_max,
-            max_unavailable: max,
-            offline_after_s,
-            device_timeout_s: offline_after_s + more_s,
-            hold_aside_s,
-            gates: Vec::new(),
-            halt: if failures_max % 2 == 0 { HaltScope::Class } else { HaltScope::Rollout },
-            ..spec(release, &[])
-        };
-        let everybody = RolloutSpec { phases: Vec::new(), ..spec.clone() };
-        spec.checked().or_else(|_| everybody.checked()).unwrap()
-    })
+    // Half of them without any of it: what is rarely reached behind a brake is reached there.
+    let pace = prop_oneof![Just(spec(1, &[])), any_pace()];
+    (0u8..2, 0u8..4, selector, phases, rest, pace).prop_map(
+        |(of, release, selector, phases, rest, pace)| {
+            let (percent, failures_max, max, offline_after_s, more_s, hold_aside_s) = rest;
+            let spec = RolloutSpec {
+                model: model(of),
+                release: digest(release),
+                selector: selector.parse().unwrap(),
+                phases,
+                success_percent_min: percent,
+                failures_max,
+                max_unavailable: max,
+                offline_after_s,
+                device_timeout_s: offline_after_s + more_s,
+                hold_aside_s,
+                gates: Vec::new(),
+                halt: if failures_max % 2 == 0 { HaltScope::Class } else { HaltScope::Rollout },
+                ..pace
+            };
+            let everybody = RolloutSpec { phases: Vec::new(), ..spec.clone() };
+            spec.checked().or_else(|_| everybody.checked()).unwrap()
+        },
+    )
 }
 
 fn any_verdict() -> impl Strategy<Value = Option<Verdict>> {
@@ -46,7 +114,9 @@ fn any_verdict() -> impl Strategy<Value = Option<Verdict>> {
         Some(Verdict::Confirmed),
         Some(Verdict::Failed(Reason::Golden)),
         Some(Verdict::RolledBack(Reason::HealthErrors)),
+        Some(Verdict::Failed(Reason::MetadataMissing)),
         Some(Verdict::Silent),
+        Some(Verdict::Late),
         Some(Verdict::Left),
     ])
 }
@@ -59,6 +129,7 @@ fn any_state() -> impl Strategy<Value = RolloutState> {
         1 => Just(halted),
         1 => Just(RolloutState::Aborted),
         1 => Just(RolloutState::Succeeded),
+        1 => Just(RolloutState::WaitingForApproval { phase: 0 }),
     ]
 }
 
@@ -78,7 +149,7 @@ prop_compose! {
             0..3,
         ),
     ) -> DeviceFacts {
-        let hardware = ["orin", "pi5"].get(n % 3).map(|class| HardwareClass::new(class).unwrap());
+        let hardware = ["orin", "pi4"].get(n % 3).map(|class| HardwareClass::new(class).unwrap());
         let mut device =
             DeviceFacts { online, hardware, heard_s: quiet_s.map(|s| NOW_S - s), ..device(n) };
         for (of, running, assigned, floor, trial, held) in models {
@@ -99,7 +170,8 @@ prop_compose! {
         spec in any_spec(),
         state in any_state(),
         deployments in prop::collection::btree_map(
-            0usize..14, (any_verdict(), 0u64..3000, any::<bool>()), 0..6),
+            0usize..14, (any_verdict(), 0u64..3000, any::<bool>(), 0u32..3), 0..6),
+        members in prop::option::of(prop::collection::btree_set(0usize..14, 0..14)),
     ) -> RolloutFacts {
         let phase = match state {
             RolloutState::Running { phase } => phase.min(spec.phases.len() as u32 - 1),
@@ -109,7 +181,7 @@ prop_compose! {
             RolloutState::Running { .. } => RolloutState::Running { phase },
             other => other,
         };
-        let deployments = deployments.into_iter().map(|(n, (verdict, ago_s, reverted))| {
+        let deployments = deployments.into_iter().map(|(n, (verdict, ago_s, reverted, attempts))| {
             (id(n), Deployment {
                 release: spec.release,
                 ordered_s: NOW_S - ago_s,
@@ -118,9 +190,12 @@ prop_compose! {
                 verdict,
                 verdict_s: NOW_S - ago_s / 2,
                 reverted,
+                attempts,
             })
         }).collect();
-        RolloutFacts { id: id_of, spec, state, deployments, looks: Default::default(), evidence: None }
+        let members = members.map(|m| Arc::new(m.into_iter().map(id).collect()));
+        let (looks, evidence) = Default::default();
+        RolloutFacts { id: id_of, spec, state, members, deployments, looks, evidence }
     }
 }
 
@@ -135,7 +210,7 @@ fn any_input() -> impl Strategy<Value = Input> {
             rollouts.truncate(m);
             let known_bad = bad.map(|(release, orin, lifted)| KnownBad {
                 release: digest(release),
-                class: HardwareClass::new(if orin { "orin" } else { "pi5" }).unwrap(),
+                class: HardwareClass::new(if orin { "orin" } else { "pi4" }).unwrap(),
                 rollout: 1,
                 since_s: NOW_S,
                 why: "x".to_owned(),
@@ -183,7 +258,8 @@ proptest! {
         prop_assert_eq!(&again.changes, &[]);
         for rollout in &after.rollouts {
             let before = world.rollouts.iter().find(|r| r.id == rollout.id).unwrap();
-            let max = rollout.spec.max_unavailable.bound_of(world.devices.len() + 14);
+            let phase = rollout.state.phase().unwrap_or(0) as usize;
+            let max = rollout.spec.unavailable_bound(phase, world.devices.len() + 14);
             let offers = |o: &Assignment| o.rollout == rollout.id && matches!(o.wish, Wish::Run(_));
             if made.orders.iter().any(offers) {
                 prop_assert!(in_flight(&after, rollout) <= max);
@@ -227,13 +303,27 @@ proptest! {
                 }
                 if offered > old.deployments.len() {
                     let total = world.devices.len() + offered;
-                    let max = rollout.spec.max_unavailable.bound_of(total);
+                    let phase = rollout.state.phase().unwrap_or(0) as usize;
+                    let max = rollout.spec.unavailable_bound(phase, total);
                     prop_assert!(in_flight(&world, rollout) <= max);
                     prop_assert!(before.listening_since_s.is_some());
+                    prop_assert_eq!(rollout.spec.schedule.at(world.now_s), Opening::Open);
                 }
+                prop_assert!(spent(rollout) <= rollout.spec.budget.total_bytes);
+                prop_assert!(rollout.deployments.values().all(|d| d.attempts <= tries(rollout)));
             }
         }
     }
+}
+
+/// Bytes fetched for a rollout with a budget, 1000 for each try; 0 without one.
+fn spent(rollout: &RolloutFacts) -> u64 {
+    let tries = rollout.deployments.values().map(|d| u64::from(d.attempts) + 1).sum::<u64>();
+    if rollout.spec.budget.total_bytes == 0 { 0 } else { tries * 1000 }
+}
+
+fn tries(rollout: &RolloutFacts) -> u32 {
+    rollout.spec.retry.as_ref().map_or(0, |retry| retry.times)
 }
 
 /// One step of random life.
@@ -270,14 +360,19 @@ fn live(world: &mut Input, random: &mut fastrand::Rng) {
                 continue;
             }
             let good = random.u8(..8) > 0;
-            deployment.verdict =
-                Some(if good { Verdict::Confirmed } else { Verdict::Failed(Reason::LoadFailed) });
+            let bad = [Reason::LoadFailed, Reason::MetadataMissing][random.usize(..2)];
+            deployment.verdict = Some(if good { Verdict::Confirmed } else { Verdict::Failed(bad) });
             deployment.verdict_s = now_s;
             facts.reported = true;
             facts.running = if good { Some(deployment.release) } else { facts.running };
         }
         match random.u8(..40) {
             0 if rollout.state.is_open() => rollout.state = RolloutState::Aborted,
+            1..=20 => {
+                if let RolloutState::WaitingForApproval { phase } = rollout.state {
+                    rollout.state = RolloutState::Running { phase };
+                }
+            }
             _ => {}
         }
     }
