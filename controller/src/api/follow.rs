@@ -13,7 +13,9 @@ use super::caller::Caller;
 use super::failure::Failure;
 use super::rollouts::{no_rollout, rollout_id, shown, spec};
 use super::server::{Answer, body, device_id};
-use super::types::{FollowRollout, FollowView, Promote, RolloutRequest, RolloutView, StayView};
+use super::types::{
+    ExpiryView, FollowRollout, FollowView, Promote, RolloutRequest, RolloutView, StayView,
+};
 use super::view::{self, failed, why};
 use crate::serve::Running;
 
@@ -69,7 +71,7 @@ pub(super) async fn undo(
     caller: Caller,
 ) -> Answer<FollowView> {
     let follow = Follow::Undo(rollout_id(&id)?);
-    running.core.ask(move |fleet, now_s| act(fleet, &follow, &dry, &caller, now_s)).await?
+    act(&running, move |_| Ok(follow), dry, caller).await
 }
 
 /// `POST /v1/rollouts/{id}/retry`.
@@ -80,7 +82,7 @@ pub(super) async fn retry(
     caller: Caller,
 ) -> Answer<FollowView> {
     let follow = Follow::Retry(rollout_id(&id)?);
-    running.core.ask(move |fleet, now_s| act(fleet, &follow, &dry, &caller, now_s)).await?
+    act(&running, move |_| Ok(follow), dry, caller).await
 }
 
 /// `POST /v1/rollouts/rollback`.
@@ -91,38 +93,47 @@ pub(super) async fn rollback(
     bytes: Bytes,
 ) -> Answer<FollowView> {
     let request: RolloutRequest = body(&bytes)?;
+    let back = move |fleet: &Fleet| Ok(Follow::Back(Box::new(spec(fleet, &request)?)));
+    act(&running, back, dry, caller).await
+}
+
+async fn act(
+    running: &Running,
+    follow: impl FnOnce(&Fleet) -> Result<Follow, Failure> + Send + 'static,
+    dry: DryRun,
+    caller: Caller,
+) -> Answer<FollowView> {
+    let expiries = running.trust.expiries();
     running
         .core
         .ask(move |fleet, now_s| {
-            let follow = Follow::Back(Box::new(spec(fleet, &request)?));
-            act(fleet, &follow, &dry, &caller, now_s)
+            let follow = follow(fleet)?;
+            let plan = fleet.plan_follow(&follow, now_s).map_err(|e| failed(e.kind(), &e))?;
+            let view = follow_view(fleet, &plan, &expiries, !dry.dry_run);
+            if !dry.dry_run {
+                let by = By { who: &caller.name, now_s };
+                fleet.follow(by, &follow).map_err(|e| failed(e.kind(), &e))?;
+            }
+            Ok(Json(view))
         })
         .await?
 }
 
-fn act(
-    fleet: &mut Fleet,
-    follow: &Follow,
-    dry: &DryRun,
-    caller: &Caller,
-    now_s: u64,
-) -> Answer<FollowView> {
-    let plan = fleet.plan_follow(follow, now_s).map_err(|e| failed(e.kind(), &e))?;
-    let view = follow_view(fleet, &plan, !dry.dry_run);
-    if !dry.dry_run {
-        let by = By { who: &caller.name, now_s };
-        fleet.follow(by, follow).map_err(|e| failed(e.kind(), &e))?;
-    }
-    Ok(Json(view))
-}
-
-fn follow_view(fleet: &Fleet, plan: &FollowPlan, started: bool) -> FollowView {
+fn follow_view(
+    fleet: &Fleet,
+    plan: &FollowPlan,
+    expiries: &[ExpiryView],
+    started: bool,
+) -> FollowView {
     let rollouts = plan.rollouts.iter();
     let stays = plan.stays.iter();
     FollowView {
         started,
         rollouts: rollouts
-            .map(|preview| FollowRollout { id: preview.rollout, plan: view::plan(fleet, preview) })
+            .map(|preview| FollowRollout {
+                id: preview.rollout,
+                plan: view::plan(fleet, preview, expiries.to_vec()),
+            })
             .collect(),
         stays: stays.map(|(id, of)| StayView { id: id.to_string(), reason: why(of) }).collect(),
     }

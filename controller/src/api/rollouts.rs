@@ -11,7 +11,7 @@ use super::caller::Caller;
 use super::failure::Failure;
 use super::server::{Answer, body, find_release};
 use super::spec::spec_of;
-use super::types::{PlanView, RolloutRequest, RolloutSummary, RolloutView};
+use super::types::{ExpiryView, PlanView, RolloutRequest, RolloutSummary, RolloutView};
 use super::view::{self, failed};
 use crate::serve::Running;
 
@@ -28,7 +28,10 @@ pub(super) fn no_rollout(id: RolloutId) -> Failure {
 pub(super) async fn plan(State(running): State<Running>, bytes: Bytes) -> Answer<PlanView> {
     let request: RolloutRequest = body(&bytes)?;
     let expiries = running.trust.expiries();
-    running.core.ask(move |fleet, now_s| preview(fleet, &request, expiries, now_s).map(Json)).await?
+    running
+        .core
+        .ask(move |fleet, now_s| preview(fleet, &request, expiries, now_s).map(Json))
+        .await?
 }
 
 /// What a rollout would do.

@@ -5,7 +5,6 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use fleetway_controller::access::Role;
-use fleetway_controller::planner::Size;
 use fleetway_link::BrokerUrl;
 
 mod device;

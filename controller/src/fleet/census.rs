@@ -119,9 +119,12 @@ pub struct Candidate<'a> {
 }
 
 impl Candidate<'_> {
-    /// Its labels.
-    pub fn labels(&self) -> &crate::planner::Labels {
-        &self.device.record.labels
+    /// The device, as far as a selector may ask. Outside a rollout there is no one model whose
+    /// release it could be.
+    pub fn target(&self) -> crate::planner::Target<'_> {
+        let record = &self.device.record;
+        let hardware = record.hardware.as_ref().map(|hardware| hardware.as_str());
+        crate::planner::Target { id: self.id, labels: &record.labels, hardware, release: None }
     }
 
     /// Whether it is there.

@@ -82,7 +82,8 @@ impl Fleet {
     pub fn follow(&mut self, by: By<'_>, follow: &Follow) -> Result<Vec<RolloutId>, RolloutError> {
         let plan = self.plan_follow(follow, by.now_s)?;
         let mut txn = Txn::default();
-        let ids: Vec<_> = plan.rollouts.into_iter().map(|p| self.begin(&mut txn, by, p)).collect();
+        let ids: Vec<_> =
+            plan.rollouts.into_iter().map(|p| self.begin_rollout(&mut txn, by, p)).collect();
         let numbers: Vec<_> = ids.iter().map(|id| format!("rollout {id}")).collect();
         let numbers = numbers.join(", ");
         let stays = plan.stays.len();
@@ -246,8 +247,7 @@ impl Fleet {
         let to = self.check_release(spec)?.manifest.counter;
         self.check_selector(spec)?;
         let mut sorted = Sorted::default();
-        let devices = self.devices.iter().filter(|(_, device)| !device.is_revoked());
-        let ours = devices.filter(|(id, d)| spec.selector.matches(id, &d.record.labels));
+        let ours = self.devices.iter().filter(|(id, device)| self.selects(spec, id, device));
         for (id, device) in ours {
             let state = device.record.states.get(&spec.model);
             let of = |release: Digest| self.releases.get(&release).map(counter);

@@ -124,13 +124,18 @@ impl Fleet {
             return Err(RolloutError::Changed { what });
         }
         let mut txn = Txn::default();
-        let id = self.begin(&mut txn, by, preview);
+        let id = self.begin_rollout(&mut txn, by, preview);
         self.commit(txn)?;
         Ok(id)
     }
 
     /// A rollout as planned begins; the next tick moves its first devices.
-    pub(super) fn begin(&self, txn: &mut Txn, by: By<'_>, preview: PlanPreview) -> RolloutId {
+    pub(super) fn begin_rollout(
+        &self,
+        txn: &mut Txn,
+        by: By<'_>,
+        preview: PlanPreview,
+    ) -> RolloutId {
         let (id, spec) = (preview.rollout, preview.spec);
         let text = format!(
             "started rollout {id}: {} {} ({:.12}) to {:.200}, {} devices in {} phases",
@@ -322,7 +327,7 @@ impl Fleet {
         self.devices.iter().filter(selected).map(|(id, _)| id)
     }
 
-    fn selects(&self, spec: &RolloutSpec, id: &DeviceId, device: &Device) -> bool {
+    pub(super) fn selects(&self, spec: &RolloutSpec, id: &DeviceId, device: &Device) -> bool {
         let running = device.record.states.get(&spec.model).and_then(|state| state.running);
         let version = |digest| match self.releases.get(&digest) {
             Some(release) => release.manifest.version.as_str(),

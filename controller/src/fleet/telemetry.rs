@@ -9,8 +9,8 @@ use fleetway_protocol::report::{Host, Stamp, Telemetry};
 use fleetway_protocol::telemetry::{Heard, Numbered};
 
 use super::book::{Entry, ReportTotals};
-use super::history::added;
 use super::evidence::News;
+use super::history::added;
 use super::records::encode;
 use super::{Device, Fleet, FleetError, TelemetryView};
 use crate::store::{Batch, Kind};

@@ -90,7 +90,7 @@ impl Wanted {
         self.online.is_none_or(|online| online == device.online())
             && self.standing.is_none_or(|standing| standing == device.standing())
             && self.runs.is_none_or(|release| device.runs(&release))
-            && self.selector.matches(device.id, device.labels())
+            && self.selector.matches(&device.target())
     }
 }
 

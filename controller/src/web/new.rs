@@ -9,7 +9,7 @@ use super::page::{Ask, Page, Shown, Tab, html};
 use super::{assets, words};
 use crate::api::failure::Failure;
 use crate::api::rollouts::preview;
-use crate::api::types::{PlanView, RolloutRequest};
+use crate::api::types::{PhaseRequest, PlanView, RolloutRequest};
 use crate::serve::Running;
 
 /// Devices of each group that are named; the command line names all.
@@ -69,7 +69,7 @@ impl Wish {
             model: model.to_owned(),
             version: version.to_owned(),
             selector: given(&self.selector),
-            phases: self.sizes().map(ToOwned::to_owned).collect(),
+            phases: self.sizes().map(|size| PhaseRequest::Size(size.to_owned())).collect(),
             soak_s: figure("the time that a phase is watched", &self.soak_min)?
                 .map(|minutes: u32| minutes.saturating_mul(60)),
             failures_max: figure("the failures that are tolerated", &self.failures_max)?,
@@ -117,6 +117,7 @@ pub(super) async fn show(
     Query(wish): Query<Wish>,
 ) -> Shown {
     let page = ask.page(Tab::Rollouts, "New rollout");
+    let expiries = running.trust.expiries();
     let asked = running.core.ask(move |fleet, now_s| {
         let releases = fleet.releases();
         let releases = releases
@@ -126,7 +127,7 @@ pub(super) async fn show(
             .collect();
         let planned = (!wish.release.is_empty()).then(|| {
             let request = wish.request()?;
-            let plan = preview(fleet, &request, now_s)?;
+            let plan = preview(fleet, &request, expiries, now_s)?;
             let body = serde_json::to_string(&request)
                 .map_err(|error| Failure::from_error("cannot write the request", &error))?;
             Ok(shape(plan, body, wish.command()))

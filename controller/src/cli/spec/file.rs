@@ -1,14 +1,14 @@
 //! The keys of a rollout's file. What is left out takes the default of the flag of that meaning;
 //! `docs/rollouts/README.md` is the page about it.
 
-use fleetway_controller::planner::Selector;
+use fleetway_controller::planner::{HaltScope, Selector};
 use fleetway_protocol::ids::DeviceId;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 
 use super::values::{Amount, Bytes, Latency, Moment, Permille, Share, Time, parsed};
 use crate::api::types::{
-    BudgetRequest, HoldRequest, PhaseDetail, PhaseRequest, RateRequest, RetryRequest,
+    BudgetRequest, GateRequest, HoldRequest, PhaseDetail, PhaseRequest, RateRequest, RetryRequest,
     RolloutRequest, ScheduleRequest, ShadowRequest, WindowRequest,
 };
 use crate::cli::values::ReleaseName;
@@ -45,6 +45,10 @@ pub(super) struct File {
     shadow: Option<Shadow>,
     #[serde(default)]
     hold: Hold,
+    #[serde(default)]
+    gate: Vec<GateRequest>,
+    #[serde(default)]
+    halt: HaltScope,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize)]
@@ -197,6 +201,8 @@ impl File {
             collapse_permille_max: self.probation.collapse_max.map(|Permille(p)| p),
             shadow: self.shadow.as_ref().map(Shadow::request),
             hold: self.hold.request(),
+            gates: self.gate.clone(),
+            halt: self.halt,
             plan: None,
         }
     }

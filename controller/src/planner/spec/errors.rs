@@ -119,6 +119,7 @@ impl SpecError {
         match self {
             Self::Phase { phase: at } | Self::Shrinks { phase: at } => phase(*at, "size"),
             Self::Reporters { phase: at, .. } => phase(*at, "reporters_min"),
+            Self::Gate(_) => path(&["gate"]),
             Self::Size(_) | Self::Phases(_) => path(&["phase"]),
             Self::Canaries(_) => phase(1, "devices"),
             Self::MaxUnavailable => path(&["max_unavailable"]),
