@@ -154,6 +154,25 @@ impl Counters {
         self.confidence_count = self.confidence_count.saturating_add(other.confidence_count);
     }
 
+    /// What was counted since `before`, an earlier reading of the same counters.
+    pub fn since(&self, before: &Self) -> Self {
+        let mut since = self.clone();
+        since.requests = self.requests.saturating_sub(before.requests);
+        since.errors = self.errors.saturating_sub(before.errors);
+        since.latency.take_away(&before.latency);
+        for (mine, theirs) in since.classes.iter_mut().zip(&before.classes) {
+            *mine = mine.saturating_sub(*theirs);
+        }
+        for (mine, theirs) in since.watched.iter_mut().zip(&before.watched) {
+            for (bin, less) in mine.iter_mut().zip(theirs) {
+                *bin = bin.saturating_sub(*less);
+            }
+        }
+        since.confidence_sum = self.confidence_sum.saturating_sub(before.confidence_sum);
+        since.confidence_count = self.confidence_count.saturating_sub(before.confidence_count);
+        since
+    }
+
     /// Mean confidence, `None` if no answer had one.
     pub fn confidence(&self) -> Option<Confidence> {
         let mean = self.confidence_sum.checked_div(self.confidence_count)?;
@@ -208,6 +227,11 @@ mod tests {
             prop_assert_eq!(&merged(&[&a, &b, &c]), &whole);
             prop_assert_eq!(&merged(&[&c, &a, &b]), &whole);
             prop_assert_eq!(&merged(&[&a, &merged(&[&c, &b])]), &whole);
+            // And taking away gives back what was added, to the last bit.
+            let rest = whole.since(&a);
+            prop_assert_eq!(merged(&[&a, &rest]), whole.clone());
+            prop_assert_eq!(whole.since(&rest).requests, a.requests);
+            prop_assert_eq!(whole.since(&rest).latency.count(), a.latency.count());
         }
     }
 

@@ -82,9 +82,21 @@ impl Histogram {
         }
     }
 
+    /// Takes the counts of `other`, an earlier reading of the same histogram, away.
+    pub fn take_away(&mut self, other: &Self) {
+        for (mine, theirs) in self.counts.iter_mut().zip(&other.counts) {
+            *mine = mine.saturating_sub(*theirs);
+        }
+    }
+
     /// Number of values counted.
     pub fn count(&self) -> u64 {
         self.counts.iter().map(|c| u64::from(*c)).sum()
+    }
+
+    /// Number of values in buckets above the one that `us` lies in.
+    pub fn above(&self, us: u64) -> u64 {
+        self.counts.iter().skip(Self::bucket(us) + 1).map(|c| u64::from(*c)).sum()
     }
 
     /// The latency in microseconds that `permille` of the values do not exceed: an upper bound,
@@ -119,6 +131,7 @@ mod tests {
             let rank = (values.len() * permille as usize).div_ceil(1000).max(1);
             let exact = values[rank - 1].max(1) as f64;
             let got = histogram.quantile_us(permille).expect("not empty") as f64;
+            prop_assert!(histogram.above(got as u64) as usize <= values.len() - rank);
             prop_assert!(got >= exact && got <= exact * 1.0906, "{got} for {exact}");
         }
 

@@ -62,6 +62,7 @@ pub(crate) fn device(fleet: &Fleet, device: Device) -> DeviceView {
     DeviceView {
         id: device.id.to_string(),
         online: device.online,
+        standing: device.standing.word().into(),
         last_seen_s: device.heard_s,
         agent: device.agent.as_ref().map(ToString::to_string),
         sandbox: device.sandbox.as_ref().map(sandbox),

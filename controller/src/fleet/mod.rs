@@ -19,13 +19,15 @@
 //! The public surface, by file: `commands` (devices, releases), `identities` (tokens, keys,
 //! revocation), `tokens` (of the API), `rollouts` (plan, start,
 //! pause, resume, abort), `follow` (promote, undo, retry, back), `reports` and `telemetry` (`handle_*`, `settle`), `tick` (`tick`, `poll_effect`,
-//! `resend_all`), `queries`; values in [`views`], errors in [`errors`].
+//! `resend_all`), `queries`, `census` and `history`; values in [`views`], errors in [`errors`].
 
 mod book;
+mod census;
 mod commands;
 pub mod errors;
 mod facts;
 mod follow;
+mod history;
 mod identities;
 mod mirrored;
 mod open;
@@ -57,8 +59,10 @@ use crate::planner::Deployment;
 use crate::store::Store;
 
 pub use book::{ReportTotals, Sum};
+pub use census::{Candidate, Census, Standing};
 pub use errors::{DeviceError, EnrollError, FleetError, PublishError, RolloutError, TokenError};
 pub use follow::{Follow, FollowPlan};
+pub use history::{POINTS_MAX, Point};
 pub use identities::{TOKEN_LIFE_S, TOKEN_TRIES};
 pub use open::{read_audit, write_audit};
 pub use views::{
@@ -147,6 +151,7 @@ struct Live {
     /// The order in force must be given again above this generation.
     reissue_above: Option<Generation>,
     telemetry: BTreeMap<ModelName, (Stamp, TelemetryView)>,
+    history: BTreeMap<ModelName, history::History>,
     host: Option<Host>,
     ack: Option<Stamp>,
     want: Option<Stamp>,

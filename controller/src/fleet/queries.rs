@@ -179,7 +179,7 @@ fn rollout_view(
     })
 }
 
-fn device_view(id: &DeviceId, device: &Device) -> DeviceView {
+pub(super) fn device_view(id: &DeviceId, device: &Device) -> DeviceView {
     let Device { record, order, live, .. } = device;
     let identity = device.identity_of(id);
     let ordered = order.iter().flat_map(|o| o.order.models.iter().map(|m| &m.model));
@@ -210,6 +210,7 @@ fn device_view(id: &DeviceId, device: &Device) -> DeviceView {
         models: models.collect(),
         reports: device.book.totals(),
         identity,
+        standing: device.standing(),
     }
 }
 

@@ -8,6 +8,7 @@ use fleetway_protocol::report::{Host, Stamp, Telemetry};
 use fleetway_protocol::telemetry::{Heard, Numbered};
 
 use super::book::{Entry, ReportTotals};
+use super::history::added;
 use super::records::encode;
 use super::{Device, Fleet, FleetError, TelemetryView};
 use crate::store::{Batch, Kind};
@@ -62,6 +63,9 @@ impl Fleet {
                 rss_bytes: telemetry.rss_bytes,
                 dropped: telemetry.dropped,
             };
+            if let Some(counted) = added(known, telemetry) {
+                device.live.history.entry(model.clone()).or_default().push(now_s, &counted);
+            }
             device.live.telemetry.insert(model.clone(), (*stamp, view));
             device.live.speaks(now_s);
         }

@@ -15,7 +15,7 @@ use fleetway_protocol::sandbox::Sandbox;
 use fleetway_protocol::shadow::ShadowReport;
 use fleetway_protocol::slot::Outcome;
 
-use super::ReportTotals;
+use super::{ReportTotals, Standing};
 use crate::pki::DeviceKey;
 use crate::planner::{DeviceReport, Labels, RolloutReport, RolloutSpec, RolloutState, Why};
 
@@ -50,6 +50,8 @@ pub struct DeviceView {
     pub reports: ReportTotals,
     /// Who it is to us.
     pub identity: IdentityView,
+    /// Where it stands.
+    pub standing: Standing,
 }
 
 /// Who a device is to us.

@@ -84,6 +84,9 @@ pub(crate) struct DeviceView {
     pub(crate) id: String,
     /// Whether it is there.
     pub(crate) online: bool,
+    /// Where it stands: `serving`, `moving`, `held`, `went_back`, `refusing`, `empty` or `revoked`.
+    #[serde(default)]
+    pub(crate) standing: String,
     /// When it was last heard, Unix seconds.
     pub(crate) last_seen_s: Option<u64>,
     /// Version of its agent.
