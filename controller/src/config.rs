@@ -274,12 +274,21 @@ impl Config {
     pub(crate) fn template(
         listen: &SocketAddr,
         enroll: Option<&SocketAddr>,
+        api: Option<&SocketAddr>,
         names: &[String],
         broker: Option<&str>,
     ) -> String {
         let enroll = match enroll {
             Some(addr) => format!("listen = {:?}", addr.to_string()),
             None => "# listen = \"0.0.0.0:8884\"".into(),
+        };
+        let api = match api {
+            // Where it needs TLS, it has it from the beginning.
+            Some(addr) if !addr.ip().is_loopback() => {
+                format!("[api]\nlisten = \"{addr}\"\ntls = true")
+            }
+            Some(addr) => format!("[api]\nlisten = \"{addr}\""),
+            None => "# [api]\n# listen = \"127.0.0.1:8885\"".into(),
         };
         let names: Vec<String> = names.iter().map(|name| format!("{name:?}")).collect();
         let broker = match broker {
@@ -313,9 +322,9 @@ impl Config {
              # advertise = \"https://fleet.example:8884\"\n\
              # Seconds that a certificate is good for; devices renew at two thirds of it.\n\
              # certificate_life_s = {CERTIFICATE_LIFE_S}\n\n\
-             # [api]\n\
-             # The API for tokens (`fleetway token create`); else it is on DIR/api.sock alone.\n\
-             # listen = \"127.0.0.1:8885\"\n\
+             # The API for tokens (`fleetway token create`) and the web page (`fleetway web`); else\n\
+             # the API is on DIR/api.sock alone, and there is no page.\n\
+             {api}\n\
              # Anywhere but on a loopback address it wants TLS: of the fleet's own CA, or yours.\n\
              # tls = true\n\
              # certificate = \"tls/api.pem\"\n\
@@ -373,13 +382,15 @@ mod tests {
         let listen: SocketAddr = "0.0.0.0:0".parse().unwrap();
         let names = ["a.example".to_owned(), "10.0.0.1".to_owned()];
         let enroll: SocketAddr = "0.0.0.0:7".parse().unwrap();
-        let text = Config::template(&listen, Some(&enroll), &names, Some("mqtts://b:8883"));
+        let text =
+            Config::template(&listen, Some(&enroll), Some(&enroll), &names, Some("mqtts://b:8883"));
         let config = Config::parse(&text, Path::new("f.toml")).unwrap();
-        assert_eq!(config.enroll_listen(), enroll);
+        assert_eq!((config.enroll_listen(), config.api.listen), (enroll, Some(enroll)));
+        assert!(config.api.tls, "the network gets no API without TLS");
         assert_eq!((config.listen, config.names), (listen, names.to_vec()));
         assert_eq!(config.broker.unwrap().to_string(), "mqtts://b:8883");
         let listen = "10.0.0.1:8883".parse().unwrap();
-        let text = Config::template(&listen, None, &["x".into()], None);
+        let text = Config::template(&listen, None, None, &["x".into()], None);
         let config = Config::parse(&text, Path::new("f")).unwrap();
         assert_eq!((config.broker, config.enroll.listen), (None, None));
         let config = Config::parse(&text, Path::new("f")).unwrap();

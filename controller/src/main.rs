@@ -8,6 +8,7 @@ mod api;
 mod cli;
 mod config;
 mod serve;
+mod web;
 
 use std::process::ExitCode;
 

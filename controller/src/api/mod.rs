@@ -18,7 +18,7 @@ mod follow;
 pub(crate) mod identities;
 mod measured;
 mod releases;
-mod rollouts;
+pub(crate) mod rollouts;
 pub(crate) mod server;
 mod tokens;
 pub(crate) mod types;

@@ -30,14 +30,18 @@ pub(super) fn no_rollout(id: RolloutId) -> Failure {
 
 pub(super) async fn plan(State(running): State<Running>, bytes: Bytes) -> Answer<PlanView> {
     let request: RolloutRequest = body(&bytes)?;
-    running
-        .core
-        .ask(move |fleet, now_s| {
-            let spec = spec(fleet, &request)?;
-            let preview = fleet.plan_rollout(&spec, now_s).map_err(|e| failed(e.kind(), &e))?;
-            Ok(Json(view::plan(fleet, &preview)))
-        })
-        .await?
+    running.core.ask(move |fleet, now_s| preview(fleet, &request, now_s).map(Json)).await?
+}
+
+/// What a rollout would do.
+pub(crate) fn preview(
+    fleet: &Fleet,
+    request: &RolloutRequest,
+    now_s: u64,
+) -> Result<PlanView, Failure> {
+    let spec = spec(fleet, request)?;
+    let preview = fleet.plan_rollout(&spec, now_s).map_err(|e| failed(e.kind(), &e))?;
+    Ok(view::plan(fleet, &preview))
 }
 
 pub(super) async fn start(

@@ -71,9 +71,11 @@ pub(crate) fn router(running: Running) -> Router {
         .layer(middleware::from_fn(deadline))
         .layer(middleware::from_fn(caller::allow))
         .layer(middleware::from_fn_with_state(running.clone(), audited));
-    // The web page is merged here, before `identify`: its handlers take `Result<Caller, Failure>`,
-    // show the login to whoever is nobody, and have the same fence against other sites.
-    api.layer(middleware::from_fn_with_state(running.clone(), caller::identify)).with_state(running)
+    // The web page's handlers show the login to whoever is nobody, and have the same fence against
+    // other sites.
+    api.merge(crate::web::router())
+        .layer(middleware::from_fn_with_state(running.clone(), caller::identify))
+        .with_state(running)
 }
 
 impl IntoResponse for Failure {
@@ -169,6 +171,11 @@ pub(super) fn selector(text: Option<&str>) -> Result<Selector, Failure> {
 }
 
 async fn status(State(running): State<Running>) -> Answer<StatusView> {
+    status_view(&running).await.map(Json)
+}
+
+/// How the controller does.
+pub(crate) async fn status_view(running: &Running) -> Result<StatusView, Failure> {
     let (devices, rollouts, ignored, orders_resent) = running
         .core
         .ask(|fleet, now_s| {
@@ -180,7 +187,7 @@ async fn status(State(running): State<Running>) -> Answer<StatusView> {
             (counts, open, fleet.ignored(), fleet.resent())
         })
         .await?;
-    Ok(Json(StatusView {
+    Ok(StatusView {
         version: env!("CARGO_PKG_VERSION").into(),
         pid: std::process::id(),
         started_s: running.started_s,
@@ -193,7 +200,7 @@ async fn status(State(running): State<Running>) -> Answer<StatusView> {
         bad_messages: running.bad_messages(),
         reports_refused: running.reports_refused(&ignored),
         orders_resent,
-    }))
+    })
 }
 
 async fn devices(

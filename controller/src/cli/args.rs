@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use fleetway_controller::access::Role;
 use fleetway_link::BrokerUrl;
 
 mod device;
@@ -135,6 +136,18 @@ pub(crate) enum Verb {
     /// Say who may use the API over the network, and as what
     #[command(subcommand, after_long_help = "Example:\n  fleetway token create ci --role operator")]
     Token(super::token::TokenVerb),
+    /// Print a link that signs you in to the web page
+    #[command(
+        after_long_help = "Example:\n  fleetway web --open\n  fleetway web --role viewer\n\nThe link carries a token that is good for a session. The page is served where `[api]` in\nfleetway.toml says."
+    )]
+    Web {
+        /// What the link may do: viewer, operator, approver or admin
+        #[arg(long, value_name = "ROLE", default_value = "admin")]
+        role: Role,
+        /// Open it in the desktop's browser too
+        #[arg(long)]
+        open: bool,
+    },
     /// Make, list, rotate and revoke keys
     #[command(
         subcommand,
@@ -182,6 +195,9 @@ pub(crate) struct InitArgs {
     /// Where devices come for their certificates [default: the next port]
     #[arg(long, value_name = "ADDR:PORT")]
     pub(crate) enroll: Option<SocketAddr>,
+    /// Serve the API and the web page there; with TLS, unless it is a loopback address
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub(crate) api: Option<SocketAddr>,
     /// Host name or address that devices connect to [default: localhost]
     #[arg(long = "name", value_name = "HOST")]
     pub(crate) names: Vec<String>,

@@ -41,7 +41,13 @@ pub(super) fn run(args: InitArgs, context: &Context) -> Result<(), Failure> {
     refuse_to_overwrite(&layout)?;
     let names = if args.names.is_empty() { vec!["localhost".into()] } else { args.names };
     let broker = args.broker.as_ref().map(ToString::to_string);
-    let text = Config::template(&args.listen, args.enroll.as_ref(), &names, broker.as_deref());
+    let text = Config::template(
+        &args.listen,
+        args.enroll.as_ref(),
+        args.api.as_ref(),
+        &names,
+        broker.as_deref(),
+    );
     let config = Config::parse(&text, &data.join(config::FILE))?;
 
     connect::device_url(&config, config.listen.port().max(1))?;

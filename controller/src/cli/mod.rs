@@ -28,9 +28,10 @@ mod top;
 mod tree;
 pub(crate) mod trust;
 mod trust_args;
-mod trust_status;
+pub(crate) mod trust_status;
 mod values;
 mod watch;
+mod web;
 mod wishes;
 
 use std::future::Future;
@@ -112,6 +113,7 @@ fn run(verb: Verb, context: &Context) -> Result<(), Failure> {
         Verb::Broker(verb) => broker::run(verb, context),
         Verb::Audit(verb) => audit::run(verb, context),
         Verb::Token(verb) => block_on(token::run(verb, context)),
+        Verb::Web { role, open } => block_on(web::run(role, open, context)),
         Verb::Key(verb) => key::run(verb, context),
         Verb::Trust(verb) => trust::run(verb, context),
         Verb::Rollout(verb) => block_on(rollout::run(*verb, context)),

@@ -87,7 +87,7 @@ pub(super) fn note(context: &Context, what: &str, key: Option<String>, text: &st
     audit::offline::note(&context.data, &operator(), what, key, text);
 }
 
-pub(super) fn refused(error: TrustError) -> Failure {
+pub(crate) fn refused(error: TrustError) -> Failure {
     failed(error.kind(), &error)
 }
 

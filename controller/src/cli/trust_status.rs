@@ -16,38 +16,49 @@ use super::trust::{load, refused};
 use crate::api::failure::Failure;
 
 /// Days before an expiry from which it is said loudly: a ceremony needs an appointment.
-const WARN_DAYS: u64 = 30;
+pub(crate) const WARN_DAYS: u64 = 30;
 
 /// What the status says.
-#[derive(Serialize)]
-struct Status {
-    may: Vec<May>,
-    expires: Vec<Expires>,
-    staged: Vec<String>,
-    missing: Vec<String>,
-    development_keys: Vec<String>,
+#[derive(Clone, Serialize)]
+pub(crate) struct Status {
+    pub(crate) may: Vec<May>,
+    pub(crate) expires: Vec<Expires>,
+    pub(crate) staged: Vec<String>,
+    pub(crate) missing: Vec<String>,
+    pub(crate) development_keys: Vec<String>,
 }
 
 /// Who may do something.
-#[derive(Serialize)]
-struct May {
-    what: String,
-    who: Vec<String>,
-    threshold: u8,
+#[derive(Clone, Serialize)]
+pub(crate) struct May {
+    pub(crate) what: String,
+    pub(crate) who: Vec<String>,
+    pub(crate) threshold: u8,
+}
+
+impl May {
+    /// Whose signatures it takes.
+    pub(crate) fn who(&self) -> String {
+        match (self.who.len(), self.threshold) {
+            (1, _) => self.who[0].clone(),
+            (_, 1) => format!("any of {}", self.who.join(", ")),
+            (n, t) => format!("{t} of these {n} together: {}", self.who.join(", ")),
+        }
+    }
 }
 
 /// When a file stops being good.
-#[derive(Serialize)]
-struct Expires {
-    what: String,
-    version: u64,
-    expires_s: u64,
-    by_itself: bool,
+#[derive(Clone, Serialize)]
+pub(crate) struct Expires {
+    pub(crate) what: String,
+    pub(crate) version: u64,
+    pub(crate) expires_s: u64,
+    pub(crate) by_itself: bool,
 }
 
 pub(super) fn run(context: &Context) -> Result<(), Failure> {
     let (_, repo) = load(context)?;
-    let (status, now_s) = (status(&repo, context)?, clock::now_s());
+    let (status, now_s) = (status(&repo, &Layout::new(&context.data))?, clock::now_s());
     if !status.development_keys.is_empty() {
         talk(shout(&status.development_keys));
     }
@@ -77,7 +88,8 @@ pub(super) fn development_keys(repo: &Repo, layout: &Layout) -> Result<Vec<Strin
     Ok(people.into_iter().map(|named| named.name).collect())
 }
 
-fn status(repo: &Repo, context: &Context) -> Result<Status, Failure> {
+/// Who may do what in a fleet, and what expires when.
+pub(crate) fn status(repo: &Repo, layout: &Layout) -> Result<Status, Failure> {
     let root = &repo.root().map_err(refused)?.role;
     let names = |keys: Vec<NamedKey>| keys.into_iter().map(|named| named.name).collect::<Vec<_>>();
     let of = |what: &str, role: &str| {
@@ -119,19 +131,14 @@ fn status(repo: &Repo, context: &Context) -> Result<Status, Failure> {
         expires,
         staged: repo.staged_files().into_iter().map(|(name, _)| name).collect(),
         missing: repo.needs().map_err(refused)?.iter().filter_map(Need::sentence).collect(),
-        development_keys: development_keys(repo, &Layout::new(&context.data))?,
+        development_keys: development_keys(repo, layout)?,
     })
 }
 
 fn text(status: &Status, now_s: u64) -> String {
     let mut lines: Vec<(&str, String)> = Vec::new();
     for may in &status.may {
-        let who = match (may.who.len(), may.threshold) {
-            (1, _) => may.who[0].clone(),
-            (_, 1) => format!("any of {}", may.who.join(", ")),
-            (n, t) => format!("{t} of these {n} together: {}", may.who.join(", ")),
-        };
-        lines.push(("who can", format!("{}: {who}", may.what)));
+        lines.push(("who can", format!("{}: {}", may.what, may.who())));
     }
     for file in &status.expires {
         let who = if file.by_itself { "; the server renews it" } else { "" };

@@ -53,7 +53,8 @@ certificate_life_s = 2592000
 pub(super) fn config_samples() -> Vec<Vec<u8>> {
     let listen = "0.0.0.0:8883".parse().expect("an address");
     let names = ["fleet.example".to_owned()];
-    let template = Config::template(&listen, Some(&listen), &names, Some("mqtts://b:8883"));
+    let template =
+        Config::template(&listen, Some(&listen), Some(&listen), &names, Some("mqtts://b:8883"));
     vec![template.into_bytes(), CONFIG_SAMPLE.to_vec()]
 }
 
