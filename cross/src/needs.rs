@@ -19,7 +19,7 @@ const DAEMON_DIRS: [&str; 3] = ["/usr/sbin", "/usr/local/sbin", "/sbin"];
 /// Everything that `cargo xtask test` needs.
 pub(crate) fn for_tests() -> Result<()> {
     let mut missing = Vec::new();
-    for need in [mosquitto(), python(), signers(), packages(), bare_target()] {
+    for need in [mosquitto(), python(), signers(), packages(), browser(), bare_target()] {
         if let Err(error) = need {
             missing.push(format!("- {error:#}"));
         }
@@ -92,6 +92,13 @@ fn packages() -> Result<()> {
     let programs =
         [("dpkg-deb", "dpkg"), ("systemd-analyze", "systemd"), ("nsenter", "util-linux")];
     missing_programs(&programs, "the test of the Debian packages")
+}
+
+/// Who looks at the web page. The npm packages that drive it the tests put under `target/`
+/// themselves (`tests/src/browser.rs`).
+fn browser() -> Result<()> {
+    let programs = [("chromium", "chromium"), ("node", "nodejs"), ("npm", "npm")];
+    missing_programs(&programs, "the test of the web page")
 }
 
 /// Python with venv: an implementation of TUF by others judges ours. What it needs beyond that

@@ -3,13 +3,14 @@
 //! Read in this order: [`world`] (a fleet in one process, from one seed); [`harness`] (a
 //! fleet as processes) and [`proxy`] (the bad network); [`hostile`] (a broker in the attacker's
 //! hands), [`attacks`] and [`faults`] (bad models) and [`mod@fuzz`] (bad bytes); [`authority`] (who says what may run,
-//! in memory) and [`python`] (what others say about it); [`library`] (the agent
+//! in memory) and [`python`] (what others say about it); [`browser`] (who looks at the page); [`library`] (the agent
 //! inside other programs); [`demo`] (the main job, told) and
 //! [`mod@bench`] (the figures in the README). The scenarios themselves are in `tests/tests/`.
 
 pub mod attacks;
 pub mod authority;
 pub mod bench;
+pub mod browser;
 pub mod demo;
 pub mod faults;
 pub mod fuzz;
