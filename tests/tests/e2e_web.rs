@@ -93,9 +93,9 @@ async fn walked() -> Result<()> {
     }
     // What was started in the browser is there for everybody else.
     let started = figures["started"].as_u64().context("nothing was started")?;
-    let ended = fleet.controller.rollout_end(started, WAIT).await?;
-    ensure!(ended.succeeded, "{}", ended.state);
-    Ok(())
+    let state = fleet.controller.rollout_status(started).await?.state;
+    ensure!(state == "running", "what was started is {state}");
+    fleet.controller.cli.ok(&format!("rollout abort {started}")).await.map(drop)
 }
 
 /// The link that the command line prints.

@@ -29,7 +29,6 @@ async function context(options = {}) {
   await made.addInitScript(() => {
     addEventListener("securitypolicyviolation", (e) => console.error(`policy: ${e.violatedDirective} ${e.blockedURI}`));
   });
-  if (process.env.DEV_WEB) await made.route(/static\/(style.css|page.js|chart.js)/, (route) => { const name = new URL(route.request().url()).pathname.split("/").pop(); return route.fulfill({ path: process.env.DEV_WEB + "/" + name, contentType: name.endsWith("css") ? "text/css" : "text/javascript" }); });
   made.on("console", (m) => { if (m.type() === "error" && !m.text().includes("status of 40")) complaints.push(m.text()); });
   made.on("weberror", (e) => complaints.push(e.error().message));
   return made;

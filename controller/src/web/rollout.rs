@@ -143,8 +143,8 @@ struct Verb {
     ask: &'static str,
 }
 
-/// What makes sense in a state. Whether it is allowed, the API says.
-fn verbs(state: &str) -> Vec<Verb> {
+/// What makes sense in a state. Whether it is possible and allowed, the API says.
+fn verbs(state: &str, failed: u32) -> Vec<Verb> {
     let verb = |verb, label, class, ask| Verb { verb, label, class, ask };
     let abort = verb(
         "abort",
@@ -152,9 +152,20 @@ fn verbs(state: &str) -> Vec<Verb> {
         "danger",
         "Abort this rollout? Devices that are on their way go back; it cannot be resumed.",
     );
+    let promote =
+        verb("promote", "Promote", "", "Begin the next phase now, without waiting for this one?");
+    let undo = verb(
+        "undo",
+        "Undo",
+        "",
+        "Bring its devices back to what each ran before, as a rollout of its own?",
+    );
+    let retry = verb("retry", "Retry", "", "Offer the release again to the devices that failed?");
     match state {
-        "running" => vec![verb("pause", "Pause", "", ""), abort],
-        "paused" => vec![verb("resume", "Resume", "main", ""), abort],
+        "running" => vec![verb("pause", "Pause", "", ""), promote, abort],
+        "paused" => vec![verb("resume", "Resume", "main", ""), promote, abort],
+        "halted" | "succeeded" if failed > 0 => vec![retry, undo],
+        "halted" | "succeeded" => vec![undo],
         _ => Vec::new(),
     }
 }
@@ -162,7 +173,8 @@ fn verbs(state: &str) -> Vec<Verb> {
 impl View {
     fn verbs(&self) -> Vec<Verb> {
         let may = self.page.may("POST", "/v1/rollouts/{id}/{verb}");
-        if may { verbs(&self.rollout.summary.state) } else { Vec::new() }
+        let summary = &self.rollout.summary;
+        if may { verbs(&summary.state, summary.counts.failed) } else { Vec::new() }
     }
 
     /// How a phase is drawn: behind us, here (and how), or still to come.
