@@ -367,8 +367,12 @@ mod tests {
         let selector = Selector::devices(&ids).unwrap();
         let back = Selector::try_from(String::from(selector.clone())).unwrap();
         assert_eq!(back, selector);
-        assert!(ids.iter().all(|id| back.matches(id, &Labels::new())));
-        assert!(!back.matches(&DeviceId::new("cam-3000").unwrap(), &Labels::new()));
+        let labels = Labels::new();
+        let takes = |id: &DeviceId| {
+            back.matches(&Target { id, labels: &labels, hardware: None, release: None })
+        };
+        assert!(ids.iter().all(takes));
+        assert!(!takes(&DeviceId::new("cam-3000").unwrap()));
         assert_eq!(Selector::devices(&ids[..1]).unwrap().as_str(), "id=cam-2999");
         assert_eq!(Selector::devices(&[]), None);
     }
