@@ -149,12 +149,17 @@ pub(super) fn counted(
     let bound = tally.bound(rollout, phase as usize);
     let size = bound.max(offered);
     let percent = spec.success_of(phase as usize);
-    let needed = (size * percent).div_ceil(100);
-    if size - (offered - confirmed - in_flight) < needed {
-        return Gate::Fail(format!(
-            "{confirmed} of {size} devices confirmed and {} failed; {percent}% must confirm",
-            tally.failed
-        ));
+    // What a later phase will ask and cannot get any more is lost now: nobody else is offered a
+    // release that is about to be halted. With one share for all phases this is the current one.
+    let lost = offered - confirmed - in_flight;
+    for at in phase as usize..spec.phases.len() {
+        let (size, percent) = (tally.bound(rollout, at).max(offered), spec.success_of(at));
+        if size - lost < (size * percent).div_ceil(100) {
+            return Gate::Fail(format!(
+                "{confirmed} of {size} devices confirmed and {} failed; {percent}% must confirm",
+                tally.failed
+            ));
+        }
     }
     if input.listening_since_s.is_none() {
         return Gate::Waiting("the controller is not connected to its broker".to_owned());
