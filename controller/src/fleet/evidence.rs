@@ -99,7 +99,7 @@ impl Fleet {
             if rollout.offered(id) {
                 evidence.cohort.insert(id.clone(), sample());
             } else if counted.is_some_and(|counted| counted.release != spec.release) {
-                let is_for = spec.selector.matches(id, &device.record.labels);
+                let is_for = self.selects(spec, id, device);
                 let side = if is_for { &mut evidence.control } else { &mut outside };
                 side.insert(id.clone(), sample());
             }

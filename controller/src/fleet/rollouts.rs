@@ -295,7 +295,7 @@ impl Fleet {
         self.devices.iter().filter(selected).map(|(id, _)| id)
     }
 
-    fn selects(&self, spec: &RolloutSpec, id: &DeviceId, device: &Device) -> bool {
+    pub(super) fn selects(&self, spec: &RolloutSpec, id: &DeviceId, device: &Device) -> bool {
         let running = device.record.states.get(&spec.model).and_then(|state| state.running);
         let version = |digest| match self.releases.get(&digest) {
             Some(release) => release.manifest.version.as_str(),
