@@ -258,7 +258,7 @@ pub(crate) enum ModelVerb {
     Bad,
     /// Let a release be offered again to hardware that it was found to be bad on
     #[command(
-        after_long_help = "Example:\n  fleetway model allow digits@v2 --hardware pi5 --reason 'new driver'"
+        after_long_help = "Example:\n  fleetway model allow digits@v2 --hardware pi5 --reason new-driver"
     )]
     Allow {
         /// Which release

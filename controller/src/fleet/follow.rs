@@ -150,12 +150,13 @@ impl Fleet {
         self.set_state_because(by, id, "rollout.promote", to, text)
     }
 
-    /// Whether a rollout would be done if it did not soak.
+    /// Whether a rollout would be done if it did not soak, and its gates were not waited for.
     fn only_soaks(&self, id: RolloutId, phase: u32, now_s: u64) -> bool {
         let mut input = self.input(now_s, |r| r.record.state.is_open());
         for rollout in input.rollouts.iter_mut().filter(|r| r.id == id) {
             rollout.state = RolloutState::Running { phase };
             rollout.spec.phases.iter_mut().for_each(|phase| phase.soak_s = 0);
+            (rollout.spec.gates, rollout.spec.gates_in) = Default::default();
         }
         let report = survey(&input).rollouts.into_iter().find(|r| r.rollout == id);
         report.is_some_and(|r| r.gate == Gate::Pass)

@@ -113,7 +113,7 @@ pub fn check(input: &Input, plan: &Plan) -> Result<(), Insane> {
         }
     }
     for rollout in &after.rollouts {
-        check_bounds(&after, plan, rollout)?;
+        check_bounds(input, &after, plan, rollout)?;
     }
     check_reasons(&after, plan)
 }
@@ -204,7 +204,12 @@ fn is_selected(input: &Input, rollout: &RolloutFacts, device: &DeviceFacts) -> b
     })
 }
 
-fn check_bounds(after: &Input, plan: &Plan, rollout: &RolloutFacts) -> Result<(), Insane> {
+fn check_bounds(
+    before: &Input,
+    after: &Input,
+    plan: &Plan,
+    rollout: &RolloutFacts,
+) -> Result<(), Insane> {
     let ordered = |o: &Assignment| o.rollout == rollout.id && matches!(o.wish, Wish::Run(_));
     if !plan.orders.iter().any(ordered) {
         // Bounds shrink when devices leave; that alone is nobody's fault.
@@ -226,7 +231,13 @@ fn check_bounds(after: &Input, plan: &Plan, rollout: &RolloutFacts) -> Result<()
     let offered = counted.clone().count();
     let in_flight = counted.filter(|d| d.verdict.is_none()).count();
     let in_flight = in_flight - aside(after, rollout);
-    let max = rollout.spec.unavailable_bound(phase as usize, total);
+    // A plan may fill a phase and leave it: what it ordered was within that phase's bound.
+    let begun = match before.rollouts.iter().find(|r| r.id == rollout.id).map(|r| &r.state) {
+        Some(RolloutState::Running { phase: begun }) => (*begun).min(phase),
+        _ => phase,
+    };
+    let bounds = (begun..=phase).map(|at| rollout.spec.unavailable_bound(at as usize, total));
+    let max = bounds.max().unwrap_or(0);
     if in_flight > max {
         return Err(Insane::InFlight { rollout: rollout.id, in_flight, max });
     }

@@ -9,7 +9,7 @@
 //! without looking at how a plan was made, whether any plan is sane.
 //!
 //! Read in this order: [`spec`] and [`selector`] (what is asked for), [`facts`] (in and
-//! out), [`why`], `cohort` (where each device stands), `allowance` (how many may move), `gate`,
+//! out), [`why`], `cohort` and `tally` (where each device stands), `allowance` (how many may move), `gate`,
 //! [`analysis`] and `look` (what the model does on the devices), `plan`, `report`, `check`.
 
 mod allowance;
@@ -24,6 +24,7 @@ mod plan;
 mod report;
 pub mod selector;
 pub mod spec;
+mod tally;
 #[cfg(test)]
 mod tests;
 pub mod why;

@@ -7,6 +7,7 @@ pub mod calendar;
 pub mod errors;
 pub mod lint;
 pub mod pace;
+mod size;
 
 use std::collections::BTreeMap;
 
@@ -22,6 +23,7 @@ pub use calendar::{LocalWindow, Opening, Schedule, WINDOWS_MAX};
 pub use errors::SpecError;
 pub use lint::{Unwise, unwise};
 pub use pace::{Budget, RETRIES_MAX, RETRY_WAIT_S_MAX, Ramp, Rate, Retry, RetryOn};
+pub use size::Size;
 
 /// Phases of one rollout. More than this is a schedule, not a rollout.
 pub const PHASES_MAX: usize = 16;
@@ -40,64 +42,6 @@ pub const DEVICE_TIMEOUT_S_DEFAULT: u64 = 24 * 3600;
 /// lock, so that an application that is at work is waited for, and a window that opens at night
 /// is not.
 pub const HOLD_ASIDE_S_DEFAULT: u64 = 3600;
-
-/// A number of devices, absolute or as a share of the rollout's devices.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Size {
-    /// So many.
-    Count(u32),
-    /// So many of a hundred, rounded up for phases and down for bounds; at least one.
-    Percent(u8),
-}
-
-impl Size {
-    /// The size of a phase among `total` devices.
-    pub fn phase_of(self, total: usize) -> usize {
-        match self {
-            Self::Count(n) => (n as usize).min(total),
-            Self::Percent(p) => (total * usize::from(p)).div_ceil(100).min(total),
-        }
-    }
-
-    /// A bound among `total` devices: at least one, or nothing would ever move.
-    pub fn bound_of(self, total: usize) -> usize {
-        match self {
-            Self::Count(n) => (n as usize).max(1),
-            Self::Percent(p) => (total * usize::from(p) / 100).max(1),
-        }
-    }
-}
-
-impl std::fmt::Display for Size {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Count(n) => write!(f, "{n}"),
-            Self::Percent(p) => write!(f, "{p}%"),
-        }
-    }
-}
-
-impl std::str::FromStr for Size {
-    type Err = SpecError;
-    /// `5` or `5%`.
-    fn from_str(text: &str) -> Result<Self, SpecError> {
-        let refused = || SpecError::Size(text.to_owned());
-        let size = match text.strip_suffix('%') {
-            Some(percent) => Self::Percent(percent.parse().map_err(|_| refused())?),
-            None => Self::Count(text.parse().map_err(|_| refused())?),
-        };
-        if size.is_sane() { Ok(size) } else { Err(refused()) }
-    }
-}
-
-impl Size {
-    fn is_sane(self) -> bool {
-        match self {
-            Self::Count(n) => n > 0,
-            Self::Percent(p) => (1..=100).contains(&p),
-        }
-    }
-}
 
 /// One step of a rollout. Sizes are cumulative: a phase of 10 after one of 2 adds 8. What is
 /// absent is as the rollout says.

@@ -22,8 +22,10 @@ fn device(n: usize) -> DeviceFacts {
 
 fn input(devices: usize) -> Input {
     let name = ModelName::new("digits").unwrap();
-    let spec =
+    let mut spec =
         RolloutSpec::new(name, Digest::of(b"v2"), Version::new("v2").unwrap(), Selector::all());
+    // Nobody counts here what gates would look at.
+    spec.gates.clear();
     let digest = spec.release;
     let rollout = RolloutFacts {
         id: 7,
