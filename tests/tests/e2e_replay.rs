@@ -9,7 +9,7 @@ use fleetway_tests::harness::{BrokerKind, Fleet, FleetSpec};
 use serde_json::Value;
 
 const WAIT: Duration = Duration::from_secs(60);
-const JUDGE: &str = "--max-unavailable 100% --soak 1s --probation 1s --answers 20";
+const JUDGE: &str = "--probation 1s --answers 20";
 
 /// The journal's files, oldest first.
 fn files(fleet: &Fleet) -> Result<Vec<PathBuf>> {
@@ -39,8 +39,8 @@ async fn a_daemons_decisions_come_out_the_same_and_a_flipped_byte_is_found() -> 
     let found: Value = cli.json("replay").await?;
     let of = |name: &str| found[name].as_u64().unwrap_or_default();
     println!("{found}");
-    // Three devices got v1, one got v4; every change of phase and state is a decision as well.
-    ensure!(of("orders") == 4 && of("acted") >= 5, "{found}");
+    // Three devices got v1 at once, one got v4; the two ends are decisions as well.
+    ensure!(of("orders") == 4 && of("acted") == 4, "{found}");
     ensure!(of("files") == 2 && of("lost") == 0, "{found}");
 
     let path = files(&fleet)?.remove(0);

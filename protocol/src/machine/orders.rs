@@ -135,7 +135,8 @@ impl Machine {
             // How it failed is worth more than that it is now refused; but a new rollout
             // hears that it was refused.
             let told = self.table.last.is_some_and(|l| {
-                l.release == release && l.rollout == rollout && l.result != Ending::Confirmed
+                let failed = matches!(l.result, Ending::Failed(_) | Ending::RolledBack(_));
+                l.release == release && l.rollout == rollout && failed
             });
             if told {
                 return self.enter(Step::Idle);
@@ -161,7 +162,8 @@ impl Machine {
             Action::Run | Action::Remove => {
                 // A further try on the same behalf: how the one before ended is no answer to it.
                 let before = self.table.last.filter(|l| {
-                    l.release == release && l.rollout == rollout && l.result != Ending::Confirmed
+                    let failed = matches!(l.result, Ending::Failed(_) | Ending::RolledBack(_));
+                    l.release == release && l.rollout == rollout && failed
                 });
                 if before.is_some() {
                     self.table.last = None;

@@ -115,7 +115,7 @@ fn what_is_below_the_floor_is_refused() {
         ok     -> - [Idle]
         = a=1:confirmed b=2:confirmed* floor=1 last=0:Failed(BelowFloor)@10
         run 0  -> admit [Eligibility]
-        ok     -> - [Idle]
+        ok     -> persist [Idle]
         ok     -> - [Idle]
         = a=1:confirmed b=2:confirmed* floor=1 last=0:Failed(BelowFloor)@10
         ",
