@@ -1,6 +1,6 @@
 //! A rollout as a file: `rollout lint FILE`, `rollout plan -f FILE`, `rollout start -f FILE`.
 //!
-//! TOML or JSON, by the ending of its name; the same keys in both. [`file`] says which keys there
+//! TOML or JSON, by the ending of its name; the same keys in both. [`mod@file`] says which keys there
 //! are, [`place`] finds the line of one, [`lint`] says what is legal and unwise. A file becomes the
 //! very request that flags become, so that the controller checks one thing only.
 
