@@ -107,28 +107,25 @@ fn keys_end_it_and_choose_within_the_list() {
     assert_eq!(screen.handle_key(ctrl_c), Wish::End);
 }
 
-/// Run by the next test, in a terminal.
-#[test]
-#[ignore = "it is the next one's child, and needs a terminal"]
-fn a_drawing_that_panics() {
-    let mut terminal = ratatui::try_init().unwrap();
-    let _given_back = GivenBack;
-    terminal.draw(|_| panic!("in a drawing")).unwrap();
-}
+/// Set for the child: this test again, in a terminal that `script` makes.
+const IN_TERMINAL: &str = "FLEETWAY_TOP_IN_TERMINAL";
 
 #[test]
 fn a_panic_gives_the_terminal_back() {
+    if std::env::var_os(IN_TERMINAL).is_some() {
+        let mut terminal = ratatui::try_init().unwrap();
+        let _given_back = GivenBack;
+        terminal.draw(|_| panic!("in a drawing")).unwrap();
+    }
     let dir = tempfile::tempdir().unwrap();
     let us = std::env::current_exe().unwrap();
-    let line = "stty -g >before; \"$US\" --ignored --exact cli::top::tests::a_drawing_that_panics \
+    let line = "stty -g >before; \"$US\" --exact cli::top::tests::a_panic_gives_the_terminal_back \
                 --nocapture; stty -g >after";
     let mut script = std::process::Command::new("script");
     script.args(["--quiet", "--flush", "--command", line, "typescript"]).current_dir(dir.path());
-    script.env("US", us).env("TERM", "xterm").stdin(std::process::Stdio::null());
-    let Ok(output) = script.output() else {
-        println!("NOT RUN: no `script` here (`apt-get install bsdutils`)");
-        return;
-    };
+    script.env("US", us).env("TERM", "xterm").env(IN_TERMINAL, "1");
+    script.stdin(std::process::Stdio::null());
+    let output = script.output().expect("`script` (Debian: `apt-get install bsdutils`)");
     let read = |name: &str| std::fs::read(dir.path().join(name)).unwrap_or_default();
     let typescript = String::from_utf8_lossy(&read("typescript")).into_owned();
     assert!(typescript.contains("in a drawing"), "{output:?} {typescript}");
