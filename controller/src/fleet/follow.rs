@@ -272,12 +272,14 @@ impl Fleet {
         devices: &[DeviceId],
     ) -> Option<RolloutSpec> {
         let selector = Selector::devices(devices)?;
+        // Named canaries that do not move now are none of the new rollout's.
+        let again = |of: &RolloutSpec| {
+            let canary = of.canary.iter().filter(|id| devices.contains(id)).cloned().collect();
+            RolloutSpec { selector: selector.clone(), canary, ..of.clone() }
+        };
         match follow {
-            Follow::Back(spec) => Some(RolloutSpec { selector, ..(**spec).clone() }),
-            Follow::Retry(id) => {
-                let of = &self.rollouts.get(id)?.record.spec;
-                Some(RolloutSpec { selector, ..of.clone() })
-            }
+            Follow::Back(spec) => Some(again(spec)),
+            Follow::Retry(id) => Some(again(&self.rollouts.get(id)?.record.spec)),
             Follow::Undo(id) => {
                 let of = &self.rollouts.get(id)?.record.spec;
                 let manifest = &self.releases.get(&release)?.manifest;
