@@ -125,12 +125,16 @@ impl Fleet {
         let (RolloutState::Running { phase } | RolloutState::Paused { phase, .. }) = state else {
             return Err(refused(id, &state, "only a running or paused rollout can be promoted"));
         };
-        let last = self.rollouts.get(&id).map_or(0, |r| r.record.spec.phases.len() as u32 - 1);
-        let to = match (phase < last, full) {
-            (true, false) => RolloutState::Running { phase: phase + 1 },
-            (true, true) => RolloutState::Running { phase: last },
-            (false, _) if self.only_soaks(id, phase, by.now_s) => RolloutState::Succeeded,
-            (false, _) => {
+        let spec = &self.rollouts.get(&id).ok_or(RolloutError::NotFound(id))?.record.spec;
+        let last = spec.phases.len() as u32 - 1;
+        let next = if full { last } else { (phase + 1).min(last) };
+        // Who may end a wait is not who may approve: no phase is skipped that wants to be.
+        let unapproved = (phase + 1..=next).find(|at| spec.wants_approval(*at as usize));
+        let to = match unapproved {
+            Some(phase) => RolloutState::WaitingForApproval { phase },
+            None if phase < last => RolloutState::Running { phase: next },
+            None if self.only_soaks(id, phase, by.now_s) => RolloutState::Succeeded,
+            None => {
                 let mend = "it is in its last phase, which ends when its devices are done";
                 return Err(refused(id, &state, mend));
             }
@@ -143,6 +147,9 @@ impl Fleet {
         let now = match to {
             RolloutState::Running { phase } => {
                 format!("goes on with phase {} of {}", phase + 1, last + 1)
+            }
+            RolloutState::WaitingForApproval { phase } => {
+                format!("waits for the approval of phase {} of {}", phase + 1, last + 1)
             }
             _ => "soaks no longer".to_owned(),
         };

@@ -188,6 +188,46 @@ fn back_to_a_named_release_as_far_as_floors_allow() {
 }
 
 #[test]
+fn promoting_skips_no_approval() {
+    for full in [false, true] {
+        let mut world = World::new(6);
+        let mut spec = world.spec("v2", 2, &[Size::Count(1), Size::Count(2), Size::Percent(100)]);
+        spec.phases.iter_mut().for_each(|phase| phase.soak_s = 1000);
+        spec.phases[1].approval = true;
+        let rollout = world.fleet.start_rollout(world.by(), &spec).unwrap();
+        let moved = world.tick();
+        world.carry_out(&moved[0], None);
+        world.fleet.promote_rollout(world.by(), rollout, full).unwrap();
+        assert_eq!(world.tick(), [], "nobody has approved the second phase");
+        world.fleet.approve_rollout(world.by(), rollout).unwrap();
+        assert_eq!(world.tick().len(), 1, "the second phase");
+    }
+}
+
+#[test]
+fn a_retry_names_no_canary_that_is_done() {
+    let mut world = World::new(3);
+    let mut spec = world.spec("v2", 2, &[Size::Count(1), Size::Percent(100)]);
+    spec.canary = vec![id(0)];
+    spec.failures_max = 3;
+    spec.success_percent_min = 1;
+    spec.max_unavailable = Size::Count(3);
+    let rollout = world.fleet.start_rollout(world.by(), &spec).unwrap();
+    for _ in 0..2 {
+        for device in world.tick() {
+            let fails = (device != id(0)).then_some(Reason::Environment);
+            world.carry_out(&device, fails);
+        }
+    }
+    settle(&mut world);
+    if world.state(rollout) == "running" {
+        world.fleet.abort_rollout(world.by(), rollout).unwrap();
+    }
+    let plan = world.fleet.plan_follow(&Follow::Retry(rollout), world.now_s).unwrap();
+    assert_eq!(plan.rollouts[0].spec.canary, [], "{plan:?}");
+}
+
+#[test]
 fn promoting_skips_the_wait_and_no_bound() {
     let mut world = World::new(6);
     let mut spec = world.spec("v2", 2, &[Size::Count(1), Size::Count(2), Size::Percent(100)]);
