@@ -1,6 +1,7 @@
 //! The whole project from outside: a simulated world, and real processes on a bad network.
 //!
-//! Read in this order: [`world`] (a fleet in one process, from one seed); [`harness`] (a
+//! Read in this order: [`world`] (a fleet in one process, from one seed) and [`rollouts`] (the planner alone, from many:
+//! [`seeds`]); [`harness`] (a
 //! fleet as processes) and [`proxy`] (the bad network); [`hostile`] (a broker in the attacker's
 //! hands), [`attacks`] and [`faults`] (bad models) and [`mod@fuzz`] (bad bytes); [`authority`] (who says what may run,
 //! in memory) and [`python`] (what others say about it); [`browser`] (who looks at the page); [`library`] (the agent
@@ -24,4 +25,5 @@ pub mod python;
 pub mod rollouts;
 #[path = "../../protocol/tests/common/samples.rs"]
 mod samples;
+pub mod seeds;
 pub mod world;

@@ -3,44 +3,17 @@
 //!
 //! `FLEETWAY_SIM_ROLLOUTS=N` sets the number of seeds, `FLEETWAY_SIM_FIRST` the first one.
 
-#![allow(clippy::unwrap_used, reason = "a test may")]
-
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
-
 use fleetway_controller::planner::RolloutState;
 use fleetway_tests::rollouts::{Ending, Fault, run};
+use fleetway_tests::seeds::{each, number};
 
 /// Seeds of each kind in one run of the tests: some seconds.
 const SEEDS: u64 = 200;
 
-fn number(name: &str) -> Option<u64> {
-    std::env::var(name).ok()?.parse().ok()
-}
-
-/// Runs a fault on many seeds and all processors; the endings with their seeds, in order.
+/// Runs a fault on many seeds; the endings with their seeds.
 fn endings(fault: Fault) -> Vec<(u64, Ending)> {
     let first = number("FLEETWAY_SIM_FIRST").unwrap_or(1);
-    let end = first + number("FLEETWAY_SIM_ROLLOUTS").unwrap_or(SEEDS);
-    let (next, all) = (AtomicU64::new(first), Mutex::new(Vec::new()));
-    let workers = std::thread::available_parallelism().map_or(1, usize::from);
-    std::thread::scope(|scope| {
-        for _ in 0..workers {
-            scope.spawn(|| {
-                loop {
-                    let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= end {
-                        return;
-                    }
-                    let ending = run(seed, fault);
-                    all.lock().unwrap().push((seed, ending));
-                }
-            });
-        }
-    });
-    let mut all = all.into_inner().unwrap();
-    all.sort_by_key(|(seed, _)| *seed);
-    all
+    each(first, number("FLEETWAY_SIM_ROLLOUTS").unwrap_or(SEEDS), |seed| run(seed, fault))
 }
 
 /// Prints what came of it, and gives the share in percent of which `is` holds.

@@ -6,50 +6,28 @@
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
 
+use fleetway_tests::seeds::{each, number};
 use fleetway_tests::world::disk::Lie;
 use fleetway_tests::world::story::{Setting, run};
 
 /// Seeds in one run of the tests.
 const SEEDS: u64 = 1_000;
 
-fn number(name: &str) -> Option<u64> {
-    std::env::var(name).ok()?.parse().ok()
-}
-
-/// Runs seeds on all processors; the failing ones with their sentence.
+/// Runs seeds; the failing ones with their sentence.
 fn run_seeds(first: u64, count: u64, setting: Setting) -> (Counts, Vec<(u64, String)>) {
-    let next = AtomicU64::new(first);
-    let counts = Mutex::new(Counts::default());
-    let failed = Mutex::new(Vec::new());
-    let workers = std::thread::available_parallelism().map_or(1, usize::from);
-    std::thread::scope(|scope| {
-        for _ in 0..workers {
-            scope.spawn(|| {
-                loop {
-                    let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= first + count {
-                        return;
-                    }
-                    match catch_unwind(AssertUnwindSafe(|| run(seed, setting))) {
-                        Ok(checker) => {
-                            let mut counts = counts.lock().unwrap_or_else(PoisonError::into_inner);
-                            counts.add(&checker.phases, &checker.endings);
-                        }
-                        Err(panic) => {
-                            let text = panic.downcast_ref::<String>().cloned().unwrap_or_default();
-                            let mut failed = failed.lock().unwrap_or_else(PoisonError::into_inner);
-                            failed.push((seed, text));
-                        }
-                    }
-                }
-            });
+    let (mut counts, mut failed) = (Counts::default(), Vec::new());
+    let one = |seed| {
+        let checker = catch_unwind(AssertUnwindSafe(|| run(seed, setting)));
+        checker.map_err(|panic| panic.downcast_ref::<String>().cloned().unwrap_or_default())
+    };
+    for (seed, ended) in each(first, count, one) {
+        match ended {
+            Ok(checker) => counts.add(&checker.phases, &checker.endings),
+            Err(text) => failed.push((seed, text)),
         }
-    });
-    let into = |e: PoisonError<_>| e.into_inner();
-    (counts.into_inner().unwrap_or_default(), failed.into_inner().unwrap_or_else(into))
+    }
+    (counts, failed)
 }
 
 #[derive(Debug, Default)]

@@ -11,7 +11,7 @@ use serde::Deserialize;
 
 use super::caller::Caller;
 use super::failure::Failure;
-use super::rollouts::{no_rollout, rollout_id, shown, spec};
+use super::rollouts::{command, no_rollout, rollout_id, spec};
 use super::server::{Answer, body, device_id};
 use super::types::{
     ExpiryView, FollowRollout, FollowView, Promote, RolloutRequest, RolloutView, StayView,
@@ -51,16 +51,8 @@ pub(super) async fn promote(
     caller: Caller,
     bytes: Bytes,
 ) -> Answer<RolloutView> {
-    let id = rollout_id(&id)?;
     let Promote { full } = body(&bytes)?;
-    running
-        .core
-        .ask(move |fleet, now_s| {
-            let by = By { who: &caller.name, now_s };
-            fleet.promote_rollout(by, id, full).map_err(|e| failed(e.kind(), &e))?;
-            shown(fleet, id, now_s)
-        })
-        .await?
+    command(&running, &id, caller, move |fleet, by, id| fleet.promote_rollout(by, id, full)).await
 }
 
 /// `POST /v1/rollouts/{id}/undo`.

@@ -3,7 +3,7 @@
 use axum::Json;
 use axum::extract::{Path, State};
 use bytes::Bytes;
-use fleetway_controller::fleet::{By, Fleet};
+use fleetway_controller::fleet::{By, Fleet, RolloutError};
 use fleetway_controller::planner::RolloutSpec;
 use fleetway_protocol::ids::RolloutId;
 
@@ -65,7 +65,7 @@ pub(super) async fn start(
         .await?
 }
 
-pub(super) fn shown(fleet: &Fleet, id: RolloutId, now_s: u64) -> Answer<RolloutView> {
+fn shown(fleet: &Fleet, id: RolloutId, now_s: u64) -> Answer<RolloutView> {
     let rollout = fleet.rollout(id, now_s).ok_or_else(|| no_rollout(id))?;
     Ok(Json(view::rollout(fleet, &rollout)))
 }
@@ -93,21 +93,13 @@ pub(super) async fn steer(
     Path((id, verb)): Path<(String, String)>,
     caller: Caller,
 ) -> Answer<RolloutView> {
-    let id = rollout_id(&id)?;
-    running
-        .core
-        .ask(move |fleet, now_s| {
-            let by = By { who: &caller.name, now_s };
-            let steered = match verb.as_str() {
-                "pause" => fleet.pause_rollout(by, id),
-                "resume" => fleet.resume_rollout(by, id),
-                "abort" => fleet.abort_rollout(by, id),
-                _ => return Err(Failure::not_found(format!("a rollout cannot {verb:?}"))),
-            };
-            steered.map_err(|e| failed(e.kind(), &e))?;
-            shown(fleet, id, now_s)
-        })
-        .await?
+    let steer = match verb.as_str() {
+        "pause" => Fleet::pause_rollout,
+        "resume" => Fleet::resume_rollout,
+        "abort" => Fleet::abort_rollout,
+        _ => return Err(Failure::not_found(format!("a rollout cannot {verb:?}"))),
+    };
+    command(&running, &id, caller, steer).await
 }
 
 /// A verb of its own: who starts a rollout need not be who approves it.
@@ -116,12 +108,22 @@ pub(super) async fn approve(
     Path(id): Path<String>,
     caller: Caller,
 ) -> Answer<RolloutView> {
-    let id = rollout_id(&id)?;
+    command(&running, &id, caller, Fleet::approve_rollout).await
+}
+
+/// Does something to a rollout, and shows it.
+pub(super) async fn command(
+    running: &Running,
+    id: &str,
+    caller: Caller,
+    act: impl FnOnce(&mut Fleet, By<'_>, RolloutId) -> Result<(), RolloutError> + Send + 'static,
+) -> Answer<RolloutView> {
+    let id = rollout_id(id)?;
     running
         .core
         .ask(move |fleet, now_s| {
             let by = By { who: &caller.name, now_s };
-            fleet.approve_rollout(by, id).map_err(|e| failed(e.kind(), &e))?;
+            act(fleet, by, id).map_err(|e| failed(e.kind(), &e))?;
             shown(fleet, id, now_s)
         })
         .await?
