@@ -118,26 +118,40 @@ mod tests {
 
     const STEP: Duration = Duration::from_millis(5);
 
-    /// Runs of one caller, for some ticks; whether the second thread waited at the end.
-    async fn ask(standby: Arc<Standby>, ticks: u32) -> bool {
+    fn waits(standby: &Standby) -> bool {
+        let state = standby.0.lock();
+        state.hold && state.held
+    }
+
+    /// Runs of one caller, for so many ticks, or less if the second thread waits before; whether it
+    /// does at the end.
+    async fn ask(standby: Arc<Standby>, ticks: u32, enough: bool) -> bool {
         let asking = tokio::spawn(async move {
             for _ in 0..(TICK * ticks).as_millis() / STEP.as_millis() {
                 standby.note();
                 tokio::time::sleep(STEP).await;
+                if enough && waits(&standby) {
+                    break;
+                }
             }
-            let state = standby.0.lock();
-            state.hold && state.held
+            waits(&standby)
         });
         asking.await.expect("no panic")
+    }
+
+    /// A machine with other things to do needs more than two ticks for it.
+    async fn ask_alone(standby: Arc<Standby>) -> bool {
+        ask(standby, 100, true).await
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn the_second_thread_waits_for_one_caller_and_not_for_two() {
         let standby = Arc::new(Standby::default());
-        assert!(ask(standby.clone(), 6).await);
-        let (a, b) = tokio::join!(ask(standby.clone(), 6), ask(standby.clone(), 6));
+        assert!(ask_alone(standby.clone()).await);
+        let both = || ask(standby.clone(), 6, false);
+        let (a, b) = tokio::join!(both(), both());
         assert!(!a || !b, "one of them ended while the other asked");
-        assert!(ask(standby, 6).await);
+        assert!(ask_alone(standby).await);
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -152,14 +166,17 @@ mod tests {
             }
         });
         let hanging = tokio::spawn(async move {
-            assert!(ask(standby, 6).await);
+            // Kept to the end: dropped, it would let the thread go for that reason.
+            assert!(ask_alone(standby.clone()).await);
             let before = beats.load(Ordering::Relaxed);
             // A run that hangs: nothing on this thread goes on, nor does anybody ask.
             let hung = Instant::now();
             while hung.elapsed() < TICK * 6 {
                 std::hint::spin_loop();
             }
-            beats.load(Ordering::Relaxed) - before
+            let beats = beats.load(Ordering::Relaxed) - before;
+            drop(standby);
+            beats
         });
         let beats = hanging.await.expect("no panic");
         beat.abort();
