@@ -39,7 +39,7 @@ pub(super) async fn run(verb: RolloutVerb, context: &Context) -> Result<(), Fail
         }
         RolloutVerb::Status { id, wait, timeout } => status(id, wait, timeout, context).await,
         RolloutVerb::List => {
-            let all: Vec<RolloutSummary> = client.get("/v1/rollouts").await?;
+            let all: Vec<RolloutSummary> = client.list("/v1/rollouts").await?;
             context.output.data(&all, || list_text(&all))
         }
         RolloutVerb::Watch { id } => watch::run(id, context).await,

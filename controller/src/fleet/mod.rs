@@ -17,16 +17,18 @@
 //! ```
 //!
 //! The public surface, by file: `commands` (devices, releases), `identities` (tokens, keys,
-//! revocation), `tokens` (of the API), `rollouts` (plan, start,
+//! revocation), `tokens` (of the API), `once` (what is not done twice), `rollouts` (plan, start,
 //! pause, resume, abort), `reports` and `telemetry` (`handle_*`, `settle`), `tick` (`tick`, `poll_effect`,
 //! `resend_all`), `queries`; values in [`views`], errors in [`errors`].
 
+mod answered;
 mod book;
 mod commands;
 pub mod errors;
 mod facts;
 mod identities;
 mod mirrored;
+mod once;
 mod open;
 mod orders;
 mod queries;
@@ -55,9 +57,11 @@ use crate::mirror::Mirror;
 use crate::planner::Deployment;
 use crate::store::Store;
 
+pub use answered::Answered;
 pub use book::{ReportTotals, Sum};
 pub use errors::{DeviceError, EnrollError, FleetError, PublishError, RolloutError, TokenError};
 pub use identities::{TOKEN_LIFE_S, TOKEN_TRIES};
+pub use once::{Begun, Kept, ONCE_S};
 pub use open::{read_audit, write_audit};
 pub use views::{
     DeviceView, Effect, IdentityView, Ignored, ModelState, ModelView, PhasePreview, PlanPreview,
@@ -101,6 +105,8 @@ pub struct Fleet {
     effects: VecDeque<Effect>,
     seeded: BTreeSet<Digest>,
     ignored: Ignored,
+    /// What releases answered since the start.
+    answered: answered::AllAnswered,
     /// Orders given again because nobody answered them.
     resent: u64,
     /// Where the audit log begins and ends.
@@ -113,6 +119,8 @@ pub struct Fleet {
     envelopes: BTreeMap<Digest, Vec<u8>>,
     /// Tokens of the API, by name.
     tokens: BTreeMap<String, AccessRecord>,
+    /// When the notes of commands that are done once were made, by their keys' digests.
+    once: BTreeMap<Digest, u64>,
     /// What dashboards get, if they get anything.
     mirror: Option<Mirror>,
 }

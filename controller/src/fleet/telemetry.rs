@@ -62,8 +62,13 @@ impl Fleet {
                 rss_bytes: telemetry.rss_bytes,
                 dropped: telemetry.dropped,
             };
-            device.live.telemetry.insert(model.clone(), (*stamp, view));
+            let before = device.live.telemetry.insert(model.clone(), (*stamp, view));
             device.live.speaks(now_s);
+            // The first report after our start says how far it was, and is where we begin.
+            if let Some((_, before)) = before {
+                let same = (before.release == telemetry.release).then_some(&before.counters);
+                self.answered.add(model, telemetry.release, same, &telemetry.counters);
+            }
         }
         if entry == Entry::New || is_live {
             self.mirror_telemetry(id, model, telemetry, is_live);

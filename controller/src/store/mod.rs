@@ -51,11 +51,13 @@ pub enum Kind {
     Telemetry = 8,
     /// Tokens of the API.
     Access = 9,
+    /// Commands that are done once, however often they are sent.
+    Once = 10,
 }
 
 impl Kind {
     /// All, in the order of their numbers.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Meta,
         Self::Device,
         Self::Release,
@@ -66,6 +68,7 @@ impl Kind {
         Self::Enrollment,
         Self::Telemetry,
         Self::Access,
+        Self::Once,
     ];
 
     /// Its name, on disk and in events.
@@ -81,6 +84,7 @@ impl Kind {
             Self::Enrollment => "enrollment",
             Self::Telemetry => "telemetry",
             Self::Access => "access",
+            Self::Once => "once",
         }
     }
 }

@@ -10,6 +10,7 @@ mod rollout;
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use device::*;
@@ -18,7 +19,7 @@ pub(crate) use release::*;
 pub(crate) use rollout::*;
 
 /// Why something was refused, undone or waits.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct ReasonView {
     /// Stable, upper case.
     pub(crate) code: String,
@@ -27,7 +28,7 @@ pub(crate) struct ReasonView {
 }
 
 /// `GET /v1/status`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct StatusView {
     /// Version of the controller.
     pub(crate) version: String,
@@ -58,7 +59,7 @@ pub(crate) struct StatusView {
 }
 
 /// The broker.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct BrokerView {
     /// `embedded` or `external`.
     pub(crate) kind: String,
@@ -69,7 +70,7 @@ pub(crate) struct BrokerView {
 }
 
 /// A connection to the broker.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct LinkView {
     /// Whether it is up.
     pub(crate) up: bool,
@@ -94,7 +95,7 @@ pub(crate) struct LinkView {
 }
 
 /// Model bytes on their way to the broker and to devices.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct BlobsView {
     /// Releases whose pieces the broker shall hold.
     pub(crate) seeded_releases: u64,
@@ -111,7 +112,7 @@ pub(crate) struct BlobsView {
 }
 
 /// Numbers of devices.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct DeviceCounts {
     /// Known.
     pub(crate) total: u64,
@@ -119,15 +120,24 @@ pub(crate) struct DeviceCounts {
     pub(crate) online: u64,
 }
 
+/// `GET /v1/audit`: heads as `fleetway audit verify` prints them.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub(crate) struct AuditView {
+    /// The head before the first line that is kept.
+    pub(crate) floor: String,
+    /// The last line.
+    pub(crate) head: String,
+}
+
 /// What a command did.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct Done {
     /// One sentence.
     pub(crate) done: String,
 }
 
 /// What `trust publish` put into force.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct TrustPublished {
     /// The files that were staged.
     pub(crate) files: Vec<String>,
@@ -136,7 +146,7 @@ pub(crate) struct TrustPublished {
 }
 
 /// `run.json` in the data directory: where a running controller is.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct RunFile {
     /// Its process.
     pub(crate) pid: u32,

@@ -1,11 +1,12 @@
 //! Rollouts: what is asked for, what would happen, what happens.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{DeviceModelView, ReasonView, ReleaseRef};
 
 /// `POST /v1/rollouts` and `POST /v1/rollouts/plan`. What is absent takes its default.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct RolloutRequest {
     /// Which model.
@@ -43,7 +44,7 @@ pub(crate) struct RolloutRequest {
 }
 
 /// A shadow. What is absent takes its default.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct ShadowRequest {
     /// Share of the requests that are copied.
@@ -65,7 +66,7 @@ pub(crate) struct ShadowRequest {
 }
 
 /// A hold.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct HoldRequest {
     /// Conditions for the download: `unlocked`, `idle`, `mains`, `unmetered`, `window`.
@@ -83,7 +84,7 @@ pub(crate) struct HoldRequest {
 }
 
 /// What a rollout would do: `POST /v1/rollouts/plan`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct PlanView {
     /// The release.
     pub(crate) model: String,
@@ -102,7 +103,7 @@ pub(crate) struct PlanView {
 }
 
 /// A device in a plan.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct PlannedDevice {
     /// Its id.
     pub(crate) id: String,
@@ -115,7 +116,7 @@ pub(crate) struct PlannedDevice {
 }
 
 /// One phase of a rollout.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct PhaseView {
     /// From 1.
     pub(crate) number: u32,
@@ -128,7 +129,7 @@ pub(crate) struct PhaseView {
 }
 
 /// `GET /v1/rollouts` is a list of these.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct RolloutSummary {
     /// Its number.
     pub(crate) id: u64,
@@ -161,7 +162,7 @@ pub(crate) struct RolloutSummary {
 }
 
 /// How many devices are where.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct RolloutCounts {
     /// All of the rollout.
     pub(crate) total: u32,
@@ -178,7 +179,7 @@ pub(crate) struct RolloutCounts {
 }
 
 /// `GET /v1/rollouts/{id}`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct RolloutView {
     /// The short form.
     #[serde(flatten)]
@@ -194,7 +195,7 @@ pub(crate) struct RolloutView {
 }
 
 /// A device in a rollout.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct RolloutDevice {
     /// Its id.
     pub(crate) id: String,

@@ -6,6 +6,7 @@ mod orders;
 mod record;
 mod scenarios;
 mod telemetry;
+mod tokens;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
