@@ -209,11 +209,9 @@ impl Config {
     /// Reads the text of a configuration; `path` is for the errors.
     pub(crate) fn parse(text: &str, path: &Path) -> Result<Self, Failure> {
         let config: Self = toml::from_str(text).map_err(|error| {
-            let line = error.span().map_or(1, |span| line_of(text, span.start));
-            Failure::usage(format!("{}:{line}: {}", path.display(), one_line(error.message())))
-                .mend(format!(
-                    "correct line {line}; `fleetway init` in an empty directory writes an example"
-                ))
+            let place = place_of(text, error.span().map_or(0, |span| span.start));
+            Failure::usage(format!("{}:{place}: {}", path.display(), one_line(error.message())))
+                .mend("correct it there; `fleetway init` in an empty directory writes an example")
         })?;
         config.check(path)?;
         Ok(config)
@@ -328,8 +326,12 @@ impl Config {
     }
 }
 
-pub(crate) fn line_of(text: &str, offset: usize) -> usize {
-    1 + text.bytes().take(offset).filter(|b| *b == b'\n').count()
+/// Where byte `offset` of a text is: `line:column`, both from 1; columns count characters.
+pub(crate) fn place_of(text: &str, offset: usize) -> String {
+    let before = text.get(..offset).unwrap_or(text);
+    let line = before.matches('\n').count() + 1;
+    let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+    format!("{line}:{column}")
 }
 
 pub(crate) fn one_line(message: &str) -> String {
@@ -348,17 +350,17 @@ mod tests {
 
     #[test]
     fn errors_name_the_line() {
-        check("listen = \"127.0.0.1:1\"\nlisen = 1\n", "f.toml:2: unknown field `lisen`");
-        check("\n\n[trust]\nkeys = []\n", "f.toml:4: unknown field `keys`");
-        check("listen = \"here\"\n", "f.toml:1: invalid socket address");
-        check("\nbroker = \"broker:1\"\n", "f.toml:2: \"broker:1\" is no broker URL");
-        check("\n\nroot = \"/x\"\n", "f.toml:3: a topic root ends in '/'");
-        check("clients_max = \"many\"\n", "f.toml:1: invalid type");
+        check("listen = \"127.0.0.1:1\"\nlisen = 1\n", "f.toml:2:1: unknown field `lisen`");
+        check("\n\n[trust]\nkeys = []\n", "f.toml:4:1: unknown field `keys`");
+        check("listen = \"here\"\n", "f.toml:1:10: invalid socket address");
+        check("\nbroker = \"broker:1\"\n", "f.toml:2:10: \"broker:1\" is no broker URL");
+        check("\n\nroot = \"/x\"\n", "f.toml:3:8: a topic root ends in '/'");
+        check("clients_max = \"many\"\n", "f.toml:1:15: invalid type");
         check("names = [\n", "f.toml:");
         check("names = []\n", "f.toml: `names` is empty");
         check("[trust]\nrelease_threshold = 0\n", "f.toml: `[trust]`");
         check("[enroll]\ncertificate_life_s = 9\n", "f.toml: `enroll.certificate_life_s`");
-        check("[enroll]\nadvertise = \"http://x\"\n", "f.toml:2: \"http://x\" is no enrolment");
+        check("[enroll]\nadvertise = \"http://x\"\n", "f.toml:2:13: \"http://x\" is no enrolment");
         check("dynamic_security = true\n", "f.toml: `dynamic_security`");
         check("[api]\nlisten = \"0.0.0.0:1\"\n", "f.toml: `api.listen` is not a loopback");
         check("[api]\nlisten = \"[::]:1\"\n", "f.toml: `api.listen` is not a loopback");

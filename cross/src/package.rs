@@ -32,6 +32,8 @@ struct Package {
     summary: &'static str,
     /// Lines of the long description.
     about: &'static [&'static str],
+    /// Whether it has a unit, a user and maintainer scripts in `cross/packaging/<name>`.
+    is_service: bool,
 }
 
 const AGENT: Package = Package {
@@ -42,12 +44,26 @@ const AGENT: Package = Package {
         "The agent takes signed orders over MQTT, fetches and proves models, serves them to",
         "applications over the Open Inference Protocol, and goes back by itself when one fails.",
     ],
+    is_service: true,
+};
+
+/// The operator's command line. The controller is the same program; who runs it, where and as whom is the
+/// operator's choice, so there is no unit.
+const CONTROLLER: Package = Package {
+    name: "fleetway",
+    depends: "",
+    summary: "puts machine-learning models on a fleet of edge devices",
+    about: &[
+        "Controller and command line: imports and signs models, and rolls them out in phases that",
+        "stop by themselves. `fleetway init` and `fleetway serve` make and run a fleet.",
+    ],
+    is_service: false,
 };
 
 /// The profile of what is shipped.
 const SHIPPED: &str = "dist";
 
-const PACKAGES: [&Package; 1] = [&AGENT];
+const PACKAGES: [&Package; 2] = [&AGENT, &CONTROLLER];
 
 /// Maintainer scripts, where a package has them.
 const SCRIPTS: [&str; 3] = ["postinst", "prerm", "postrm"];
@@ -87,10 +103,12 @@ fn make(package: &Package, programs: &Path, options: &Options<'_>) -> Result<Pat
     let program = programs.join(name);
     let texts = cargo::root().join("cross/packaging").join(name);
     tree.copy(&program, &format!("usr/bin/{name}"), 0o755)?;
-    let unit = format!("{name}.service");
-    tree.copy(&texts.join(&unit), &format!("usr/lib/systemd/system/{unit}"), 0o644)?;
-    let users = format!("usr/lib/sysusers.d/{name}.conf");
-    tree.copy(&texts.join("sysusers.conf"), &users, 0o644)?;
+    if package.is_service {
+        let unit = format!("{name}.service");
+        tree.copy(&texts.join(&unit), &format!("usr/lib/systemd/system/{unit}"), 0o644)?;
+        let users = format!("usr/lib/sysusers.d/{name}.conf");
+        tree.copy(&texts.join("sysusers.conf"), &users, 0o644)?;
+    }
     let doc = format!("usr/share/doc/{name}");
     for file in ["cross/packaging/copyright", "LICENSE-APACHE", "LICENSE-MIT"] {
         let file = cargo::root().join(file);
@@ -104,7 +122,7 @@ fn make(package: &Package, programs: &Path, options: &Options<'_>) -> Result<Pat
     let glibc = newest_glibc(&fs::read(&program)?);
     let control = control(package, options.version, architecture()?, glibc, tree.kib()?);
     tree.write("DEBIAN/control", control.as_bytes(), 0o644)?;
-    for script in SCRIPTS {
+    for script in SCRIPTS.iter().filter(|_| package.is_service) {
         tree.copy(&texts.join(script), &format!("DEBIAN/{script}"), 0o755)?;
     }
     let deb = options.out.join(format!("{name}_{}_{}.deb", options.version, architecture()?));
@@ -142,15 +160,19 @@ fn control(
     glibc: Option<(u32, u32)>,
     kib: u64,
 ) -> String {
-    let Package { name, depends, summary, about } = package;
-    let libc = glibc.map_or_else(String::new, |(major, minor)| {
-        format!("libc6 (>= {major}.{minor}), libgcc-s1, ")
-    });
+    let Package { name, depends, summary, about, .. } = package;
+    let libc = glibc.map(|(major, minor)| format!("libc6 (>= {major}.{minor}), libgcc-s1"));
+    let depends = Some((*depends).to_owned()).filter(|depends| !depends.is_empty());
+    let depends: Vec<_> = libc.into_iter().chain(depends).collect();
+    let depends = match depends.as_slice() {
+        [] => String::new(),
+        depends => format!("Depends: {}\n", depends.join(", ")),
+    };
     let about: String = about.iter().map(|line| format!(" {line}\n")).collect();
     format!(
         "Package: {name}\nVersion: {version}\nArchitecture: {architecture}\n\
          Maintainer: Fleetway <fleetway@localhost>\nInstalled-Size: {kib}\n\
-         Depends: {libc}{depends}\nSection: net\nPriority: optional\n\
+         {depends}Section: net\nPriority: optional\n\
          Description: {summary}\n{about}"
     )
 }
@@ -286,5 +308,7 @@ mod tests {
         assert!(text.ends_with('\n') && text.lines().all(|line| !line.is_empty()), "{text}");
         let last = text.split("\nDescription: ").nth(1).unwrap();
         assert!(last.lines().skip(1).all(|line| line.starts_with(' ')), "{last}");
+        let needs_nothing = control(&CONTROLLER, "1.2.3", "amd64", None, 7);
+        assert!(!needs_nothing.contains("Depends"), "{needs_nothing}");
     }
 }

@@ -203,18 +203,21 @@ impl<F: Fs> Device<F> {
 
     /// All models, for a person.
     pub fn status(&self, now: Now) -> Vec<ModelStatus> {
-        let status = |model: &Model| ModelStatus {
-            model: model.name.clone(),
-            running: model.machine.running(),
-            phase: model.machine.phase(),
-            target: model.machine.goal().map(|goal| goal.release),
-            progress: model.fetch.as_ref().map(|f| f.progress()).unwrap_or_default(),
-            waiting: model.waits_for(now),
-            last: model.durable_table().last,
-            table: model.durable_table(),
-            probation: model.probation_status(now),
-            held: model.machine.held(),
-            shadow: model.shadow_report(),
+        let status = |model: &Model| {
+            let table = model.durable_table();
+            ModelStatus {
+                model: model.name.clone(),
+                running: model.machine.running(),
+                phase: model.machine.phase(),
+                target: model.machine.goal().map(|goal| goal.release),
+                progress: model.fetch.as_ref().map(|f| f.progress()).unwrap_or_default(),
+                waiting: model.waits_for(now),
+                last: table.last,
+                table,
+                probation: model.probation_status(now),
+                held: model.machine.held(),
+                shadow: model.shadow_report(),
+            }
         };
         self.models.iter().map(status).collect()
     }

@@ -9,7 +9,7 @@
 //! Read in this order: [`types`] (what travels), [`failure`] (how it fails), [`client`]
 //! (all that the command line uses), [`caller`] (who asks, and may they), `extract` (what a request carries, as types that
 //! `openapi` describes), `idempotency`, [`events`], [`server`] (the routes; the larger ones in `devices`,
-//! `releases`, `rollouts`, `identities`, `tokens` and `audit`), [`view`] (from the core's words
+//! `releases`, `rollouts`, `follow`, `identities`, `tokens` and `audit`), [`view`] (from the core's words
 //! to these) and `measured` (what was measured, and what healthy means). `serve/http.rs` listens.
 
 mod audit;
@@ -19,6 +19,7 @@ mod devices;
 pub(crate) mod events;
 mod extract;
 pub(crate) mod failure;
+mod follow;
 mod idempotency;
 pub(crate) mod identities;
 mod measured;

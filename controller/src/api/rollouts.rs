@@ -31,7 +31,7 @@ const PLACE: &str = "/v1/rollouts/";
 /// Time that a finished phase is watched, unless said otherwise.
 const SOAK_S: u64 = 600;
 
-fn no_rollout(id: RolloutId) -> Failure {
+pub(super) fn no_rollout(id: RolloutId) -> Failure {
     Failure::not_found(format!("no rollout {id}")).mend("see `fleetway rollout list`")
 }
 
@@ -69,7 +69,7 @@ impl OperationOutput for Shown {
     }
 }
 
-fn shown(fleet: &Fleet, id: RolloutId, now_s: u64) -> Result<Shown, Failure> {
+pub(super) fn shown(fleet: &Fleet, id: RolloutId, now_s: u64) -> Result<Shown, Failure> {
     let rollout = fleet.rollout(id, now_s).ok_or_else(|| no_rollout(id))?;
     Ok(Shown(id, Tagged(tag(&rollout), view::rollout(fleet, &rollout))))
 }
@@ -130,6 +130,19 @@ pub(super) async fn show(
     running.core.ask(move |fleet, now_s| shown(fleet, path.id, now_s)).await?
 }
 
+/// Whether the rollout is still as whoever commands saw it.
+pub(super) fn check(
+    fleet: &Fleet,
+    id: RolloutId,
+    now_s: u64,
+    as_seen: &IfMatch,
+) -> Result<(), Failure> {
+    match fleet.rollout(id, now_s) {
+        Some(rollout) => as_seen.check(&tag(&rollout)),
+        None => Ok(()), // The command itself says so.
+    }
+}
+
 /// The rollout at its own place, for an answer that was too large to be kept.
 pub(super) async fn at(running: &Running, location: &str) -> Result<Shown, Failure> {
     let id = location.strip_prefix(PLACE).and_then(|id| id.parse().ok());
@@ -168,9 +181,7 @@ pub(super) async fn steer(
     running
         .core
         .ask(move |fleet, now_s| {
-            if let Some(rollout) = fleet.rollout(id, now_s) {
-                as_seen.check(&tag(&rollout))?;
-            }
+            check(fleet, id, now_s, &as_seen)?;
             let by = By { who: &caller.name, now_s };
             let steered = match verb {
                 SteerVerb::Pause => fleet.pause_rollout(by, id),
@@ -183,7 +194,7 @@ pub(super) async fn steer(
         .await?
 }
 
-fn spec(fleet: &Fleet, request: &RolloutRequest) -> Result<RolloutSpec, Failure> {
+pub(super) fn spec(fleet: &Fleet, request: &RolloutRequest) -> Result<RolloutSpec, Failure> {
     let release = find_release(fleet, &request.model, &request.version)?;
     let size = |text: &String| text.parse::<Size>().map_err(|e| failed(e.kind(), &e));
     let manifest = &release.manifest;

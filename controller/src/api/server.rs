@@ -26,7 +26,8 @@ use super::failure::Failure;
 use super::types::{DeviceCounts, ReleaseView, StatusView, TrustPublished};
 use super::view::{self, failed};
 use super::{
-    audit, devices, events, idempotency, identities, metrics, openapi, releases, rollouts, tokens,
+    audit, devices, events, follow, idempotency, identities, metrics, openapi, releases, rollouts,
+    tokens,
 };
 use crate::serve::Running;
 
@@ -115,6 +116,30 @@ fn described() -> (Router<Running>, OpenApi) {
         )
         .api_route("/v1/rollouts/{id}", get_with(rollouts::show, op("show_rollout", "One rollout")))
         .api_route(
+            "/v1/rollouts/rollback",
+            post_with(follow::rollback, op("roll_back", "A named release again, fleet-wide")),
+        )
+        .api_route(
+            "/v1/rollouts/{id}/history",
+            get_with(follow::rollout_history, op("rollout_history", "What became of a rollout")),
+        )
+        .api_route(
+            "/v1/rollouts/{id}/promote",
+            post_with(follow::promote, op("promote_rollout", "Go on to the next phase now")),
+        )
+        .api_route(
+            "/v1/rollouts/{id}/undo",
+            post_with(follow::undo, op("undo_rollout", "Bring back what ran before")),
+        )
+        .api_route(
+            "/v1/rollouts/{id}/retry",
+            post_with(follow::retry, op("retry_rollout", "Try again where it failed")),
+        )
+        .api_route(
+            "/v1/devices/{id}/history",
+            get_with(follow::device_history, op("device_history", "What became of a device")),
+        )
+        .api_route(
             "/v1/rollouts/{id}/{verb}",
             post_with(rollouts::steer, op("steer_rollout", "Pause, resume or abort a rollout")),
         )
@@ -184,14 +209,22 @@ async fn deadline(request: Request, next: Next) -> Response {
     })
 }
 
-/// What everybody may ask although it is a POST.
+/// What would be, asked by a POST.
 const QUESTION: &str = "/v1/rollouts/plan";
+
+/// Whether nothing is changed by it, although it is a POST.
+fn is_question(path: &str, query: Option<&str>) -> bool {
+    let last = path.rsplit('/').next().unwrap_or_default();
+    let follows =
+        path.starts_with("/v1/rollouts/") && ["undo", "retry", "rollback"].contains(&last);
+    path == QUESTION || follows && query == Some("dry_run=true")
+}
 
 /// The one place through which every command goes, done or refused: who asked for what, and what
 /// came of it. What the command changed has entries of its own, written with the change.
 async fn audited(State(running): State<Running>, request: Request, next: Next) -> Response {
     let path = request.uri().path();
-    if request.method().is_safe() || path == QUESTION {
+    if request.method().is_safe() || is_question(path, request.uri().query()) {
         return next.run(request).await;
     }
     let asked = format!("{} {path}", request.method());

@@ -47,7 +47,7 @@ pub(crate) fn reason(reason: Reason) -> ReasonView {
     ReasonView { code: reason.code().into(), text: reason.to_string() }
 }
 
-fn why(why: &Why) -> ReasonView {
+pub(super) fn why(why: &Why) -> ReasonView {
     ReasonView { code: why.code().into(), text: why.to_string() }
 }
 
@@ -327,7 +327,12 @@ fn device_state(why: &Why) -> &'static str {
         | Why::Left
         | Why::Halted
         | Why::Aborted
-        | Why::Over => "left_out",
+        | Why::Over
+        | Why::NothingBefore
+        | Why::BeforeUnknown
+        | Why::BeforeNotPublished(_)
+        | Why::RemembersAsBad(_)
+        | Why::NothingNewer => "left_out",
     }
 }
 

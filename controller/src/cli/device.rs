@@ -9,12 +9,12 @@ use fleetway_protocol::enroll::Floor;
 use fleetway_protocol::ids::DeviceId;
 use serde::Serialize;
 
-use super::Context;
 use super::args::{AddArgs, DeviceVerb};
 use super::files::{self, Layout, PUBLIC, SECRET};
 use super::output::{facts, talk};
-use super::show::{device_text, devices_text, labels_text};
+use super::show::{device_text, devices_text, devices_wide, labels_text};
 use super::values::LabelEdit;
+use super::{Context, follow};
 use crate::api::client::{escape, operator};
 use crate::api::failure::{Failure, Kind};
 use crate::api::types::{
@@ -37,7 +37,8 @@ pub(super) async fn run(verb: DeviceVerb, context: &Context) -> Result<(), Failu
                 None => "/v1/devices".into(),
             };
             let devices: Vec<DeviceView> = client.list(&path).await?;
-            context.output.data(&devices, || devices_text(&devices, clock::now_s()))
+            let text = if context.output.is_wide() { devices_wide } else { devices_text };
+            context.output.data(&devices, || text(&devices, clock::now_s()))
         }
         DeviceVerb::Show { id } => {
             let device: DeviceView = client.get(&format!("/v1/devices/{id}")).await?;
@@ -52,7 +53,11 @@ pub(super) async fn run(verb: DeviceVerb, context: &Context) -> Result<(), Failu
             }
             Ok(())
         }
+        DeviceVerb::History { id, last } => {
+            follow::history(&format!("/v1/devices/{id}"), last, context).await
+        }
         DeviceVerb::Revoke { id } => {
+            context.confirm(&format!("take {id} out of the fleet at once?"))?;
             let done: Done = client.post(&format!("/v1/devices/{id}/revoke"), &()).await?;
             context.output.data(&done, || done.done.clone())
         }

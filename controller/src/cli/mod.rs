@@ -1,23 +1,31 @@
 //! The operator's command line: what can be typed, what is asked, what is printed.
 //!
 //! Read in this order: `args` (the words), `values` (texts with a grammar), `output` (the
-//! terminal); then one file per noun. Offline verbs (`init`, `model import`, `model sign`)
+//! terminal), `settings` (which come from where), `ask` (what is asked first); then one file per noun. Offline verbs (`init`, `model import`, `model sign`)
 //! work on the data directory; everything else goes through the API.
 
 pub(crate) mod args;
+mod ask;
 mod audit;
 mod broker;
+mod config;
 pub(crate) mod device;
 pub(crate) mod files;
+mod follow;
+mod forms;
 mod init;
 mod key;
 mod model;
 pub(crate) mod output;
+mod papers;
 mod policy;
 mod rollout;
+mod settings;
 mod show;
 mod status;
 mod token;
+mod top;
+mod tree;
 pub(crate) mod trust;
 mod trust_args;
 mod trust_status;
@@ -34,8 +42,9 @@ use clap::error::ErrorKind;
 
 use crate::api::client::Client;
 use crate::api::failure::{Failure, Kind};
-use args::{Cli, Verb};
+use args::{Cli, Format, Verb};
 use output::{Output, report};
+use settings::Settings;
 
 /// Where a system-wide installation keeps its data.
 const SYSTEM_DATA: &str = "/var/lib/fleetway";
@@ -46,6 +55,10 @@ pub(crate) struct Context {
     pub(crate) data: PathBuf,
     /// How to print.
     pub(crate) output: Output,
+    /// What was set, and by whom.
+    pub(crate) settings: Settings,
+    /// Every question is answered with yes.
+    pub(crate) yes: bool,
 }
 
 impl Context {
@@ -61,16 +74,32 @@ pub(crate) fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return refuse(&error),
     };
-    let output = Output::new(cli.global.output);
-    let data = cli.global.data.map_or_else(default_data, |data| absolute(&data));
-    let done = data.and_then(|data| run(cli.verb, &Context { data, output }));
+    // Until the settings are read, as typed: their own mistakes are told, too.
+    let mut output = Output::new(cli.global.output.unwrap_or(Format::Table));
+    let done = settings::gather(&cli.global).and_then(|settings| {
+        output = Output::new(settings.output.value);
+        if settings.no_input.value {
+            // Passphrases, too: who asks for one finds no terminal, and says what to do instead.
+            silence()?;
+        }
+        let data = settings.data.as_ref().map(|data| absolute(&data.value));
+        let data = data.unwrap_or_else(default_data)?;
+        run(cli.verb, &Context { data, output, settings, yes: cli.global.yes })
+    });
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            report(&failure, output.is_json());
+            report(&failure, output.is_data());
             ExitCode::from(failure.code.exit_code())
         }
     }
+}
+
+/// Nothing is read from stdin from here on.
+fn silence() -> Result<(), Failure> {
+    let nothing = std::fs::File::open("/dev/null");
+    let silent = nothing.and_then(|nothing| Ok(rustix::stdio::dup2_stdin(nothing)?));
+    silent.map_err(|error| Failure::from_error("cannot close stdin", &error))
 }
 
 fn run(verb: Verb, context: &Context) -> Result<(), Failure> {
@@ -86,19 +115,26 @@ fn run(verb: Verb, context: &Context) -> Result<(), Failure> {
         Verb::Key(verb) => key::run(verb, context),
         Verb::Trust(verb) => trust::run(verb, context),
         Verb::Rollout(verb) => block_on(rollout::run(*verb, context)),
+        Verb::Top => block_on(top::run(context)),
+        Verb::Config(verb) => config::run(verb, context),
+        Verb::Completions { shell } => papers::completions(shell),
+        Verb::Man => papers::man(),
     }
 }
 
 /// clap's own errors, in our shape: usage is exit code 2, help is none.
 fn refuse(error: &clap::Error) -> ExitCode {
+    let is_data = |form: &str| matches!(form, "json" | "jsonl" | "yaml");
     let wants_json = {
         let words: Vec<_> = std::env::args().collect();
+        let joined = |word: &str| {
+            let form = ["--output=", "-o=", "-o"].iter().find_map(|flag| word.strip_prefix(flag));
+            form.is_some_and(is_data)
+        };
         words
             .windows(2)
-            .any(|pair| matches!(pair[0].as_str(), "-o" | "--output") && pair[1] == "json")
-            || words
-                .iter()
-                .any(|word| matches!(word.as_str(), "-ojson" | "-o=json" | "--output=json"))
+            .any(|pair| matches!(pair[0].as_str(), "-o" | "--output") && is_data(&pair[1]))
+            || words.iter().any(|word| joined(word))
     };
     let asked = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
     if asked || !wants_json {

@@ -25,9 +25,19 @@ impl Output {
         Self { format, colour: terminal && wants_colour(), terminal }
     }
 
-    /// Whether programs read stdout.
-    pub(crate) fn is_json(self) -> bool {
-        self.format == Format::Json
+    /// Whether programs read stdout as data with names and values.
+    pub(crate) fn is_data(self) -> bool {
+        matches!(self.format, Format::Json | Format::Jsonl | Format::Yaml)
+    }
+
+    /// Whether tables may have more columns.
+    pub(crate) fn is_wide(self) -> bool {
+        self.format == Format::Wide
+    }
+
+    /// Whether people read stdout.
+    pub(crate) fn is_text(self) -> bool {
+        matches!(self.format, Format::Table | Format::Wide)
     }
 
     /// Whether stdout is a terminal that can be redrawn.
@@ -35,25 +45,26 @@ impl Output {
         self.terminal
     }
 
-    /// Prints data: JSON, or what `text` makes for people.
+    /// Prints data in the form asked for; `text` makes it for people.
     pub(crate) fn data<T: Serialize>(
         self,
         value: &T,
         text: impl FnOnce() -> String,
     ) -> Result<(), Failure> {
-        let printed = if self.is_json() {
-            serde_json::to_string_pretty(value)
-                .map_err(|error| Failure::from_error("cannot write the answer", &error))?
-        } else {
-            text()
-        };
-        self.line(printed.trim_end())
+        if self.is_text() {
+            return self.line(text().trim_end());
+        }
+        match super::forms::print(self.format, value)?.trim_end() {
+            // A list of nothing has no lines; an empty one would be a thing without a name.
+            "" => Ok(()),
+            printed => self.line(printed),
+        }
     }
 
     /// Prints one line, or several, on stdout.
     pub(crate) fn line(self, text: &str) -> Result<(), Failure> {
         let mut out = std::io::stdout().lock();
-        let text = if self.is_json() { text.to_owned() } else { self.painted(text) };
+        let text = if self.is_text() { self.painted(text) } else { text.to_owned() };
         match writeln!(out, "{text}").and_then(|()| out.flush()) {
             // `fleetway ... | head` is no mistake.
             Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),

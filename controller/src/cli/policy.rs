@@ -29,7 +29,7 @@ use serde::{Deserialize, Deserializer};
 
 use super::values;
 use crate::api::failure::Failure;
-use crate::config::{line_of, one_line};
+use crate::config::{one_line, place_of};
 
 /// Bytes of the file: a page.
 const FILE_BYTES_MAX: u64 = 64 * 1024;
@@ -133,9 +133,9 @@ pub(super) fn load(
 
 fn parse(text: &str, path: &Path) -> Result<File, Failure> {
     toml::from_str(text).map_err(|error| {
-        let line = error.span().map_or(1, |span| line_of(text, span.start));
-        Failure::usage(format!("{}:{line}: {}", path.display(), one_line(error.message())))
-            .mend(format!("correct line {line}; `fleetway model import --help` shows a policy"))
+        let place = place_of(text, error.span().map_or(0, |span| span.start));
+        Failure::usage(format!("{}:{place}: {}", path.display(), one_line(error.message())))
+            .mend("correct it there; `fleetway model import --help` shows a policy")
     })
 }
 
@@ -286,7 +286,7 @@ mod tests {
                 panic!("{line} was taken")
             };
             let message = failure.message;
-            assert!(message.starts_with("p.toml:3: ") && message.contains(says), "{message}");
+            assert!(message.starts_with("p.toml:3:") && message.contains(says), "{message}");
         };
         check("errors_mx = '2%'", "errors_mx");
         check("errors_max = '200%'", "percentage");

@@ -8,8 +8,8 @@ use tokio::time::sleep;
 use super::Context;
 use super::args::{RolloutArgs, RolloutVerb};
 use super::model::mismatch;
-use super::output::{ago, bytes, facts, table, talk};
-use super::watch;
+use super::output::{ago, bytes, facts, table, talk, time};
+use super::{follow, watch};
 use crate::api::client::Client;
 use crate::api::failure::{Failure, Kind};
 use crate::api::types::{PlanView, RolloutRequest, RolloutSummary, RolloutView};
@@ -40,16 +40,27 @@ pub(super) async fn run(verb: RolloutVerb, context: &Context) -> Result<(), Fail
         RolloutVerb::Status { id, wait, timeout } => status(id, wait, timeout, context).await,
         RolloutVerb::List => {
             let all: Vec<RolloutSummary> = client.list("/v1/rollouts").await?;
-            context.output.data(&all, || list_text(&all))
+            let text = if context.output.is_wide() { list_wide } else { list_text };
+            context.output.data(&all, || text(&all))
         }
         RolloutVerb::Watch { id } => watch::run(id, context).await,
         RolloutVerb::Pause { id } => steer(id, "pause", context).await,
         RolloutVerb::Resume { id } => steer(id, "resume", context).await,
-        RolloutVerb::Abort { id } => steer(id, "abort", context).await,
+        RolloutVerb::Abort { id } => {
+            context.confirm(&format!("end rollout {id} for good?"))?;
+            steer(id, "abort", context).await
+        }
+        RolloutVerb::Promote { id, full } => follow::promote(id, full, context).await,
+        RolloutVerb::Undo(args) => follow::after("undo", args, context).await,
+        RolloutVerb::Retry(args) => follow::after("retry", args, context).await,
+        RolloutVerb::Rollback(args) => follow::rollback(args, context).await,
+        RolloutVerb::History { id, last } => {
+            follow::history(&format!("/v1/rollouts/{id}"), last, context).await
+        }
     }
 }
 
-fn request(args: &RolloutArgs) -> RolloutRequest {
+pub(super) fn request(args: &RolloutArgs) -> RolloutRequest {
     let phases = args.canary.iter().chain(&args.phases);
     RolloutRequest {
         model: args.release.model.to_string(),
@@ -128,9 +139,9 @@ async fn status(
     limit: Option<Duration>,
     context: &Context,
 ) -> Result<(), Failure> {
-    if !wait {
+    if !wait && limit.is_none() {
         let view: RolloutView = context.client().get(&format!("/v1/rollouts/{id}")).await?;
-        context.output.data(&view, || watch::page(&view))?;
+        context.output.data(&view, || watch::page(&view, context.output.is_wide()))?;
         return outcome(&view.summary);
     }
     let mut follower = Follower::new(context.client(), id);
@@ -154,7 +165,7 @@ async fn status(
             Err(_) => false,
         },
     };
-    context.output.data(&view, || watch::page(&view))?;
+    context.output.data(&view, || watch::page(&view, context.output.is_wide()))?;
     if in_time {
         return outcome(&view.summary);
     }
@@ -219,7 +230,50 @@ pub(super) fn list_text(all: &[RolloutSummary]) -> String {
     )
 }
 
-fn plan_text(plan: &PlanView) -> String {
+/// The same with who, when and what the gate says.
+fn list_wide(all: &[RolloutSummary]) -> String {
+    table(
+        [
+            "rollout",
+            "release",
+            "digest",
+            "state",
+            "phase",
+            "total",
+            "waiting",
+            "moving",
+            "silent",
+            "confirmed",
+            "failed",
+            "started",
+            "by",
+            "gate",
+            "why",
+        ],
+        all.iter().map(|rollout| {
+            let RolloutSummary { counts, .. } = rollout;
+            [
+                rollout.id.to_string(),
+                format!("{}@{}", rollout.model, rollout.release.text()),
+                rollout.release.digest.chars().take(12).collect(),
+                rollout.state.clone(),
+                format!("{}/{}", rollout.phase, rollout.phases),
+                counts.total.to_string(),
+                counts.waiting.to_string(),
+                counts.moving.to_string(),
+                counts.silent.to_string(),
+                counts.confirmed.to_string(),
+                counts.failed.to_string(),
+                time(rollout.started_s),
+                rollout.started_by.clone(),
+                rollout.gate_text.clone().unwrap_or_else(|| rollout.gate.clone()),
+                rollout.reason.as_ref().map_or_else(String::new, |why| why.text.clone()),
+            ]
+        }),
+    )
+}
+
+pub(super) fn plan_text(plan: &PlanView) -> String {
     let moving = plan.devices.iter().filter(|device| device.phase.is_some()).count();
     let mut lines = vec![
         ("release", format!("{}@{}", plan.model, plan.release.text())),

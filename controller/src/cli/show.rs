@@ -53,12 +53,7 @@ pub(super) fn devices_text(devices: &[DeviceView], now_s: u64) -> String {
                 .collect();
             [
                 device.id.clone(),
-                match (device.identity.as_str(), device.online) {
-                    ("revoked", _) => "revoked",
-                    (_, true) => "online",
-                    (_, false) => "offline",
-                }
-                .into(),
+                state_text(device).into(),
                 seen(device.last_seen_s, now_s),
                 or_dash(device.sandbox.as_ref().map(|sandbox| &sandbox.state)),
                 if runs.is_empty() { "-".into() } else { runs.join(" ") },
@@ -66,6 +61,47 @@ pub(super) fn devices_text(devices: &[DeviceView], now_s: u64) -> String {
             ]
         }),
     )
+}
+
+/// The same with agent, order and identity.
+pub(super) fn devices_wide(devices: &[DeviceView], now_s: u64) -> String {
+    table(
+        [
+            "id", "state", "seen", "agent", "order", "identity", "sandbox", "runs", "update",
+            "labels",
+        ],
+        devices.iter().map(|device| {
+            let models = |text: &dyn Fn(&DeviceModelView) -> String| {
+                let all: Vec<_> = device.models.iter().map(text).collect();
+                if all.is_empty() { "-".into() } else { all.join(" ") }
+            };
+            let order = match (device.generation, device.taken) {
+                (0, _) => "-".to_owned(),
+                (generation, true) => generation.to_string(),
+                (generation, false) => format!("{generation} (not taken)"),
+            };
+            [
+                device.id.clone(),
+                state_text(device).into(),
+                seen(device.last_seen_s, now_s),
+                or_dash(device.agent.as_ref()),
+                order,
+                identity_text(device, now_s),
+                or_dash(device.sandbox.as_ref().map(|sandbox| &sandbox.state)),
+                models(&|m| format!("{}@{}", m.model, release_text(m.running.as_ref()))),
+                models(&phase_text),
+                labels_text(&device.labels),
+            ]
+        }),
+    )
+}
+
+fn state_text(device: &DeviceView) -> &'static str {
+    match (device.identity.as_str(), device.online) {
+        ("revoked", _) => "revoked",
+        (_, true) => "online",
+        (_, false) => "offline",
+    }
 }
 
 fn seen(last_seen_s: Option<u64>, now_s: u64) -> String {

@@ -8,6 +8,7 @@ use super::model::mismatch;
 use super::output::{facts, table, talk, time};
 use super::rollout::{Follower, line, outcome};
 use super::show::{phase_text, release_text, telemetry_cells};
+use super::tree;
 use crate::api::failure::Failure;
 use crate::api::types::{RolloutDevice, RolloutView};
 
@@ -50,13 +51,14 @@ impl<'a> Printer<'a> {
 
     fn print(&mut self, view: &RolloutView) -> Result<(), Failure> {
         let output = self.context.output;
-        if output.is_json() {
+        if output.is_data() {
             let text = serde_json::to_string(view)
                 .map_err(|error| Failure::from_error("cannot write the answer", &error))?;
             return self.changed(text, |text| output.line(text));
         }
         if output.is_terminal() {
-            return self.changed(page(view), |text| output.line(&format!("{CLEAR}{text}")));
+            let text = page(view, output.is_wide());
+            return self.changed(text, |text| output.line(&format!("{CLEAR}{text}")));
         }
         self.changed(line(&view.summary), |text| output.line(text))?;
         for device in &view.devices {
@@ -94,47 +96,14 @@ fn device_line(device: &RolloutDevice) -> String {
     format!("{} {}{phase}, runs {running}: {why}", device.id, device.state)
 }
 
-/// The whole rollout on one page.
-pub(super) fn page(view: &RolloutView) -> String {
-    let summary = &view.summary;
-    let phases: Vec<_> = view
-        .phase_list
-        .iter()
-        .map(|phase| {
-            let here = if phase.number == summary.phase && !summary.over { "*" } else { "" };
-            format!("{here}{} ({})", phase.share, phase.devices)
-        })
-        .collect();
-    let counts = &summary.counts;
-    let mut lines = vec![
-        ("rollout", format!("{} of {}@{}", summary.id, summary.model, summary.release.text())),
-        (
-            "state",
-            match &summary.reason {
-                Some(why) => format!("{}: {}", summary.state, why.text),
-                None => summary.state.clone(),
-            },
-        ),
-        ("started", format!("{} by {}", time(summary.started_s), summary.started_by)),
-        ("phases", phases.join("  ")),
-        (
-            "devices",
-            format!(
-                "{} confirmed, {} moving ({} silent), {} failed, {} waiting, of {}",
-                counts.confirmed,
-                counts.moving,
-                counts.silent,
-                counts.failed,
-                counts.waiting,
-                counts.total
-            ),
-        ),
-    ];
-    if let Some(gate) = summary.gate_text.as_ref().filter(|_| !summary.over) {
-        lines.push(("gate", gate.clone()));
-    }
-    if view.golden_mismatch_accepted.is_some() {
-        lines.push(("WARNING", mismatch(view.golden_mismatch_accepted.as_deref())));
+/// Devices of one phase with a line each; a screen of them.
+const DEVICES_MAX: usize = 25;
+
+/// The whole rollout on one page; `wide` adds a table of all its devices.
+pub(super) fn page(view: &RolloutView, wide: bool) -> String {
+    let text = format!("{}\n{}", header(view), tree::lines(view, DEVICES_MAX).join("\n"));
+    if !wide {
+        return text;
     }
     let header = [
         "device",
@@ -149,7 +118,40 @@ pub(super) fn page(view: &RolloutView) -> String {
         "top class",
         "why",
     ];
-    format!("{}\n\n{}", facts(&lines), table(header, view.devices.iter().map(device_row)))
+    format!("{text}\n\n{}", table(header, view.devices.iter().map(device_row)))
+}
+
+/// What a rollout is and how it is.
+fn header(view: &RolloutView) -> String {
+    let summary = &view.summary;
+    let counts = &summary.counts;
+    let mut lines = vec![
+        ("rollout", format!("{} of {}@{}", summary.id, summary.model, summary.release.text())),
+        (
+            "state",
+            match &summary.reason {
+                Some(why) => format!("{}: {}", summary.state, why.text),
+                None => summary.state.clone(),
+            },
+        ),
+        ("started", format!("{} by {}", time(summary.started_s), summary.started_by)),
+        (
+            "devices",
+            format!(
+                "{} confirmed, {} moving ({} silent), {} failed, {} waiting, of {}",
+                counts.confirmed,
+                counts.moving,
+                counts.silent,
+                counts.failed,
+                counts.waiting,
+                counts.total
+            ),
+        ),
+    ];
+    if view.golden_mismatch_accepted.is_some() {
+        lines.push(("WARNING", mismatch(view.golden_mismatch_accepted.as_deref())));
+    }
+    facts(&lines)
 }
 
 fn device_row(device: &RolloutDevice) -> [String; 11] {
@@ -176,61 +178,21 @@ fn device_row(device: &RolloutDevice) -> [String; 11] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::types::{ReasonView, ReleaseRef, RolloutCounts, RolloutSummary};
-
-    fn view() -> RolloutView {
-        let reason =
-            ReasonView { code: "OFFLINE".into(), text: "offline; last heard 9 s ago".into() };
-        let device = RolloutDevice {
-            id: "cam-1".into(),
-            online: false,
-            rollout_phase: None,
-            state: "waiting".into(),
-            reason,
-            cause: None,
-            model: None,
-        };
-        RolloutView {
-            summary: RolloutSummary {
-                id: 3,
-                model: "digits".into(),
-                release: ReleaseRef { digest: "ab".repeat(32), version: Some("v2".into()) },
-                state: "running".into(),
-                over: false,
-                succeeded: false,
-                reason: None,
-                phase: 1,
-                phases: 2,
-                gate: "waiting".into(),
-                gate_text: Some("1 device in flight".into()),
-                counts: RolloutCounts {
-                    total: 2,
-                    waiting: 1,
-                    moving: 1,
-                    ..RolloutCounts::default()
-                },
-                started_by: "me".into(),
-                started_s: 0,
-            },
-            selector: None,
-            golden_mismatch_accepted: Some("trust me".into()),
-            phase_list: Vec::new(),
-            devices: vec![device],
-        }
-    }
+    use crate::cli::tree::tests::view;
 
     #[test]
     fn the_page_says_why_a_device_does_not_move() {
-        let text = page(&view());
-        for said in ["3 of digits@v2", "offline; last heard", "1 device in flight", "trust me"] {
+        let text = page(&view(), true);
+        for said in ["3 of digits@v2", "offline; last heard", "1 in flight", "trust me", "P95"] {
             assert!(text.contains(said), "{said} in\n{text}");
         }
     }
 
     #[test]
     fn lines_do_not_change_with_the_seconds() {
-        let mut later = view().devices.remove(0);
+        let now = view().devices.remove(3);
+        let mut later = now.clone();
         later.reason.text = "offline; last heard 10 s ago".into();
-        assert_eq!(device_line(&view().devices[0]), device_line(&later));
+        assert_eq!(device_line(&now), device_line(&later));
     }
 }

@@ -5,7 +5,7 @@ use fleetway_protocol::ids::{Counter, DeviceId, Digest, ModelName, RolloutId, Ve
 use fleetway_protocol::trust::ReleaseError;
 
 use crate::ErrorKind;
-use crate::planner::{LabelError, SpecError};
+use crate::planner::{LabelError, SpecError, Why};
 use crate::store::StoreError;
 
 /// The fleet could not be read or written.
@@ -193,6 +193,14 @@ pub enum RolloutError {
     NothingMoves {
         /// A sentence.
         why: String,
+        /// Every device that matches, and why it does not move.
+        out: Vec<(DeviceId, Why)>,
+    },
+    /// There is nothing to undo, to try again or to go back from.
+    #[error("nothing to do: {why}")]
+    NothingFollows {
+        /// A sentence.
+        why: String,
     },
     /// No such rollout.
     #[error("no rollout {0}; see `fleetway rollout list`")]
@@ -219,7 +227,9 @@ impl RolloutError {
             Self::Spec(error) => error.kind(),
             Self::NoRelease(_) | Self::NoDevices { .. } | Self::NotFound(_) => ErrorKind::NotFound,
             Self::OtherModel { .. } | Self::NoVariant { .. } => ErrorKind::Usage,
-            Self::NothingMoves { .. } | Self::State { .. } => ErrorKind::Conflict,
+            Self::NothingMoves { .. } | Self::NothingFollows { .. } | Self::State { .. } => {
+                ErrorKind::Conflict
+            }
             Self::Fleet(error) => error.kind(),
         }
     }

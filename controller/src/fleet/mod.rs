@@ -18,7 +18,7 @@
 //!
 //! The public surface, by file: `commands` (devices, releases), `identities` (tokens, keys,
 //! revocation), `tokens` (of the API), `once` (what is not done twice), `rollouts` (plan, start,
-//! pause, resume, abort), `reports` and `telemetry` (`handle_*`, `settle`), `tick` (`tick`, `poll_effect`,
+//! pause, resume, abort), `follow` (promote, undo, retry, back), `reports` and `telemetry` (`handle_*`, `settle`), `tick` (`tick`, `poll_effect`,
 //! `resend_all`), `queries`; values in [`views`], errors in [`errors`].
 
 mod answered;
@@ -26,6 +26,7 @@ mod book;
 mod commands;
 pub mod errors;
 mod facts;
+mod follow;
 mod identities;
 mod mirrored;
 mod once;
@@ -60,6 +61,7 @@ use crate::store::Store;
 pub use answered::Answered;
 pub use book::{ReportTotals, Sum};
 pub use errors::{DeviceError, EnrollError, FleetError, PublishError, RolloutError, TokenError};
+pub use follow::{Follow, FollowPlan};
 pub use identities::{TOKEN_LIFE_S, TOKEN_TRIES};
 pub use once::{Begun, Kept, ONCE_S};
 pub use open::{read_audit, write_audit};

@@ -19,14 +19,23 @@ impl Fleet {
         spec: &RolloutSpec,
         now_s: u64,
     ) -> Result<PlanPreview, RolloutError> {
+        self.plan_as(self.meta.rollout_last + 1, spec, now_s)
+    }
+
+    /// The same for a rollout that will have the number `id`.
+    pub(super) fn plan_as(
+        &self,
+        id: RolloutId,
+        spec: &RolloutSpec,
+        now_s: u64,
+    ) -> Result<PlanPreview, RolloutError> {
         let spec = spec.clone().checked()?;
         let release = self.check_release(&spec)?;
         self.check_selector(&spec)?;
-        let id = self.meta.rollout_last + 1;
         let Preview { movable, later, out } = self.preview(id, &spec, now_s);
         if movable.is_empty() && later.is_empty() {
             let why = nothing_moves(&out);
-            return Err(RolloutError::NothingMoves { why });
+            return Err(RolloutError::NothingMoves { why, out });
         }
         let total = movable.len() + later.len();
         let mut queue: Vec<_> =
@@ -70,25 +79,8 @@ impl Fleet {
         spec: &RolloutSpec,
     ) -> Result<RolloutId, RolloutError> {
         let preview = self.plan_rollout(spec, by.now_s)?;
-        let (id, spec) = (preview.rollout, preview.spec);
         let mut txn = Txn::default();
-        let text = format!(
-            "started rollout {id}: {} {} ({:.12}) to {}, {} devices in {} phases",
-            spec.model,
-            spec.version,
-            spec.release,
-            spec.selector,
-            preview.phases.last().map_or(0, |p| p.up_to),
-            spec.phases.len(),
-        );
-        txn.note(by.now_s, by.who, "rollout.start", About::rollout(id), text);
-        let record = RolloutRecord {
-            spec,
-            state: RolloutState::Running { phase: 0 },
-            started_s: by.now_s,
-            started_by: by.who.to_owned(),
-        };
-        txn.rollouts.insert(id, record);
+        let id = begin(&mut txn, by, preview);
         self.commit(txn)?;
         Ok(id)
     }
@@ -138,13 +130,13 @@ impl Fleet {
             state @ RolloutState::Succeeded => Err(refused(
                 id,
                 &state,
-                "every device has it; roll an earlier or a newer release out instead",
+                "every device has it; take it back with `fleetway rollout undo`",
             )),
             _ => self.set_state(by, id, "rollout.abort", RolloutState::Aborted),
         }
     }
 
-    fn state_of(&self, id: RolloutId) -> Result<RolloutState, RolloutError> {
+    pub(super) fn state_of(&self, id: RolloutId) -> Result<RolloutState, RolloutError> {
         let found = self.rollouts.get(&id).ok_or(RolloutError::NotFound(id))?;
         Ok(found.record.state.clone())
     }
@@ -156,9 +148,21 @@ impl Fleet {
         what: &str,
         to: RolloutState,
     ) -> Result<(), RolloutError> {
+        let from = self.state_of(id)?.word();
+        let text = format!("rollout {id} was {from}, is {} now", to.word());
+        self.set_state_because(by, id, what, to, text)
+    }
+
+    pub(super) fn set_state_because(
+        &mut self,
+        by: By<'_>,
+        id: RolloutId,
+        what: &str,
+        to: RolloutState,
+        text: String,
+    ) -> Result<(), RolloutError> {
         let found = self.rollouts.get(&id).ok_or(RolloutError::NotFound(id))?;
         let mut record = found.record.clone();
-        let text = format!("rollout {id} was {}, is {} now", record.state.word(), to.word());
         record.state = to;
         let mut txn = Txn::default();
         txn.rollouts.insert(id, record);
@@ -166,7 +170,7 @@ impl Fleet {
         Ok(self.commit(txn)?)
     }
 
-    fn check_release(&self, spec: &RolloutSpec) -> Result<&ReleaseView, RolloutError> {
+    pub(super) fn check_release(&self, spec: &RolloutSpec) -> Result<&ReleaseView, RolloutError> {
         let missing = || RolloutError::NoRelease(spec.release);
         let release = self.releases.get(&spec.release).ok_or_else(missing)?;
         let manifest = &release.manifest;
@@ -188,7 +192,7 @@ impl Fleet {
         Ok(release)
     }
 
-    fn check_selector(&self, spec: &RolloutSpec) -> Result<(), RolloutError> {
+    pub(super) fn check_selector(&self, spec: &RolloutSpec) -> Result<(), RolloutError> {
         let mut devices = self.devices.iter();
         if devices.any(|(id, device)| spec.selector.matches(id, &device.record.labels)) {
             return Ok(());
@@ -256,6 +260,29 @@ impl Fleet {
     }
 }
 
+/// A rollout as planned begins; the next tick moves its first devices.
+pub(super) fn begin(txn: &mut Txn, by: By<'_>, preview: PlanPreview) -> RolloutId {
+    let (id, spec) = (preview.rollout, preview.spec);
+    let text = format!(
+        "started rollout {id}: {} {} ({:.12}) to {:.200}, {} devices in {} phases",
+        spec.model,
+        spec.version,
+        spec.release,
+        spec.selector,
+        preview.phases.last().map_or(0, |p| p.up_to),
+        spec.phases.len(),
+    );
+    txn.note(by.now_s, by.who, "rollout.start", About::rollout(id), text);
+    let record = RolloutRecord {
+        spec,
+        state: RolloutState::Running { phase: 0 },
+        started_s: by.now_s,
+        started_by: by.who.to_owned(),
+    };
+    txn.rollouts.insert(id, record);
+    id
+}
+
 /// The form of a release in one word.
 pub(super) fn variant_word(kind: VariantKind) -> &'static str {
     match kind {
@@ -264,7 +291,11 @@ pub(super) fn variant_word(kind: VariantKind) -> &'static str {
     }
 }
 
-fn refused(rollout: RolloutId, state: &RolloutState, mend: &'static str) -> RolloutError {
+pub(super) fn refused(
+    rollout: RolloutId,
+    state: &RolloutState,
+    mend: &'static str,
+) -> RolloutError {
     RolloutError::State { rollout, state: state.word(), mend }
 }
 

@@ -12,8 +12,10 @@ use serde::{Deserialize, Serialize};
 use super::Labels;
 use crate::ErrorKind;
 
-/// Length of a selector: one line of a terminal, several times over.
+/// Length of a selector that a person writes: one line of a terminal, several times over.
 pub const SELECTOR_BYTES_MAX: usize = 1024;
+/// Length of a selector that we wrote ourselves: thirty thousand of the longest device ids.
+const OWN_BYTES_MAX: usize = 2 * 1024 * 1024;
 /// Length of a label's key or value.
 pub const LABEL_BYTES_MAX: usize = 63;
 /// Words of the selector's grammar, and the device id's own key.
@@ -100,6 +102,19 @@ impl Selector {
         Self { text: "all".to_owned(), terms: Vec::new() }
     }
 
+    /// Exactly these devices, whatever their labels become. `None` without one.
+    pub fn devices<'a>(ids: impl IntoIterator<Item = &'a DeviceId>) -> Option<Self> {
+        let mut ids: Vec<String> = ids.into_iter().map(ToString::to_string).collect();
+        ids.sort();
+        ids.dedup();
+        let text = match ids.as_slice() {
+            [] => return None,
+            [id] => format!("id={id}"),
+            ids => format!("id in ({})", ids.join(",")),
+        };
+        Some(Self { text, terms: vec![Term::In("id".to_owned(), ids)] })
+    }
+
     /// As it was written.
     pub fn as_str(&self) -> &str {
         &self.text
@@ -112,12 +127,17 @@ impl Selector {
             _ => labels.get(key).map(String::as_str),
         };
         self.terms.iter().all(|term| match term {
-            Term::In(key, values) => value(key).is_some_and(|v| values.iter().any(|w| w == v)),
-            Term::NotIn(key, values) => !value(key).is_some_and(|v| values.iter().any(|w| w == v)),
+            Term::In(key, values) => value(key).is_some_and(|v| has(values, v)),
+            Term::NotIn(key, values) => !value(key).is_some_and(|v| has(values, v)),
             Term::Has(key) => value(key).is_some(),
             Term::HasNot(key) => value(key).is_none(),
         })
     }
+}
+
+/// Values are sorted: a list of devices may be long.
+fn has(values: &[String], value: &str) -> bool {
+    values.binary_search_by(|v| v.as_str().cmp(value)).is_ok()
 }
 
 impl fmt::Display for Selector {
@@ -134,31 +154,36 @@ impl From<Selector> for String {
 
 impl TryFrom<String> for Selector {
     type Error = SelectorError;
+    /// From the store or another program: it may be one of ours, and long.
     fn try_from(text: String) -> Result<Self, SelectorError> {
-        text.parse()
+        read(&text, OWN_BYTES_MAX)
     }
 }
 
 impl FromStr for Selector {
     type Err = SelectorError;
     fn from_str(text: &str) -> Result<Self, SelectorError> {
-        let text = text.trim();
-        match text.len() {
-            0 => return Err(SelectorError::Empty),
-            n if n > SELECTOR_BYTES_MAX => return Err(SelectorError::TooLong(n)),
-            _ => {}
-        }
-        if text == "all" {
-            return Ok(Self::all());
-        }
-        let mut parser = Parser { text, chars: text.chars().collect(), at: 0 };
-        let mut terms = vec![parser.term()?];
-        while !parser.at_end() {
-            parser.expect(',', "`,` between two conditions")?;
-            terms.push(parser.term()?);
-        }
-        Ok(Self { text: text.to_owned(), terms })
+        read(text, SELECTOR_BYTES_MAX)
     }
+}
+
+fn read(text: &str, bytes_max: usize) -> Result<Selector, SelectorError> {
+    let text = text.trim();
+    match text.len() {
+        0 => return Err(SelectorError::Empty),
+        n if n > bytes_max => return Err(SelectorError::TooLong(n)),
+        _ => {}
+    }
+    if text == "all" {
+        return Ok(Selector::all());
+    }
+    let mut parser = Parser { text, chars: text.chars().collect(), at: 0 };
+    let mut terms = vec![parser.term()?];
+    while !parser.at_end() {
+        parser.expect(',', "`,` between two conditions")?;
+        terms.push(parser.term()?);
+    }
+    Ok(Selector { text: text.to_owned(), terms })
 }
 
 struct Parser<'a> {
@@ -257,6 +282,7 @@ impl Parser<'_> {
             values.push(self.word("a label's value")?);
         }
         self.expect(')', "`,` or `)`")?;
+        values.sort();
         Ok(values)
     }
 }
@@ -295,6 +321,19 @@ mod tests {
         check("id=cam-01", true);
         check("id in (cam-02,cam-03)", false);
         check("id", true);
+    }
+
+    #[test]
+    fn a_list_of_devices_reads_back_however_long() {
+        let ids: Vec<DeviceId> =
+            (0..3000).rev().map(|n| DeviceId::new(&format!("cam-{n}")).unwrap()).collect();
+        let selector = Selector::devices(&ids).unwrap();
+        let back = Selector::try_from(String::from(selector.clone())).unwrap();
+        assert_eq!(back, selector);
+        assert!(ids.iter().all(|id| back.matches(id, &Labels::new())));
+        assert!(!back.matches(&DeviceId::new("cam-3000").unwrap(), &Labels::new()));
+        assert_eq!(Selector::devices(&ids[..1]).unwrap().as_str(), "id=cam-2999");
+        assert_eq!(Selector::devices(&[]), None);
     }
 
     #[test]

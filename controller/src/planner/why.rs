@@ -3,7 +3,7 @@
 use std::fmt;
 
 use fleetway_protocol::hold::{Condition, Held};
-use fleetway_protocol::ids::{Counter, RolloutId};
+use fleetway_protocol::ids::{Counter, Digest, RolloutId};
 use fleetway_protocol::machine::Phase;
 use fleetway_protocol::reason::Reason;
 
@@ -91,6 +91,16 @@ pub enum Why {
     Reverting,
     /// It went back.
     Reverted,
+    /// It ran no release of the model before the rollout: there is nothing to go back to.
+    NothingBefore,
+    /// What it ran before the rollout is not known.
+    BeforeUnknown,
+    /// What it ran before the rollout is not published any more.
+    BeforeNotPublished(Digest),
+    /// The release failed on it for a reason that it remembers.
+    RemembersAsBad(Reason),
+    /// It runs nothing that is newer than the release to go back to.
+    NothingNewer,
 }
 
 impl Why {
@@ -121,13 +131,20 @@ impl Why {
             Self::Over => "OVER",
             Self::Reverting => "REVERTING",
             Self::Reverted => "REVERTED",
+            Self::NothingBefore => "NOTHING_BEFORE",
+            Self::BeforeUnknown => "BEFORE_UNKNOWN",
+            Self::BeforeNotPublished(_) => "BEFORE_NOT_PUBLISHED",
+            Self::RemembersAsBad(_) => "REMEMBERS_AS_BAD",
+            Self::NothingNewer => "NOTHING_NEWER",
         }
     }
 
     /// The device's own reason, where it gave one.
     pub fn reason(&self) -> Option<Reason> {
         match self {
-            Self::Failed(reason) | Self::RolledBack(reason) => Some(*reason),
+            Self::Failed(reason) | Self::RolledBack(reason) | Self::RemembersAsBad(reason) => {
+                Some(*reason)
+            }
             Self::InProgress { waiting, .. } => *waiting,
             Self::Held { held, .. } => held.conditions.iter().next().map(Condition::reason),
             _ => None,
@@ -208,6 +225,20 @@ impl fmt::Display for Why {
             Self::Over => f.write_str("not offered: the rollout is over; start another one"),
             Self::Reverting => f.write_str("told to go back; it has not said that it did"),
             Self::Reverted => f.write_str("went back"),
+            Self::NothingBefore => {
+                f.write_str("ran no release of the model before: there is nothing to go back to")
+            }
+            Self::BeforeUnknown => f.write_str(
+                "what it ran before is not known; name a release with `fleetway rollout rollback`",
+            ),
+            Self::BeforeNotPublished(digest) => write!(
+                f,
+                "what it ran before ({digest:.12}) is not published any more; publish it again"
+            ),
+            Self::RemembersAsBad(_) => f.write_str(
+                "remembers the release as bad; publish the bytes under a new counter to try again",
+            ),
+            Self::NothingNewer => f.write_str("runs nothing newer: nothing to go back from"),
         }
     }
 }

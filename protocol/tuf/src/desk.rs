@@ -54,7 +54,8 @@ pub(crate) struct Table {
     /// The file for want of which it stopped.
     pub(crate) missing: Option<String>,
     pub(crate) floors: Floors,
-    root: Vec<u8>,
+    /// The newest root that the library believes.
+    root: Option<Metadata<Root>>,
 }
 
 /// The desk; clones are the same one.
@@ -71,7 +72,7 @@ impl Desk {
             asked: None,
             missing: None,
             floors,
-            root: Vec::new(),
+            root: None,
         })))
     }
 
@@ -115,7 +116,7 @@ impl Table {
     /// Whether timestamp, snapshot and targets of earlier refreshes still say anything: not
     /// after their keys were exchanged.
     fn lower_roles_stand(&self) -> bool {
-        Metadata::<Root>::from_slice(&self.root).is_ok_and(|root| self.floors.bind(root.signed()))
+        self.root.as_ref().is_some_and(|root| self.floors.bind(root.signed()))
     }
 
     fn load(&self, name: &str) -> Option<Vec<u8>> {
@@ -125,7 +126,7 @@ impl Table {
 
     fn keep(&mut self, name: &str, bytes: &[u8]) {
         match name {
-            "root.json" => self.root = bytes.to_vec(),
+            "root.json" => self.root = Metadata::from_slice(bytes).ok(),
             // The snapshot is handed out twice, once with its version.
             name if name.ends_with(".snapshot.json") => {}
             name => self.verified.push((name.to_owned(), bytes.to_vec())),

@@ -111,9 +111,9 @@ pub struct World {
     pub checker: Checker,
 }
 
-/// Happenings have no order of their own; time and number decide.
+/// Happenings have no order of their own; time and number decide. In a box: the queue moves them about.
 #[derive(Debug)]
-struct Boxed(Happening);
+struct Boxed(Box<Happening>);
 
 impl PartialEq for Boxed {
     fn eq(&self, _: &Self) -> bool {
@@ -144,7 +144,7 @@ impl World {
     fn after(&mut self, delay_ms: u64, happening: Happening) {
         self.order += 1;
         let at = self.now_ms + delay_ms;
-        self.queue.push(Reverse((at, self.order, Boxed(happening))));
+        self.queue.push(Reverse((at, self.order, Boxed(happening.into()))));
     }
 
     /// Lets time pass until `until_ms`.
@@ -154,7 +154,7 @@ impl World {
         {
             let Some(Reverse((at, _, Boxed(happening)))) = self.queue.pop() else { break };
             self.now_ms = at;
-            self.happen(happening);
+            self.happen(*happening);
         }
         self.now_ms = until_ms;
     }

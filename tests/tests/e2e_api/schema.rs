@@ -39,6 +39,8 @@ async fn conforms() -> Result<()> {
     command.args(["--url", &url, "--header", &web.authorization()]);
     command.args(["--checks", CHECKS, "--phases", "examples,coverage,fuzzing", "--no-color"]);
     command.args(["--max-examples", EXAMPLES, "--seed", SEED, "--generation-database", "none"]);
+    // It would take back its own token, and see nothing but 401 from then on.
+    command.args(["--exclude-operation-id", "revoke_token"]);
     command.args(["--warnings", "off", "--request-timeout", "15"]);
     let output = tokio::task::spawn_blocking(move || command.output()).await??;
     let said = String::from_utf8_lossy(&output.stdout);

@@ -28,6 +28,8 @@ enum Record {
 use Record::{Nothing, Plain, Signed};
 
 const READS: Record = Nothing("it reads");
+const ELSEWHERE: Record =
+    Nothing("no device of this story runs anything; controller/src/fleet/tests/follow.rs looks");
 const VERBS: &[(&str, Record)] = &[
     ("init", Signed("init")),
     ("serve", Nothing("it runs the controller, whose commands and decisions have entries")),
@@ -43,6 +45,7 @@ const VERBS: &[(&str, Record)] = &[
     ("device enroll", Plain("device.enroll")),
     ("device revoke", Plain("device.revoke")),
     ("device show", READS),
+    ("device history", READS),
     ("device label", Plain("device.label")),
     ("broker config", Signed("broker.config")),
     ("broker viewer", Signed("broker.viewer")),
@@ -70,6 +73,17 @@ const VERBS: &[(&str, Record)] = &[
     ("rollout pause", Plain("rollout.pause")),
     ("rollout resume", Plain("rollout.resume")),
     ("rollout abort", Plain("rollout.abort")),
+    ("rollout promote", Plain("rollout.promote")),
+    ("rollout undo", ELSEWHERE),
+    ("rollout retry", ELSEWHERE),
+    ("rollout rollback", ELSEWHERE),
+    ("rollout history", READS),
+    ("top", READS),
+    ("config view", READS),
+    ("config contexts", READS),
+    ("config use", Nothing("it changes a setting of the operator's own, not the fleet")),
+    ("completions", READS),
+    ("man", READS),
 ];
 
 /// The leaves of the tree below `path`.
@@ -140,6 +154,7 @@ impl Story {
         self.run("model sign", "digits@v1", "signed digits@v1").await?;
         self.run("model publish", "digits@v1", "published digits v1").await?;
         self.run("rollout start", "digits@v1", "started rollout 1").await?;
+        self.run("rollout promote", "1", "goes on with phase 2 of 3").await?;
         self.run("rollout pause", "1", "is paused now").await?;
         self.run("rollout resume", "1", "is running now").await?;
         self.run("rollout abort", "1", "is aborted now").await

@@ -115,6 +115,44 @@ pub(crate) struct PlannedDevice {
     pub(crate) reason: Option<ReasonView>,
 }
 
+/// `POST /v1/rollouts/{id}/promote`.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Promote {
+    /// To the last phase, not to the next.
+    pub(crate) full: bool,
+}
+
+/// What undoing a rollout, trying it again or going back does: `POST /v1/rollouts/{id}/undo`,
+/// `.../retry`, `/v1/rollouts/rollback`.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub(crate) struct FollowView {
+    /// Whether it was done, or only asked.
+    pub(crate) started: bool,
+    /// The rollouts that it takes.
+    pub(crate) rollouts: Vec<FollowRollout>,
+    /// The devices that stay as they are.
+    pub(crate) stays: Vec<StayView>,
+}
+
+/// One of the rollouts that it takes.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub(crate) struct FollowRollout {
+    /// Its number.
+    pub(crate) id: u64,
+    /// What it does.
+    pub(crate) plan: PlanView,
+}
+
+/// A device that stays as it is.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub(crate) struct StayView {
+    /// Its id.
+    pub(crate) id: String,
+    /// Why.
+    pub(crate) reason: ReasonView,
+}
+
 /// One phase of a rollout.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct PhaseView {

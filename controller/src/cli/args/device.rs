@@ -113,6 +113,15 @@ pub(crate) enum DeviceVerb {
         #[arg(value_name = "ID")]
         id: DeviceId,
     },
+    /// Show what happened to a device, when, and by whom
+    #[command(after_long_help = "Example:\n  fleetway device history cam-01 --last 20")]
+    History {
+        /// Which device
+        #[arg(value_name = "ID")]
+        id: DeviceId,
+        #[command(flatten)]
+        last: crate::cli::follow::LastArgs,
+    },
     /// Set and take away labels
     #[command(after_long_help = "Example:\n  fleetway device label cam-01 site=lab floor-")]
     Label {

@@ -1,6 +1,7 @@
 //! The fleet against a handful of devices that live in this file: they take orders, answer,
 //! repeat themselves and fall silent. The store is kept in memory and reopened at will.
 
+mod follow;
 mod identities;
 mod orders;
 mod record;
