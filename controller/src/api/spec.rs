@@ -9,7 +9,7 @@ use fleetway_protocol::hold::WindowError;
 use fleetway_protocol::ids::{DeviceId, Digest, ModelName, Version};
 
 use super::failure::Failure;
-use super::server::selector;
+use super::devices::selector;
 use super::types::{
     PhaseDetail, PhaseRequest, RateRequest, RetryRequest, RolloutRequest, ScheduleRequest,
 };

@@ -15,6 +15,7 @@ use fleetway_protocol::hold::Condition;
 use fleetway_protocol::ids::{DeviceId, Digest, ModelName, Version};
 use fleetway_protocol::manifest::VariantKind;
 use fleetway_protocol::order::Terms;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Selector;
@@ -160,7 +161,7 @@ pub struct RolloutSpec {
 }
 
 /// What stops when a release turns out bad on a class of hardware.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum HaltScope {
     /// All of the rollout.

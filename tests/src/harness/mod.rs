@@ -27,6 +27,7 @@ pub mod mosquitto;
 pub mod ports;
 pub mod process;
 pub mod programs;
+pub mod prometheus;
 pub mod together;
 pub mod views;
 pub mod wait;

@@ -2,6 +2,7 @@
 
 use fleetway_controller::planner::HaltScope;
 use fleetway_controller::planner::analysis::{Metric, Mode};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -10,7 +11,7 @@ use super::{
 };
 
 /// `POST /v1/rollouts` and `POST /v1/rollouts/plan`. What is absent takes its default.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct RolloutRequest {
     /// Which model.
@@ -76,7 +77,7 @@ pub(crate) struct RolloutRequest {
 }
 
 /// A metric gate. What is absent takes the metric's default.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct GateRequest {
     /// What is measured.
@@ -102,7 +103,7 @@ pub(crate) struct GateRequest {
 }
 
 /// A shadow. What is absent takes its default.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct ShadowRequest {
     /// Share of the requests that are copied.
@@ -124,7 +125,7 @@ pub(crate) struct ShadowRequest {
 }
 
 /// A hold.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct HoldRequest {
     /// Conditions for the download: `unlocked`, `idle`, `mains`, `unmetered`, `window`.
@@ -142,7 +143,7 @@ pub(crate) struct HoldRequest {
 }
 
 /// What a rollout would do: `POST /v1/rollouts/plan`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct PlanView {
     /// The release.
     pub(crate) model: String,
@@ -173,7 +174,7 @@ pub(crate) struct PlanView {
 }
 
 /// Metadata of the release authority, and until when it is good.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct ExpiryView {
     /// `root`, `targets`, `snapshot`, `timestamp`, a team, or `orders`.
     pub(crate) what: String,
@@ -182,7 +183,7 @@ pub(crate) struct ExpiryView {
 }
 
 /// A device in a plan.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct PlannedDevice {
     /// Its id.
     pub(crate) id: String,
@@ -197,7 +198,7 @@ pub(crate) struct PlannedDevice {
 }
 
 /// `POST /v1/rollouts/{id}/promote`.
-#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Promote {
     /// To the last phase, not to the next.
@@ -206,7 +207,7 @@ pub(crate) struct Promote {
 
 /// What undoing a rollout, trying it again or going back does: `POST /v1/rollouts/{id}/undo`,
 /// `.../retry`, `/v1/rollouts/rollback`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct FollowView {
     /// Whether it was done, or only asked.
     pub(crate) started: bool,
@@ -217,7 +218,7 @@ pub(crate) struct FollowView {
 }
 
 /// One of the rollouts that it takes.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct FollowRollout {
     /// Its number.
     pub(crate) id: u64,
@@ -226,7 +227,7 @@ pub(crate) struct FollowRollout {
 }
 
 /// A device that stays as it is.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct StayView {
     /// Its id.
     pub(crate) id: String,
@@ -235,7 +236,7 @@ pub(crate) struct StayView {
 }
 
 /// One phase of a rollout.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct PhaseView {
     /// From 1.
     pub(crate) number: u32,
@@ -248,7 +249,7 @@ pub(crate) struct PhaseView {
 }
 
 /// `GET /v1/rollouts` is a list of these.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct RolloutSummary {
     /// Its number.
     pub(crate) id: u64,
@@ -281,7 +282,7 @@ pub(crate) struct RolloutSummary {
 }
 
 /// How many devices are where.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct RolloutCounts {
     /// All of the rollout.
     pub(crate) total: u32,
@@ -298,7 +299,7 @@ pub(crate) struct RolloutCounts {
 }
 
 /// `GET /v1/rollouts/{id}`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct RolloutView {
     /// The short form.
     #[serde(flatten)]
@@ -318,7 +319,7 @@ pub(crate) struct RolloutView {
 }
 
 /// A device in a rollout.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct RolloutDevice {
     /// Its id.
     pub(crate) id: String,
