@@ -80,8 +80,7 @@ pub(super) async fn list(
         .ask(move |fleet, _| {
             let all = fleet.devices();
             let total = all.len();
-            let mut chosen =
-                all.into_iter().filter(|d| selector.matches(&d.target())).peekable();
+            let mut chosen = all.into_iter().filter(|d| selector.matches(&d.target())).peekable();
             if chosen.peek().is_none() && text.is_some() && total > 0 {
                 return Err(matches_nothing(fleet, selector.as_str(), total));
             }

@@ -78,7 +78,10 @@ mod tests {
         all.add(&model, Digest([1; 32]), &counted);
         let (.., answered) = all.all().next().unwrap();
         let latencies: u64 = answered.latency.iter().sum();
-        assert_eq!((answered.requests, answered.errors, latencies), (4, 2, 2 * counted.latency.count()));
+        assert_eq!(
+            (answered.requests, answered.errors, latencies),
+            (4, 2, 2 * counted.latency.count())
+        );
         for release in 0..=RELEASES_MAX {
             let mut digest = [0; 32];
             digest[..8].copy_from_slice(&release.to_le_bytes());

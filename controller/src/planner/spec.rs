@@ -247,8 +247,10 @@ impl RolloutSpec {
         if self.phases.last().is_none_or(|p| p.size != Size::Percent(100)) {
             self.phases.push(PhaseSpec::new(Size::Percent(100), 0));
         }
-        match self.phases.len() {
-            n if n > PHASES_MAX => Err(SpecError::Phases(n)),
+        let of = self.phases.len();
+        match self.gates_in.last_key_value().map(|(phase, _)| *phase as usize + 1) {
+            _ if of > PHASES_MAX => Err(SpecError::Phases(of)),
+            Some(phase) if phase > of => Err(SpecError::GatePhase { phase, of }),
             _ => Ok(self),
         }
     }

@@ -1,5 +1,7 @@
 //! Rollouts: what is asked for, what would happen, what happens.
 
+use std::num::NonZeroU32;
+
 use fleetway_controller::planner::HaltScope;
 use fleetway_controller::planner::analysis::{Metric, Mode};
 use schemars::JsonSchema;
@@ -84,7 +86,7 @@ pub(crate) struct GateRequest {
     pub(crate) metric: Metric,
     /// In this phase alone, from 1.
     #[serde(default)]
-    pub(crate) phase: Option<u32>,
+    pub(crate) phase: Option<NonZeroU32>,
     /// `dry-run`, `halt` or `require`.
     #[serde(default)]
     pub(crate) mode: Option<Mode>,

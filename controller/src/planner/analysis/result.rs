@@ -138,8 +138,9 @@ pub struct Bounded {
     pub high: i64,
 }
 
-/// Writes a bounded value with its unit.
-pub(super) struct Shown(pub(super) Bounded, pub(super) Unit);
+/// Writes a bounded value with its unit, for people.
+#[derive(Clone, Copy, Debug)]
+pub struct Shown(pub Bounded, pub Unit);
 
 impl fmt::Display for Shown {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
