@@ -76,15 +76,6 @@ impl Controller {
         std::fs::write(&path, format!("{config}{line}\n")).context("fleetway.toml")
     }
 
-    /// Adds a section to its configuration, for its next start.
-    ///
-    /// # Errors
-    /// The disk's.
-    pub fn configure_section(&self, section: &str) -> Result<()> {
-        // The end of the file is the end of the last section.
-        self.configure_enroll(&format!("\n{section}"))
-    }
-
     /// Its data directory.
     pub fn data(&self) -> &Path {
         &self.data

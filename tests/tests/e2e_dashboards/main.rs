@@ -4,6 +4,7 @@
 //! Read in this order: this page (a fleet on which a release is rolled back), then one file for each program.
 #![allow(clippy::unwrap_used, reason = "a test may")]
 
+mod home_assistant;
 mod node_red;
 
 use std::time::Duration;
@@ -21,11 +22,11 @@ async fn fleet_on_v1(broker: BrokerKind, devices: usize, section: &str) -> Resul
     let mut fleet = Fleet::prepare(FleetSpec::new(broker, devices)).await?;
     if !section.is_empty() {
         fleet.controller.stop().await?;
-        fleet.controller.configure_section(section)?;
+        fleet.controller.configure_enroll(section)?;
         fleet.controller.start().await?;
     }
     for at in 1..=devices {
-        fleet.add_device(&format!("cam-{at}"), "").await?;
+        fleet.add_device(&format!("cam-{at}"), "--label site=lab").await?;
     }
     fleet.start_agents().await?;
     fleet.feed(Duration::from_millis(10));
