@@ -58,6 +58,7 @@ impl Fleet {
             tokens: BTreeMap::new(),
             once: BTreeMap::new(),
             mirror: None,
+            home_assistant: None,
             store,
         };
         fleet.read_devices(&mut lost)?;

@@ -253,6 +253,7 @@ async fn start(
     fleet.set_director(director.id());
     fleet.set_mirror(config.mirror);
     let watchers = Arc::new(Events::default());
+    fleet.set_home_assistant(config.home_assistant());
     let access = Arc::new(Access::default());
     access.set(fleet.tokens());
     let outward = Outward {
