@@ -4,6 +4,7 @@
 //! Read in this order: this page (a fleet on which a release is rolled back), then one file for each program.
 #![allow(clippy::unwrap_used, reason = "a test may")]
 
+mod grafana;
 mod home_assistant;
 mod node_red;
 mod otlp;
