@@ -1,7 +1,8 @@
 //! Where each device of a rollout stands, in the order in which devices are offered the
 //! release.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap, btree_map};
+use std::iter::Peekable;
 
 use fleetway_protocol::ids::{DeviceId, Digest, ModelName, RolloutId};
 use fleetway_protocol::limits::MODELS_PER_DEVICE_MAX;
@@ -145,8 +146,9 @@ impl<'a> Cohort<'a> {
     pub(super) fn of(round: &Round<'a>, rollout: &'a RolloutFacts) -> Self {
         let mut members = Vec::with_capacity(round.input.devices.len());
         let mut known = 0;
+        let mut deployments = Joined::of(&rollout.deployments);
         for device in &round.input.devices {
-            let before = rollout.deployments.get(&device.id);
+            let before = deployments.get(&device.id);
             known += usize::from(before.is_some());
             // One that left and came back is a new device.
             let deployment = before.filter(|d| d.verdict != Some(Verdict::Left));
@@ -213,6 +215,28 @@ impl<'a> Cohort<'a> {
             }
             _ => None,
         })
+    }
+}
+
+/// A map that is asked for keys which mostly rise: it walks along, and searches only for one that
+/// does not.
+struct Joined<'a, V> {
+    map: &'a BTreeMap<DeviceId, V>,
+    rest: Peekable<btree_map::Iter<'a, DeviceId, V>>,
+    last: Option<&'a DeviceId>,
+}
+
+impl<'a, V> Joined<'a, V> {
+    fn of(map: &'a BTreeMap<DeviceId, V>) -> Self {
+        Self { map, rest: map.iter().peekable(), last: None }
+    }
+
+    fn get(&mut self, id: &'a DeviceId) -> Option<&'a V> {
+        if self.last.replace(id).is_some_and(|last| last >= id) {
+            return self.map.get(id);
+        }
+        while self.rest.next_if(|(key, _)| *key < id).is_some() {}
+        self.rest.next_if(|(key, _)| *key == id).map(|(_, value)| value)
     }
 }
 
