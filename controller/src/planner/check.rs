@@ -137,7 +137,7 @@ fn check_offer(
     device: &DeviceFacts,
     order: &Assignment,
 ) -> Result<(), Insane> {
-    let id = device.id.clone();
+    let id = || device.id.clone();
     // An offer may fill a phase whose gate is open already, and the next one may want approval.
     let runs = match state {
         RolloutState::Running { .. } => true,
@@ -145,29 +145,29 @@ fn check_offer(
         _ => false,
     };
     if !runs {
-        return Err(Insane::State(rollout.id, id));
+        return Err(Insane::State(rollout.id, id()));
     }
     let before = rollout.deployments.get(&device.id).and_then(|d| d.verdict);
     let offered = rollout.deployments.contains_key(&device.id) && before != Some(Verdict::Left);
     let again = offered && may_try_again(rollout, device);
     if !(again || is_member(input, rollout, device) && !offered) {
-        return Err(Insane::NotSelected(rollout.id, id));
+        return Err(Insane::NotSelected(rollout.id, id()));
     }
     if order.wish != Wish::Run(rollout.spec.release) || order.model != rollout.spec.model {
-        return Err(Insane::Release(rollout.id, id));
+        return Err(Insane::Release(rollout.id, id()));
     }
     let is_bad = |bad: &KnownBad| bad.bars(rollout) && Some(&bad.class) == device.hardware.as_ref();
     if after.known_bad.iter().any(is_bad) {
-        return Err(Insane::KnownBad(id));
+        return Err(Insane::KnownBad(id()));
     }
     let quiet_s = device.heard_s.map(|at| input.now_s.saturating_sub(at));
     let heard = |s| s <= rollout.spec.offline_after_s || input.listening_since_s > device.heard_s;
     if !device.online || input.listening_since_s.is_none() || !quiet_s.is_some_and(heard) {
-        return Err(Insane::Offline(id));
+        return Err(Insane::Offline(id()));
     }
     let newer = device.models.get(&order.model).and_then(|m| m.assigned).map(|(by, _)| by);
     if let Some(newer) = newer.filter(|by| *by > rollout.id) {
-        return Err(Insane::Held(id, newer));
+        return Err(Insane::Held(id(), newer));
     }
     // After the plan: a rollout that ends in this very plan lets go of its devices.
     let holder = after.rollouts.iter().find(|other| {
@@ -176,7 +176,7 @@ fn check_offer(
             && other.state.is_open()
             && other.deployments.get(&device.id).is_some_and(|d| d.verdict.is_none())
     });
-    holder.map_or(Ok(()), |other| Err(Insane::Held(id, other.id)))
+    holder.map_or(Ok(()), |other| Err(Insane::Held(id(), other.id)))
 }
 
 /// Whether a device that failed may be tried once more.
