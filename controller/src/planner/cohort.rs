@@ -240,9 +240,10 @@ where
     }
 
     fn get(&mut self, id: &'a DeviceId) -> Option<V> {
-        if self.last.replace(id).is_some_and(|last| last >= id) {
+        if self.last.is_some_and(|last| last >= id) {
             return (self.search)(id);
         }
+        self.last = Some(id);
         while self.rest.next_if(|(key, _)| *key < id).is_some() {}
         self.rest.next_if(|(key, _)| *key == id).map(|(_, value)| value)
     }
