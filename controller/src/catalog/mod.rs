@@ -14,6 +14,7 @@ mod export;
 mod files;
 mod health;
 mod import;
+pub mod oci;
 pub mod source;
 #[cfg(test)]
 mod tests;

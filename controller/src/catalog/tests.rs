@@ -13,17 +13,17 @@ use super::*;
 use crate::ErrorKind;
 use crate::trust::signer::PlainFile;
 
-fn model() -> ModelName {
+pub(super) fn model() -> ModelName {
     ModelName::new("digits").unwrap()
 }
 
-fn version(text: &str) -> Version {
+pub(super) fn version(text: &str) -> Version {
     Version::new(text).unwrap()
 }
 
 /// A request for one of the digits models. The self-test's child is this crate's own test
 /// binary's neighbour, so these tests run only where it was built.
-fn request(name: &str, exe: &Path) -> ImportRequest {
+pub(super) fn request(name: &str, exe: &Path) -> ImportRequest {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/models/digits");
     ImportRequest {
         attestation: None,
@@ -51,7 +51,7 @@ fn given(path: &Path) -> Given {
 }
 
 /// `fleetway-engine-child` in the target directory.
-fn child() -> PathBuf {
+pub(super) fn child() -> PathBuf {
     let exe = std::env::current_exe().unwrap();
     let child = exe.parent().unwrap().parent().unwrap().join("fleetway-engine-child");
     assert!(child.exists(), "build it first, as `cargo xtask test` does: cargo build --workspace");
@@ -59,7 +59,7 @@ fn child() -> PathBuf {
 }
 
 /// A release as an import would leave it, without the engine.
-fn put(data: &Path, name: &str, counter: Counter) -> Catalog {
+pub(super) fn put(data: &Path, name: &str, counter: Counter) -> Catalog {
     let catalog = Catalog::open(data);
     let bytes = vec![counter as u8; 10_000];
     let (artifact, chunks) = import::artifact_of(&bytes, 4096).unwrap();

@@ -17,7 +17,6 @@ pub(crate) use model::*;
 pub(crate) use rollout::*;
 
 pub(crate) use super::trust_args::{DelegateArgs, KeyVerb, SecretArgs, TrustInitArgs, TrustVerb};
-use super::values::{self, ReleaseName};
 
 /// The whole command line.
 #[derive(Debug, Parser)]

@@ -2,6 +2,7 @@
 
 mod diff;
 mod import;
+mod transfer;
 
 use fleetway_controller::audit;
 use fleetway_controller::catalog::{Catalog, CatalogError, CatalogRelease};
@@ -29,7 +30,10 @@ pub(super) fn run(verb: ModelVerb, context: &Context) -> Result<(), Failure> {
         ModelVerb::Import(args) => import::run(*args, context),
         ModelVerb::Sign { release, key, secret } => sign(&release, key, &secret, context),
         ModelVerb::Publish { release } => block_on(publish(&release, context)),
-        ModelVerb::Export { release, dir } => export(&release, &dir, context),
+        ModelVerb::Export { release, to: Some(to), .. } => transfer::export(&release, &to, context),
+        ModelVerb::Export { release, dir, .. } => {
+            export(&release, &dir.unwrap_or_default(), context)
+        }
         ModelVerb::Diff { from, to } => diff::run(&from, &to, context),
         ModelVerb::Bad => block_on(known_bad::list(context)),
         ModelVerb::Allow { release, hardware, reason } => {

@@ -12,7 +12,7 @@
 //!
 //! Read in this order: [`fleet`]; its parts [`controller`], [`mosquitto`], [`agent`];
 //! [`feeder`] with [`infer`] and [`digits`]; [`http`], which asks the controller's API over the network; then the tools [`process`], [`wait`],
-//! [`together`], [`programs`], [`ports`], [`words`]; and [`debian`], a box to install packages in.
+//! [`together`], [`programs`], [`ports`], [`words`]; and [`debian`], a box to install packages in, and [`registry`], where models of others lie.
 
 pub mod agent;
 pub mod cli;
@@ -27,6 +27,7 @@ pub mod mosquitto;
 pub mod ports;
 pub mod process;
 pub mod programs;
+pub mod registry;
 pub mod together;
 pub mod views;
 pub mod wait;

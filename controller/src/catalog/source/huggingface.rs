@@ -11,7 +11,8 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::{
-    Candidate, DOCUMENT_BYTES_MAX, Document, Given, Papers, SourceError, inside, model, yaml,
+    Candidate, DOCUMENT_BYTES_MAX, Document, Given, Papers, SourceError, golden, inside, model,
+    yaml,
 };
 
 /// The model card.
@@ -78,7 +79,8 @@ pub fn open(dir: &Path, chosen: Option<&str>) -> Result<Candidate, SourceError> 
     for name in DOCUMENTS {
         papers.keep(dir, name, &mut notes);
     }
-    Ok(Candidate { kind: "a directory with ONNX files", onnx, papers, notes })
+    let golden = golden(&onnx.path)?;
+    Ok(Candidate { kind: "a directory with ONNX files", onnx, golden, papers, notes })
 }
 
 /// The one ONNX file, or the one that was chosen.

@@ -7,7 +7,9 @@ use std::path::Path;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{Candidate, DOCUMENT_BYTES_MAX, Given, Papers, SourceError, inside, model, yaml};
+use super::{
+    Candidate, DOCUMENT_BYTES_MAX, Given, Papers, SourceError, golden, inside, model, yaml,
+};
 
 /// The file that makes a directory an MLflow model.
 pub const FILE: &str = "MLmodel";
@@ -79,7 +81,8 @@ pub fn open(dir: &Path, chosen: Option<&str>) -> Result<Candidate, SourceError> 
     for name in DOCUMENTS {
         papers.keep(dir, name, &mut notes);
     }
-    Ok(Candidate { kind: "an MLflow model", onnx, papers, notes })
+    let golden = golden(&onnx.path)?;
+    Ok(Candidate { kind: "an MLflow model", onnx, golden, papers, notes })
 }
 
 /// Reads an `MLmodel`.

@@ -19,6 +19,7 @@ use std::io::Read as _;
 use std::path::{Component, Path, PathBuf};
 
 use fleetway_engine::external::External;
+use fleetway_engine::limits::NPZ_BYTES_MAX;
 use fleetway_protocol::limits::ARTIFACT_BYTES_MAX;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
@@ -82,6 +83,8 @@ pub struct Candidate {
     pub kind: &'static str,
     /// The model in one file.
     pub onnx: Given,
+    /// Golden vectors that lie beside it, under its name with `.golden.npz`.
+    pub golden: Option<Given>,
     /// What came with it.
     pub papers: Papers,
     /// What whoever imports it should know, one sentence each.
@@ -186,7 +189,9 @@ pub fn open(path: &Path, chosen: Option<&str>) -> Result<Candidate, SourceError>
         }
         let mut notes = Vec::new();
         let onnx = model(path, &mut notes)?;
-        return Ok(Candidate { kind: "an ONNX file", onnx, papers: Papers::default(), notes });
+        let golden = golden(&onnx.path)?;
+        let papers = Papers::default();
+        return Ok(Candidate { kind: "an ONNX file", onnx, golden, papers, notes });
     }
     match path.join(mlflow::FILE).exists() {
         true => mlflow::open(path, chosen),
@@ -269,7 +274,7 @@ fn io(doing: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Source
 }
 
 /// A relative path without `..`, of at least one component.
-fn is_below(named: &str) -> bool {
+pub(crate) fn is_below(named: &str) -> bool {
     let mut parts = Path::new(named).components().peekable();
     parts.peek().is_some() && parts.all(|part| matches!(part, Component::Normal(_)))
 }
@@ -287,6 +292,12 @@ fn inside(dir: &Path, by: &Path, named: &str) -> Result<PathBuf, SourceError> {
         return Ok(path);
     }
     Err(SourceError::Outside { path: by.to_owned(), named: named.chars().take(200).collect() })
+}
+
+/// The golden vectors beside an ONNX file, if there are some.
+fn golden(onnx: &Path) -> Result<Option<Given>, SourceError> {
+    let path = onnx.with_extension("golden.npz");
+    path.exists().then(|| Given::read(&path, NPZ_BYTES_MAX as u64)).transpose()
 }
 
 /// The ONNX file at `path`; tensors that lie beside it are brought in.
@@ -316,7 +327,7 @@ fn model(path: &Path, notes: &mut Vec<String>) -> Result<Given, SourceError> {
         return Err(SourceError::TooLarge { path: path.to_owned(), max });
     }
     notes.push(format!(
-        "{bytes} bytes of tensors in {count} files beside {} were brought into it: a release is one file, and its digest is another",
+        "{bytes} bytes of tensors beside {} (files: {count}) were brought into it: a release is one file, and its digest is another",
         path.display()
     ));
     Ok(given)

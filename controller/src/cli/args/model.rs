@@ -10,9 +10,9 @@ use crate::cli::values::{self, ReleaseName};
 /// `model ...`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum ModelVerb {
-    /// Check a model file, run its golden vectors, and keep it as a draft (offline)
+    /// Check a model, run its golden vectors, and keep it as a draft; or take a signed release in
     #[command(
-        after_long_help = "Example:\n  fleetway model import digits.onnx --name digits --version v1 --golden digits.npz\n  fleetway model import digits.onnx --name digits --version v2 --health policy.toml --reference train.npz\n  fleetway model import ./mlruns/1/model --name digits --version v3 --golden digits.npz\n  fleetway model import ./hf --file onnx/model_int8.onnx --name face --version v1 --golden face.npz\n\nA policy; all of it may be left out, and a bound is switched off with \"off\":\n  samples_min = 20                  # answers before anything is judged\n  window = \"1h\"                     # older answers do not count\n  inconclusive = \"wait\"             # or \"confirm after 1d\", \"roll back after 2h\"\n  errors_max = \"2%\"\n  p95_max = \"20ms\"\n  p95_beside_before_max = \"300%\"    # of the release before, on the same device\n  collapse_max = \"95%\"              # share of the most frequent class\n  psi_max = 0.1                     # drift from --reference\n  confidence_shift_max = 0.15\n  memory_max = \"512MiB\"\n  memory_growth_max = \"256MiB\"\n  crashes_max = 2\n  probation_min = \"10m\"\n  watch = [\"mean(image)\", \"confidence\"]\n  watch_classes = true"
+        after_long_help = "Example:\n  fleetway model import digits.onnx --name digits --version v1 --golden digits.npz\n  fleetway model import digits.onnx --name digits --version v2 --health policy.toml --reference train.npz\n  fleetway model import ./mlruns/1/model --name digits --version v3 --golden digits.npz\n  fleetway model import ./hf --file onnx/model_int8.onnx --name face --version v1 --golden face.npz\n  fleetway model import oci://registry.example/models/digits:v1\n  fleetway model import digits-v1.oci.tar\n\nA policy; all of it may be left out, and a bound is switched off with \"off\":\n  samples_min = 20                  # answers before anything is judged\n  window = \"1h\"                     # older answers do not count\n  inconclusive = \"wait\"             # or \"confirm after 1d\", \"roll back after 2h\"\n  errors_max = \"2%\"\n  p95_max = \"20ms\"\n  p95_beside_before_max = \"300%\"    # of the release before, on the same device\n  collapse_max = \"95%\"              # share of the most frequent class\n  psi_max = 0.1                     # drift from --reference\n  confidence_shift_max = 0.15\n  memory_max = \"512MiB\"\n  memory_growth_max = \"256MiB\"\n  crashes_max = 2\n  probation_min = \"10m\"\n  watch = [\"mean(image)\", \"confidence\"]\n  watch_classes = true"
     )]
     Import(Box<ImportArgs>),
     /// Sign a draft as the release authority (offline: no server, no network)
@@ -36,15 +36,20 @@ pub(crate) enum ModelVerb {
         #[arg(value_name = "MODEL@VERSION")]
         release: ReleaseName,
     },
-    /// Write a release with its papers into a directory: manifest, signatures, bill of materials
-    #[command(after_long_help = "Example:\n  fleetway model export digits@v1 --dir ./digits-v1")]
+    /// Write a release for another place: all that proves it in one file or a registry, or its papers in a directory
+    #[command(
+        after_long_help = "Example:\n  fleetway model export digits@v1 --to digits-v1.oci.tar\n  fleetway model export digits@v1 --to oci://registry.example/models/digits:v1\n  fleetway model export digits@v1 --dir ./digits-v1\n\nThe other side: fleetway model import digits-v1.oci.tar"
+    )]
     Export {
         /// Which release
         #[arg(value_name = "MODEL@VERSION")]
         release: ReleaseName,
-        /// A new or empty directory
-        #[arg(long, value_name = "DIR")]
-        dir: PathBuf,
+        /// One new file, or oci://HOST/REPOSITORY:TAG
+        #[arg(long, value_name = "FILE|oci://...", required_unless_present = "dir")]
+        to: Option<String>,
+        /// A new or empty directory, for its files as they are
+        #[arg(long, value_name = "DIR", conflicts_with = "to")]
+        dir: Option<PathBuf>,
     },
     /// Show what differs between two releases: interface, precision, weights, sizes, health (offline)
     #[command(
@@ -91,18 +96,22 @@ pub(crate) enum ModelVerb {
 /// `model import`.
 #[derive(Debug, Args)]
 pub(crate) struct ImportArgs {
-    /// An ONNX file, or a directory: an MLflow model, or what `hf download` leaves
+    /// An ONNX file; a directory: MLflow's, what `hf download` leaves, an OCI layout; a file by
+    /// `model export --to`; or oci://HOST/REPOSITORY:TAG
     #[arg(value_name = "SOURCE")]
     pub(crate) source: PathBuf,
     /// Which ONNX file of the source, where it has several
     #[arg(long, value_name = "PATH")]
     pub(crate) file: Option<String>,
-    /// Name of the model, the same for all its versions
+    /// Name of the model, the same for all its versions [a signed release has its own]
     #[arg(long, value_name = "MODEL")]
-    pub(crate) name: fleetway_protocol::ids::ModelName,
-    /// What people call this release
+    pub(crate) name: Option<fleetway_protocol::ids::ModelName>,
+    /// What people call this release [a signed release has its own]
     #[arg(long, value_name = "VERSION")]
-    pub(crate) version: fleetway_protocol::ids::Version,
+    pub(crate) version: Option<fleetway_protocol::ids::Version>,
+    /// Root of the release authority that signed it, where that is not this place's own
+    #[arg(long, value_name = "ROOT.json")]
+    pub(crate) trust_root: Option<PathBuf>,
     /// Golden vectors made with a reference runtime [default: the ONNX file's name with .golden.npz]
     #[arg(long, value_name = "FILE.npz")]
     pub(crate) golden: Option<PathBuf>,

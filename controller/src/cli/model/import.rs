@@ -13,7 +13,7 @@ use fleetway_protocol::manifest::GoldenRule;
 use fleetway_protocol::order::Terms;
 use serde::Serialize;
 
-use super::{local, release_facts};
+use super::{local, release_facts, transfer};
 use crate::api::client::operator;
 use crate::api::failure::Failure;
 use crate::api::types::ReleaseView;
@@ -41,10 +41,18 @@ struct Imported {
 }
 
 pub(super) fn run(args: ImportArgs, context: &Context) -> Result<(), Failure> {
-    let wrong = |error: SourceError| failed(error.kind(), &error);
-    let candidate = source::open(&args.source, args.file.as_deref()).map_err(wrong)?;
+    let candidate = match transfer::open(&args.source)? {
+        Some(artifact) if transfer::is_release(&artifact)? => {
+            return transfer::admit(&artifact, &args, context);
+        }
+        Some(artifact) => transfer::candidate(&artifact, &args, context)?,
+        None => {
+            let wrong = |error: SourceError| failed(error.kind(), &error);
+            source::open(&args.source, args.file.as_deref()).map_err(wrong)?
+        }
+    };
     candidate.notes.iter().for_each(|note| talk(format!("note: {note}")));
-    let golden = golden(args.golden.as_deref(), &candidate.onnx.path)?;
+    let golden = golden(args.golden.as_deref(), &candidate)?;
     let kind = format!("{}, {}", candidate.kind, args.source.display());
     let annotations = candidate.papers.annotations.clone();
     let documents = candidate.papers.documents.iter().map(|d| d.name.clone()).collect();
@@ -71,14 +79,21 @@ pub(super) fn run(args: ImportArgs, context: &Context) -> Result<(), Failure> {
 }
 
 /// The golden vectors: named, or beside the model under its name.
-fn golden(named: Option<&Path>, onnx: &Path) -> Result<Given, Failure> {
-    let path = named.map_or_else(|| onnx.with_extension("golden.npz"), PathBuf::from);
-    if !path.exists() {
-        return Err(Failure::not_found(format!("no golden vectors at {}", path.display())).mend(
-            "make them with onnxruntime on the same file, and name them with --golden FILE.npz",
-        ));
+fn golden(named: Option<&Path>, candidate: &Candidate) -> Result<Given, Failure> {
+    let beside = || candidate.onnx.path.with_extension("golden.npz");
+    match (named, &candidate.golden) {
+        (Some(path), _) if path.exists() => {
+            Given::read(path, NPZ_BYTES_MAX as u64).map_err(|error| failed(error.kind(), &error))
+        }
+        (None, Some(golden)) => Ok(golden.clone()),
+        (named, _) => {
+            let path = named.map_or_else(beside, PathBuf::from);
+            let what = format!("no golden vectors at {}", path.display());
+            Err(Failure::not_found(what).mend(
+                "make them with onnxruntime on the same file, and name them with --golden FILE.npz",
+            ))
+        }
     }
-    Given::read(&path, NPZ_BYTES_MAX as u64).map_err(|error| failed(error.kind(), &error))
 }
 
 fn request(
@@ -94,10 +109,14 @@ fn request(
         return Err(Failure::usage(format!("{named} hardware classes; at most {HARDWARE_MAX}"))
             .mend("leave --hardware out if the release is for any"));
     }
+    let (Some(model), Some(version)) = (args.name, args.version) else {
+        return Err(Failure::usage("a model that is no signed release needs a name and a version")
+            .mend("say --name MODEL --version VERSION"));
+    };
     let terms = Terms::default();
     Ok(ImportRequest {
-        model: args.name,
-        version: args.version,
+        model,
+        version,
         onnx: candidate.onnx,
         papers: candidate.papers,
         golden_npz,
