@@ -93,10 +93,12 @@ async fn bad_sticks(site: &Controller, good: &Path, dir: &Path) -> Result<()> {
     let middle = flipped.len() / 2;
     flipped[middle] ^= 1;
     let cut = bytes[..bytes.len() - 20_000].to_vec();
-    let evil = [&b"../../evil"[..], &[0; 90], b"0000644\0", &[0; 48], b"       "].concat();
-    for (name, bytes, says) in
-        [("flipped", flipped, "changed or cut"), ("cut", cut, "cut"), ("evil", evil, "")]
-    {
+    let evil = renamed(&bytes, b"../../evil");
+    for (name, bytes, says) in [
+        ("flipped", flipped, "changed or cut"),
+        ("cut", cut, "cut"),
+        ("evil", evil, "no plain file inside of it"),
+    ] {
         let path = dir.join(format!("{name}.tar"));
         fs::write(&path, bytes)?;
         let done = cli.run(&format!("model import '{}'", path.display())).await?;
@@ -108,6 +110,16 @@ async fn bad_sticks(site: &Controller, good: &Path, dir: &Path) -> Result<()> {
         ensure!(left.is_empty(), "{name} left {left:?}");
     }
     Ok(())
+}
+
+/// The same tar, its first file under another name of the same length.
+fn renamed(tar: &[u8], name: &[u8]) -> Vec<u8> {
+    let mut tar = tar.to_vec();
+    tar[..name.len()].copy_from_slice(name);
+    tar[148..156].fill(b' ');
+    let sum: u32 = tar[..512].iter().map(|byte| u32::from(*byte)).sum();
+    tar[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+    tar
 }
 
 #[tokio::test]

@@ -58,15 +58,40 @@ pub fn believe(
     let ask = || {
         let mut device = Device::new("a device", pinned)?;
         // A second before the end; the client says whether the files are what they say.
-        device.believes(files, now_s.min(fresh_until_s.saturating_sub(1)))?;
-        let targets_until_s = device.good_now(now_s)?;
-        device.lists(files, release, now_s)?;
+        let then_s = now_s.min(fresh_until_s.saturating_sub(1));
+        device.believes(files, then_s)?;
+        device.lists(files, release, then_s)?;
+        let until_s = device.good_now(now_s)?;
+        let targets_until_s = until_s.min(team_until_s(files, &snapshot, release, now_s)?);
         Ok(Believed { fresh_until_s, targets_until_s })
     };
     ask().map_err(|error| match error {
         TrustError::Refused(why) => TrustError::Disbelieved(why),
         error => error,
     })
+}
+
+/// When the files of the teams that list a release end; one that has ended says nothing any more.
+fn team_until_s(
+    files: &Files,
+    snapshot: &Meta<Pins>,
+    release: &Release<'_>,
+    now_s: u64,
+) -> Result<u64, TrustError> {
+    let path = format!("{}/{}", release.model, release.version);
+    let mut until_s = u64::MAX;
+    for (name, pin) in snapshot.role.meta.iter().filter(|(name, _)| *name != "targets.json") {
+        // One that is missing was not asked for: the client has had what it needs.
+        let team: Result<Meta<Targets>, _> = meta(files, &format!("{}.{name}", pin.version));
+        let Some(team) = team.ok().filter(|team| team.role.targets.contains_key(&path)) else {
+            continue;
+        };
+        if team.expires_s() <= now_s {
+            return refused(format!("{name} {} has expired", pin.version));
+        }
+        until_s = until_s.min(team.expires_s());
+    }
+    Ok(until_s)
 }
 
 /// What has to be staged here so that this place's devices hear what `files` say: the next versions, with
@@ -177,6 +202,7 @@ mod tests {
     use crate::trust::tests::{NOW, key, publish, published};
     use crate::trust::{DAY_S, stage};
     use fleetway_protocol::ids::{ModelName, Version as Label};
+    use fleetway_protocol::keyset::Scope;
 
     struct Named(ModelName, Label, u64);
 
@@ -192,6 +218,10 @@ mod tests {
         }
 
         fn publish(&self, repo: &Repo) -> Repo {
+            self.publish_at(repo, 10, NOW)
+        }
+
+        fn publish_at(&self, repo: &Repo, by: u8, now_s: u64) -> Repo {
             let (mut repo, listed) = (repo.clone(), self.listed());
             let release = stage::Release {
                 model: &self.0,
@@ -200,9 +230,9 @@ mod tests {
                 digest: listed.digest,
                 bytes: listed.length,
             };
-            repo.stage_release(&key(10).public(), &release, NOW).unwrap();
-            repo.sign(&key(10), NOW).unwrap();
-            publish(&repo, NOW).unwrap()
+            repo.stage_release(&key(by).public(), &release, now_s).unwrap();
+            repo.sign(&key(by), now_s).unwrap();
+            publish(&repo, now_s).unwrap()
         }
     }
 
@@ -228,6 +258,29 @@ mod tests {
             assert_eq!(believed.targets_until_s, NOW + 90 * DAY_S);
         }
         doubt(&root, &files, &first.listed(), NOW + 91 * DAY_S, "targets 2 has expired");
+    }
+
+    /// The team's word ends before that of whoever let the team in.
+    #[test]
+    fn a_team_whose_file_has_ended_says_nothing() {
+        let mut home = published();
+        let team = RoleName::new("vision").unwrap();
+        let scope = Scope::new("digits").unwrap();
+        let member = NamedKey { name: "vic".into(), key: key(30).public() };
+        home.stage_team(&team, &[scope], &[member], NOW).unwrap();
+        for seed in [10, 1, 2, 10, 30] {
+            let _ = home.sign(&key(seed), NOW);
+        }
+        let home = publish(&home, NOW).unwrap();
+        let first = Named::new("v1", 1);
+        let home = first.publish_at(&home, 30, NOW);
+        let face = Named(ModelName::new("face").unwrap(), Label::new("v1").unwrap(), 1);
+        let home = face.publish_at(&home, 10, NOW + 60 * DAY_S);
+        let (root, files) = (first_root(&home).unwrap(), files(&home));
+        let believed = believe(&root, &files, &first.listed(), NOW + 61 * DAY_S).unwrap();
+        assert_eq!(believed.targets_until_s, NOW + 90 * DAY_S);
+        believe(&root, &files, &face.listed(), NOW + 100 * DAY_S).unwrap();
+        doubt(&root, &files, &first.listed(), NOW + 100 * DAY_S, "vision.json");
     }
 
     #[test]
