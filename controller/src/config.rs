@@ -9,6 +9,7 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use fleetway_controller::mirror::home_assistant::HomeAssistant;
 use fleetway_link::{BrokerUrl, EnrollUrl};
 use fleetway_protocol::topics;
 use serde::{Deserialize, Deserializer, de};
@@ -65,6 +66,8 @@ pub(crate) struct Config {
     pub(crate) mirror: bool,
     /// The API over the network.
     pub(crate) api: Api,
+    /// Who else is told what the mirror says.
+    pub(crate) bridge: Bridge,
 }
 
 /// Section `[trust]`.
@@ -127,6 +130,40 @@ impl Api {
     }
 }
 
+/// Section `[bridge]`: nobody, unless it says otherwise.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Bridge {
+    /// Home Assistant. The section switches it on.
+    pub(crate) home_assistant: Option<BridgeHomeAssistant>,
+}
+
+/// Section `[bridge.home_assistant]`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct BridgeHomeAssistant {
+    /// URL of the web page, for a link on each device.
+    pub(crate) page: Option<String>,
+}
+
+impl Bridge {
+    /// What is wrong with it, and the mend.
+    fn wrong(&self, mirror: bool) -> Option<(&'static str, &'static str)> {
+        let home_assistant = self.home_assistant.as_ref()?;
+        let is_url = |page: &str| page.starts_with("http://") || page.starts_with("https://");
+        if !mirror {
+            return Some((
+                "`[bridge.home_assistant]` tells of the mirror, which is off",
+                "take `mirror = false` away, or the section",
+            ));
+        }
+        home_assistant.page.as_deref().is_some_and(|page| !is_url(page)).then_some((
+            "`bridge.home_assistant.page` is no http or https URL",
+            "write it as `page = \"https://fleet.example:8885\"`",
+        ))
+    }
+}
+
 /// Section `[blobs]`.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -150,6 +187,7 @@ impl Default for Config {
             dynamic_security: false,
             mirror: true,
             api: Api::default(),
+            bridge: Bridge::default(),
         }
     }
 }
@@ -247,7 +285,7 @@ impl Config {
                 "name it with `broker`, or take the line away: the embedded one needs no plugin",
             );
         }
-        if let Some((what, mend)) = self.api.wrong() {
+        if let Some((what, mend)) = self.api.wrong().or_else(|| self.bridge.wrong(self.mirror)) {
             return wrong(what, mend);
         }
         if self.blobs.bytes_in_flight_max < 2 * fleetway_protocol::report::BLOCK_BYTES_MAX {
@@ -268,6 +306,13 @@ impl Config {
             };
             SocketAddr::new(self.listen.ip(), port)
         })
+    }
+
+    /// The bridge to Home Assistant, if there is one.
+    pub(crate) fn home_assistant(&self) -> Option<HomeAssistant> {
+        let BridgeHomeAssistant { page } = self.bridge.home_assistant.clone()?;
+        let page = page.map(|page| page.trim_end_matches('/').to_owned());
+        Some(HomeAssistant { root: self.root.clone(), page })
     }
 
     /// The text of a new configuration, with what can be changed explained in place.
@@ -328,7 +373,10 @@ impl Config {
              # Anywhere but on a loopback address it wants TLS: of the fleet's own CA, or yours.\n\
              # tls = true\n\
              # certificate = \"tls/api.pem\"\n\
-             # key = \"tls/api.key\"\n",
+             # key = \"tls/api.key\"\n\n\
+             # Home Assistant finds the devices by itself (docs/dashboards/home-assistant.md).\n\
+             # [bridge.home_assistant]\n\
+             # page = \"https://fleet.example:8885\"\n",
             names = names.join(", "),
             root = topics::ROOT_DEFAULT,
         )
@@ -348,52 +396,5 @@ pub(crate) fn one_line(message: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn check(text: &str, expected: &str) {
-        let failure = Config::parse(text, Path::new("f.toml")).expect_err(text);
-        assert!(failure.message.starts_with(expected), "{:?} for {text:?}", failure.message);
-        assert!(failure.mend.is_some(), "{text:?}");
-    }
-
-    #[test]
-    fn errors_name_the_line() {
-        check("listen = \"127.0.0.1:1\"\nlisen = 1\n", "f.toml:2:1: unknown field `lisen`");
-        check("\n\n[trust]\nkeys = []\n", "f.toml:4:1: unknown field `keys`");
-        check("listen = \"here\"\n", "f.toml:1:10: invalid socket address");
-        check("\nbroker = \"broker:1\"\n", "f.toml:2:10: \"broker:1\" is no broker URL");
-        check("\n\nroot = \"/x\"\n", "f.toml:3:8: a topic root ends in '/'");
-        check("clients_max = \"many\"\n", "f.toml:1:15: invalid type");
-        check("names = [\n", "f.toml:");
-        check("names = []\n", "f.toml: `names` is empty");
-        check("[trust]\nrelease_threshold = 0\n", "f.toml: `[trust]`");
-        check("[enroll]\ncertificate_life_s = 9\n", "f.toml: `enroll.certificate_life_s`");
-        check("[enroll]\nadvertise = \"http://x\"\n", "f.toml:2:13: \"http://x\" is no enrolment");
-        check("dynamic_security = true\n", "f.toml: `dynamic_security`");
-        check("[api]\nlisten = \"0.0.0.0:1\"\n", "f.toml: `api.listen` is not a loopback");
-        check("[api]\nlisten = \"[::]:1\"\n", "f.toml: `api.listen` is not a loopback");
-        check("[api]\ntls = true\n", "f.toml: `[api]` has TLS and nowhere");
-        check("[api]\nkey = \"k\"\n", "f.toml: `[api]` has a certificate without");
-    }
-
-    #[test]
-    fn what_init_writes_reads_back() {
-        let listen: SocketAddr = "0.0.0.0:0".parse().unwrap();
-        let names = ["a.example".to_owned(), "10.0.0.1".to_owned()];
-        let enroll: SocketAddr = "0.0.0.0:7".parse().unwrap();
-        let text =
-            Config::template(&listen, Some(&enroll), Some(&enroll), &names, Some("mqtts://b:8883"));
-        let config = Config::parse(&text, Path::new("f.toml")).unwrap();
-        assert_eq!((config.enroll_listen(), config.api.listen), (enroll, Some(enroll)));
-        assert!(config.api.tls, "the network gets no API without TLS");
-        assert_eq!((config.listen, config.names), (listen, names.to_vec()));
-        assert_eq!(config.broker.unwrap().to_string(), "mqtts://b:8883");
-        let listen = "10.0.0.1:8883".parse().unwrap();
-        let text = Config::template(&listen, None, None, &["x".into()], None);
-        let config = Config::parse(&text, Path::new("f")).unwrap();
-        assert_eq!((config.broker, config.enroll.listen), (None, None));
-        let config = Config::parse(&text, Path::new("f")).unwrap();
-        assert_eq!(config.enroll_listen().to_string(), "10.0.0.1:8884");
-    }
-}
+#[path = "config_tests.rs"]
+mod tests;

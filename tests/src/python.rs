@@ -79,6 +79,36 @@ pub fn numpy() -> Result<&'static Path> {
     prepared.as_deref().map_err(|error| anyhow::anyhow!("{error}"))
 }
 
+/// What Home Assistant is written for.
+const PYTHON_OF_HOME_ASSISTANT: &str = "python3.13";
+const HOW_HOME_ASSISTANT: &str = "Home Assistant 2025.4.4 runs on CPython 3.13 only: put a `python3.13` with venv and pip in the \
+                                  path (`pyenv install 3.13`, or Debian 13), and let pip reach a package index";
+
+/// The interpreter that has Home Assistant's core and MQTT integration.
+///
+/// # Errors
+/// If there is no CPython 3.13 or it cannot be prepared, with what to install.
+pub fn home_assistant() -> Result<PathBuf> {
+    let wanted = Path::new(env!("CARGO_MANIFEST_DIR")).join("home_assistant/requirements.txt");
+    let wanted = wanted.to_str().context("a path in UTF-8")?;
+    // Exactly those of the file, so that nothing is built that it does not load.
+    let packages = ["--no-deps", "--prefer-binary", "-r", wanted];
+    let base = python_3_13().context(HOW_HOME_ASSISTANT)?;
+    prepare_by(&base, HOW_HOME_ASSISTANT, "python-home-assistant-2025.4.4", &packages)
+}
+
+/// Of the path, or of pyenv, whose own one in the path runs only where it is switched on.
+fn python_3_13() -> Option<PathBuf> {
+    let pyenv = std::env::var_os("PYENV_ROOT").map(PathBuf::from);
+    let pyenv = pyenv.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".pyenv")))?;
+    let versions = std::fs::read_dir(pyenv.join("versions")).into_iter().flatten().flatten();
+    let of_pyenv = versions.map(|entry| entry.path().join("bin").join(PYTHON_OF_HOME_ASSISTANT));
+    let runs = |program: &PathBuf| {
+        Command::new(program).arg("--version").output().is_ok_and(|output| output.status.success())
+    };
+    std::iter::once(PathBuf::from(PYTHON_OF_HOME_ASSISTANT)).chain(of_pyenv).find(runs)
+}
+
 /// The interpreter that has python-tuf.
 ///
 /// # Errors
@@ -92,6 +122,10 @@ pub fn python() -> Result<&'static Path> {
 }
 
 fn prepare(name: &str, packages: &[&str]) -> Result<PathBuf> {
+    prepare_by(Path::new("python3"), HOW, name, packages)
+}
+
+fn prepare_by(base: &Path, how: &'static str, name: &str, packages: &[&str]) -> Result<PathBuf> {
     let target = std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from).unwrap_or_else(|| {
         Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("a workspace").join("target")
     });
@@ -101,9 +135,9 @@ fn prepare(name: &str, packages: &[&str]) -> Result<PathBuf> {
     let lock = std::fs::File::create(target.join(format!("{name}.lock")))?;
     lock.lock()?;
     if !ready.exists() {
-        run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&dir)).context(HOW)?;
+        run(Command::new(base).args(["-m", "venv", "--clear"]).arg(&dir)).context(how)?;
         let pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check"];
-        run(Command::new(&python).args(pip).args(packages)).context(HOW)?;
+        run(Command::new(&python).args(pip).args(packages)).context(how)?;
         std::fs::write(&ready, b"")?;
     }
     Ok(python)

@@ -7,12 +7,18 @@ use fleetway_protocol::reason::Reason;
 use fleetway_protocol::report::{Host, State, Telemetry};
 
 use super::{Device, Fleet};
+use crate::mirror::home_assistant::{self, Facts, HomeAssistant};
 use crate::mirror::{self, Event, Message, Mirror, Named, TelemetryFacts};
 
 impl Fleet {
     /// Switches the mirror on or off; off is how a fleet opens.
     pub fn set_mirror(&mut self, on: bool) {
         self.mirror = on.then(Mirror::default);
+    }
+
+    /// Has Home Assistant told where the mirror's topics are; nothing without a mirror.
+    pub fn set_home_assistant(&mut self, to: Option<HomeAssistant>) {
+        self.home_assistant = to;
     }
 
     /// The next message for dashboards; publish it at most once, when nothing else waits.
@@ -35,6 +41,7 @@ impl Fleet {
         for (id, device) in &mut self.devices {
             if device.live.heard_s.is_some() || device.live.presence.is_some() {
                 device.live.mirrored_online = Some(device.live.online);
+                device.live.announced = None;
                 messages.push(mirror::online(id, device.live.online));
             }
         }
@@ -44,6 +51,28 @@ impl Fleet {
             }
         }
         messages.into_iter().for_each(|message| self.mirror(message));
+        let heard = self.devices.iter().filter(|(_, device)| device.live.mirrored_online.is_some());
+        let heard: Vec<_> = heard.map(|(id, _)| id.clone()).collect();
+        heard.iter().for_each(|id| self.announce(id));
+    }
+
+    /// Tells Home Assistant of a device, if there is news.
+    fn announce(&mut self, id: &DeviceId) {
+        let (true, Some(to), Some(device)) =
+            (self.mirror.is_some(), &self.home_assistant, self.devices.get_mut(id))
+        else {
+            return;
+        };
+        let facts = Facts {
+            agent: device.live.agent.clone(),
+            hardware: device.record.hardware.clone(),
+            models: device.record.states.keys().cloned().collect(),
+        };
+        if device.live.announced.as_ref() != Some(&facts) {
+            let message = to.announce(id, &facts);
+            device.live.announced = Some(facts);
+            self.mirror(message);
+        }
     }
 
     fn mirror(&mut self, message: Message) {
@@ -66,6 +95,7 @@ impl Fleet {
         if device.live.mirrored_online.replace(online) != Some(online) {
             self.mirror(mirror::online(id, online));
         }
+        self.announce(id);
     }
 
     /// A telemetry report; `is_live` if it is the newest.
@@ -149,6 +179,9 @@ impl Fleet {
     pub(super) fn mirror_gone(&mut self, id: &DeviceId, device: Option<&Device>) {
         let models = device.into_iter().flat_map(|device| device.record.states.keys());
         mirror::gone(id, models).for_each(|message| self.mirror(message));
+        if self.home_assistant.is_some() {
+            self.mirror(home_assistant::gone(id));
+        }
     }
 }
 

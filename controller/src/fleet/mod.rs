@@ -60,6 +60,7 @@ use fleetway_protocol::sandbox::Sandbox;
 
 use crate::audit::Bounds;
 use crate::mirror::Mirror;
+use crate::mirror::home_assistant::{Facts, HomeAssistant};
 use crate::planner::{Deployment, Input, KnownBad, Plan};
 use crate::store::Store;
 
@@ -138,6 +139,8 @@ pub struct Fleet {
     tokens: BTreeMap<String, AccessRecord>,
     /// What dashboards get, if they get anything.
     mirror: Option<Mirror>,
+    /// Who is told where to find it, if anybody is.
+    home_assistant: Option<HomeAssistant>,
 }
 
 /// A device: what is durable, and what is only known since the start.
@@ -176,6 +179,8 @@ struct Live {
     unanswered: Unanswered,
     /// What dashboards were told last.
     mirrored_online: Option<bool>,
+    /// What Home Assistant was told last.
+    announced: Option<Facts>,
     /// The record knows of a newer boot than the store.
     booted: bool,
 }

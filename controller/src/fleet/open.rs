@@ -55,6 +55,7 @@ impl Fleet {
             watches: BTreeMap::new(),
             tokens: BTreeMap::new(),
             mirror: None,
+            home_assistant: None,
             store,
         };
         fleet.read_devices(&mut lost)?;

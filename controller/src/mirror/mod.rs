@@ -5,9 +5,11 @@
 //! topic waits once, with its newest payload; of the rest the oldest go, and are counted. Whoever
 //! publishes takes from it only when nothing else waits to be sent.
 //!
-//! [`keys`] is the table of all keys, from which schemas and documentation are made.
+//! [`keys`] is the table of all keys, from which schemas and documentation are made; [`home_assistant`] tells
+//! that program where to find them.
 
 mod flat;
+pub mod home_assistant;
 pub mod keys;
 #[cfg(test)]
 mod tests;

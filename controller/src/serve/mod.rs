@@ -249,6 +249,7 @@ async fn start(
     let Opened { mut fleet, audit, release_keys, .. } = opened;
     fleet.set_director(director.id());
     fleet.set_mirror(config.mirror);
+    fleet.set_home_assistant(config.home_assistant());
     let access = Arc::new(Access::default());
     access.set(fleet.tokens());
     let outward = Outward {

@@ -49,13 +49,7 @@ impl Mosquitto {
             format!("broker config mosquitto --dynamic-security --viewer wall --out '{out}'");
         controller.cli.ok(&line).await?;
         controller.configure("dynamic_security = true")?;
-        // Started by root it would become the user `mosquitto`, who may not read the key.
-        if rustix::process::getuid().is_root() {
-            let path = self.dir.join("mosquitto.conf");
-            let conf = std::fs::read_to_string(&path).context("mosquitto.conf")?;
-            std::fs::write(&path, format!("{conf}user root\n")).context("mosquitto.conf")?;
-        }
-        Ok(())
+        self.add(user())
     }
 
     /// Writes a configuration without any rule: for whoever stands in front of it.
@@ -67,9 +61,20 @@ impl Mosquitto {
         let port = self.addr.port();
         let conf = format!(
             "listener {port} 127.0.0.1\nallow_anonymous true\nmax_inflight_messages 100\n\
-             max_queued_messages 20000\n"
+             max_queued_messages 20000\n{}",
+            user()
         );
         std::fs::write(self.dir.join("mosquitto.conf"), conf).context("mosquitto.conf")
+    }
+
+    /// Adds to its configuration, for its next start.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn add(&self, lines: &str) -> Result<()> {
+        let path = self.dir.join("mosquitto.conf");
+        let conf = std::fs::read_to_string(&path).context("mosquitto.conf")?;
+        std::fs::write(&path, format!("{conf}{lines}")).context("mosquitto.conf")
     }
 
     /// Starts it and waits until it takes connections.
@@ -106,4 +111,9 @@ impl Mosquitto {
         process.check_running()?;
         process.kill()
     }
+}
+
+/// Started by root it would become the user `mosquitto`, who may not read our keys.
+fn user() -> &'static str {
+    if rustix::process::getuid().is_root() { "user root\n" } else { "" }
 }

@@ -2,6 +2,7 @@
 //! restart, and what dashboards hear is what was accepted.
 
 use super::*;
+use crate::mirror::home_assistant::HomeAssistant;
 use fleetway_protocol::report::Telemetry;
 use fleetway_protocol::telemetry::{Heard, Numbered, Span};
 use serde_json::Value;
@@ -138,4 +139,36 @@ fn dashboards_hear_what_was_accepted() {
     world.online(0);
     world.offline(0);
     assert_eq!(mirrored(&mut world, "/on"), [0], "only the last counts");
+}
+
+#[test]
+fn home_assistant_is_told_of_a_device_when_there_is_news() {
+    let mut world = World::new(2);
+    let bridge = HomeAssistant { root: "f/".into(), page: None };
+    world.fleet.set_home_assistant(Some(bridge.clone()));
+    world.fleet.mirror_all(world.now_s);
+    world.online(0);
+    assert_eq!(world.fleet.poll_mirror(), None, "nothing without a mirror");
+    // Of a new fleet: devices that were not heard since the start are not told of.
+    world.fleet = open(&world.store, world.now_s);
+    world.fleet.set_home_assistant(Some(bridge));
+    world.fleet.set_mirror(true);
+    world.fleet.mirror_all(world.now_s);
+    assert_eq!(mirrored(&mut world, "/config"), [Value::Null; 0]);
+    world.online(0);
+    let told = mirrored(&mut world, "fleetway_cam-00/config");
+    assert_eq!(told.len(), 1, "{told:?}");
+    let update = format!("{}_update", model());
+    assert!(told[0]["components"].get(&update).is_some(), "{}", told[0]);
+    // The same once more is no news, but a broker that may have forgotten hears it again.
+    world.offline(0);
+    world.online(0);
+    assert_eq!(mirrored(&mut world, "/config").len(), 0);
+    world.fleet.mirror_all(world.now_s);
+    assert_eq!(mirrored(&mut world, "/config"), told);
+    // It leaves.
+    world.fleet.remove_device(world.by(), &id(0)).unwrap();
+    let mut gone = std::iter::from_fn(|| world.fleet.poll_mirror());
+    let gone = gone.find(|message| message.topic.ends_with("fleetway_cam-00/config")).unwrap();
+    assert!(gone.payload.is_empty() && gone.retain);
 }
