@@ -10,6 +10,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use fleetway_protocol::ids::Digest;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Longest name of a token, in bytes: it goes into every line of the audit log.
@@ -28,7 +29,9 @@ pub const SESSIONS_MAX: usize = 1_000;
 const PREFIX: &str = "fwt_";
 
 /// What somebody may do; each may all that the ones before it may.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
     /// Look.

@@ -18,7 +18,7 @@
   };
 
   const draw = (figure) => {
-    const table = figure.querySelector("table");
+    const table = figure.querySelector("details table"); // uPlot draws its legend as a table too
     const { heads, columns } = read(table);
     const place = figure.querySelector("[data-keep]");
     const known = charts.get(place);

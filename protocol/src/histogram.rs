@@ -89,6 +89,11 @@ impl Histogram {
         }
     }
 
+    /// Counts by bucket, up to the last one in use.
+    pub fn counts(&self) -> &[u32] {
+        &self.counts
+    }
+
     /// Number of values counted.
     pub fn count(&self) -> u64 {
         self.counts.iter().map(|c| u64::from(*c)).sum()

@@ -64,6 +64,21 @@ pub fn validate_telemetry(messages: &Path) -> Result<String> {
     run(Command::new(python).arg(here.join("python/telemetry.py")).arg(schemas).arg(messages))
 }
 
+/// What tries an API by its OpenAPI document.
+const SCHEMATHESIS: [&str; 1] = ["schemathesis==4.32.5"];
+
+/// The interpreter that has schemathesis; its command is beside it.
+///
+/// # Errors
+/// If it cannot be prepared, with what to install.
+pub fn schemathesis() -> Result<&'static Path> {
+    static PYTHON: OnceLock<std::result::Result<PathBuf, String>> = OnceLock::new();
+    let prepared = PYTHON.get_or_init(|| {
+        prepare("python-schemathesis-4.32.5", &SCHEMATHESIS).map_err(|error| format!("{error:#}"))
+    });
+    prepared.as_deref().map_err(|error| anyhow::anyhow!("{error}"))
+}
+
 /// What an application in Python has.
 const NUMPY: [&str; 1] = ["numpy==2.3.4"];
 

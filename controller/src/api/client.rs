@@ -13,6 +13,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
+use super::extract::{LIMIT_MAX, Page};
 use super::failure::{Envelope, Failure};
 
 /// How long a request may take. The controller answers from memory or after one fsync; a
@@ -46,6 +47,23 @@ impl Client {
     /// Gets something.
     pub(crate) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
         self.json(Method::GET, path, Bytes::new(), REQUEST).await
+    }
+
+    /// Gets a list, page by page.
+    pub(crate) async fn list<T: DeserializeOwned>(&self, path: &str) -> Result<Vec<T>, Failure> {
+        let (mut all, mut cursor) = (Vec::new(), None);
+        let separator = if path.contains('?') { '&' } else { '?' };
+        loop {
+            let from =
+                cursor.map_or_else(String::new, |c: String| format!("&cursor={}", escape(&c)));
+            let path = format!("{path}{separator}limit={LIMIT_MAX}{from}");
+            let Page { items, next } = self.get(&path).await?;
+            all.extend(items);
+            cursor = next;
+            if cursor.is_none() {
+                return Ok(all);
+            }
+        }
     }
 
     /// Sends a JSON body.

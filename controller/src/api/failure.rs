@@ -6,10 +6,11 @@
 
 use std::fmt::Display;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// What kind of failure; decides the exit code. Names and numbers are an interface.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Kind {
     /// Something else: the disk, a file, the system.
@@ -30,6 +31,10 @@ pub(crate) enum Kind {
     Unauthenticated,
     /// Whoever asks may not do this.
     Forbidden,
+    /// It has changed since it was looked at.
+    Stale,
+    /// The key of another request.
+    KeyReused,
 }
 
 impl Kind {
@@ -41,8 +46,25 @@ impl Kind {
             Self::RolloutFailed => 3,
             Self::Unreachable => 4,
             Self::NotFound => 5,
-            Self::Conflict => 6,
+            Self::Conflict | Self::Stale | Self::KeyReused => 6,
             Self::Trust | Self::Unauthenticated | Self::Forbidden => 7,
+        }
+    }
+
+    /// What it means, as the OpenAPI document says it.
+    pub(crate) fn sentence(self) -> &'static str {
+        match self {
+            Self::Error | Self::RolloutFailed => "The disk, a file, the system",
+            Self::Usage => "The request itself makes no sense",
+            Self::Unreachable => "No answer in time; it may still be done",
+            Self::NotFound => "It names something that is not there",
+            Self::Conflict => "It contradicts what is there, or something has to be done first",
+            Self::Trust | Self::KeyReused => {
+                "A signature, a key or a digest does not hold, or the `Idempotency-Key` is another request's"
+            }
+            Self::Unauthenticated => "No token or session that is good",
+            Self::Forbidden => "Not for this role, or from a page of another site",
+            Self::Stale => "It has changed since `If-Match` was seen",
         }
     }
 
@@ -54,7 +76,8 @@ impl Kind {
             Self::Unreachable => 503,
             Self::NotFound => 404,
             Self::Conflict => 409,
-            Self::Trust => 422,
+            Self::Stale => 412,
+            Self::Trust | Self::KeyReused => 422,
             Self::Unauthenticated => 401,
             Self::Forbidden => 403,
         }
@@ -62,7 +85,7 @@ impl Kind {
 }
 
 /// One failure: what happened to which thing, and what to do about it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct Failure {
     /// What kind.
     pub(crate) code: Kind,
@@ -74,7 +97,7 @@ pub(crate) struct Failure {
 }
 
 /// The JSON form: `{"error": {...}}`.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct Envelope {
     /// The failure.
     pub(crate) error: Failure,
@@ -191,6 +214,8 @@ mod tests {
             (Kind::Trust, 7, "trust"),
             (Kind::Unauthenticated, 7, "unauthenticated"),
             (Kind::Forbidden, 7, "forbidden"),
+            (Kind::Stale, 6, "stale"),
+            (Kind::KeyReused, 6, "key_reused"),
         ];
         for (kind, code, name) in all {
             assert_eq!(kind.exit_code(), code);

@@ -3,19 +3,18 @@
 //! `?dry_run=true` on the three that start rollouts says what they would do and changes nothing.
 
 use axum::Json;
-use axum::extract::{Path, Query, State};
-use bytes::Bytes;
+use axum::extract::State;
 use fleetway_controller::audit::Entry;
 use fleetway_controller::fleet::{By, Fleet, Follow, FollowPlan};
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::caller::Caller;
+use super::devices::device_id;
+use super::extract::{Answer, Body, DevicePath, IfMatch, Params, RolloutPath, Segments};
 use super::failure::Failure;
-use super::rollouts::{command, no_rollout, rollout_id, spec};
-use super::server::{Answer, body, device_id};
-use super::types::{
-    ExpiryView, FollowRollout, FollowView, Promote, RolloutRequest, RolloutView, StayView,
-};
+use super::rollouts::{Shown, command, no_rollout, spec};
+use super::types::{ExpiryView, FollowRollout, FollowView, Promote, RolloutRequest, StayView};
 use super::view::{self, failed, why};
 use crate::serve::Running;
 
@@ -25,16 +24,18 @@ const HISTORY_DEFAULT: usize = 200;
 const HISTORY_MAX: usize = 10_000;
 
 /// `?dry_run=true`.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct DryRun {
+    /// Only say what it would do.
     dry_run: bool,
 }
 
 /// `?last=50`.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Last {
+    /// So many entries, the newest; 200 unless said otherwise.
     last: Option<usize>,
 }
 
@@ -47,44 +48,42 @@ impl Last {
 /// `POST /v1/rollouts/{id}/promote`.
 pub(super) async fn promote(
     State(running): State<Running>,
-    Path(id): Path<String>,
+    Segments(RolloutPath { id }): Segments<RolloutPath>,
     caller: Caller,
-    bytes: Bytes,
-) -> Answer<RolloutView> {
-    let Promote { full } = body(&bytes)?;
-    command(&running, &id, caller, move |fleet, by, id| fleet.promote_rollout(by, id, full)).await
+    as_seen: IfMatch,
+    Body(Promote { full }): Body<Promote>,
+) -> Result<Shown, Failure> {
+    let promote = move |fleet: &mut Fleet, by: By<'_>, id| fleet.promote_rollout(by, id, full);
+    command(&running, id, caller, as_seen, promote).await
 }
 
 /// `POST /v1/rollouts/{id}/undo`.
 pub(super) async fn undo(
     State(running): State<Running>,
-    Path(id): Path<String>,
-    Query(dry): Query<DryRun>,
+    Segments(RolloutPath { id }): Segments<RolloutPath>,
+    Params(dry): Params<DryRun>,
     caller: Caller,
 ) -> Answer<FollowView> {
-    let follow = Follow::Undo(rollout_id(&id)?);
-    act(&running, move |_| Ok(follow), dry, caller).await
+    act(&running, move |_| Ok(Follow::Undo(id)), dry, caller).await
 }
 
 /// `POST /v1/rollouts/{id}/retry`.
 pub(super) async fn retry(
     State(running): State<Running>,
-    Path(id): Path<String>,
-    Query(dry): Query<DryRun>,
+    Segments(RolloutPath { id }): Segments<RolloutPath>,
+    Params(dry): Params<DryRun>,
     caller: Caller,
 ) -> Answer<FollowView> {
-    let follow = Follow::Retry(rollout_id(&id)?);
-    act(&running, move |_| Ok(follow), dry, caller).await
+    act(&running, move |_| Ok(Follow::Retry(id)), dry, caller).await
 }
 
 /// `POST /v1/rollouts/rollback`.
 pub(super) async fn rollback(
     State(running): State<Running>,
-    Query(dry): Query<DryRun>,
+    Params(dry): Params<DryRun>,
     caller: Caller,
-    bytes: Bytes,
+    Body(request): Body<RolloutRequest>,
 ) -> Answer<FollowView> {
-    let request: RolloutRequest = body(&bytes)?;
     let back = move |fleet: &Fleet| Ok(Follow::Back(Box::new(spec(fleet, &request)?)));
     act(&running, back, dry, caller).await
 }
@@ -134,10 +133,9 @@ fn follow_view(
 /// `GET /v1/rollouts/{id}/history`.
 pub(super) async fn rollout_history(
     State(running): State<Running>,
-    Path(id): Path<String>,
-    Query(last): Query<Last>,
+    Segments(RolloutPath { id }): Segments<RolloutPath>,
+    Params(last): Params<Last>,
 ) -> Answer<Vec<Entry>> {
-    let id = rollout_id(&id)?;
     running
         .core
         .ask(move |fleet, now_s| {
@@ -151,10 +149,10 @@ pub(super) async fn rollout_history(
 /// `GET /v1/devices/{id}/history`. One that was removed has a history as well.
 pub(super) async fn device_history(
     State(running): State<Running>,
-    Path(id): Path<String>,
-    Query(last): Query<Last>,
+    Segments(path): Segments<DevicePath>,
+    Params(last): Params<Last>,
 ) -> Answer<Vec<Entry>> {
-    let id = device_id(&id)?;
+    let id = device_id(&path.id)?;
     running
         .core
         .ask(move |fleet, _| {

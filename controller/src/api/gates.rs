@@ -13,7 +13,7 @@ pub(super) fn gates(spec: &mut RolloutSpec, requests: &[GateRequest]) {
     for request in requests {
         let Some(phase) = request.phase else { continue };
         let all = spec.gates.clone();
-        let of_phase = spec.gates_in.entry(phase.saturating_sub(1)).or_insert(all);
+        let of_phase = spec.gates_in.entry(phase.get() - 1).or_insert(all);
         replace(of_phase, request);
     }
 }

@@ -1,8 +1,7 @@
 //! Letting devices in, and throwing them out.
 
 use axum::Json;
-use axum::extract::{Path, State};
-use bytes::Bytes;
+use axum::extract::State;
 use fleetway_controller::fleet::{By, Fleet};
 use fleetway_controller::pki::DeviceKey;
 use fleetway_protocol::enroll::{Floor, Token};
@@ -10,8 +9,9 @@ use fleetway_protocol::ids::{DeviceId, Digest};
 use fleetway_protocol::join::Join;
 
 use super::caller::Caller;
+use super::devices::{check, device_id};
+use super::extract::{Answer, Body, DevicePath, IfMatch, Segments};
 use super::failure::Failure;
-use super::server::{Answer, body, device_id};
 use super::types::{DeviceEnroll, DeviceKeyAdd, Done, JoinView};
 use super::view::failed;
 use crate::serve::Running;
@@ -20,12 +20,11 @@ use crate::serve::enroll::pinned_root;
 /// `POST /v1/devices/{id}/enroll`.
 pub(super) async fn enroll(
     State(running): State<Running>,
-    Path(id): Path<String>,
+    Segments(path): Segments<DevicePath>,
     caller: Caller,
-    bytes: Bytes,
+    Body(DeviceEnroll { labels }): Body<DeviceEnroll>,
 ) -> Answer<JoinView> {
-    let id = device_id(&id)?;
-    let DeviceEnroll { labels } = body(&bytes)?;
+    let id = device_id(&path.id)?;
     let mut token = Token([0; 16]);
     getrandom::fill(&mut token.0)
         .map_err(|error| Failure::error(format!("no randomness from the system: {error}")))?;
@@ -71,10 +70,11 @@ fn url(what: &str, text: &str) -> Result<fleetway_protocol::join::Url, Failure> 
 /// `POST /v1/devices/{id}/revoke`.
 pub(super) async fn revoke(
     State(running): State<Running>,
-    Path(id): Path<String>,
+    Segments(path): Segments<DevicePath>,
     caller: Caller,
+    as_seen: IfMatch,
 ) -> Answer<Done> {
-    let id = device_id(&id)?;
+    let id = device_id(&path.id)?;
     let what_of_its_session = match (running.embedded, running.cuts_sessions()) {
         (true, _) => "its session is ended",
         (false, true) => "mosquitto is told to end its session",
@@ -85,6 +85,7 @@ pub(super) async fn revoke(
     running
         .core
         .ask(move |fleet, now_s| {
+            check(fleet, &id, &as_seen)?;
             let by = By { who: &caller.name, now_s };
             fleet.revoke_device(by, &id).map_err(|error| failed(error.kind(), &error))?;
             let done = format!(

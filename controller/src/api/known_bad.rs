@@ -2,14 +2,14 @@
 
 use axum::Json;
 use axum::extract::State;
-use bytes::Bytes;
 use fleetway_controller::fleet::{By, Fleet};
 use fleetway_controller::planner::KnownBad;
 use fleetway_protocol::ids::{HardwareClass, IdError};
 
 use super::caller::Caller;
+use super::extract::{Answer, Body};
 use super::failure::Failure;
-use super::server::{Answer, body, find_release};
+use super::server::find_release;
 use super::types::{KnownBadLift, KnownBadView};
 use super::view::{failed, release_ref};
 use crate::serve::Running;
@@ -24,9 +24,8 @@ pub(super) async fn list(State(running): State<Running>) -> Answer<Vec<KnownBadV
 pub(super) async fn lift(
     State(running): State<Running>,
     caller: Caller,
-    bytes: Bytes,
+    Body(KnownBadLift { model, version, class, reason }): Body<KnownBadLift>,
 ) -> Answer<KnownBadView> {
-    let KnownBadLift { model, version, class, reason } = body(&bytes)?;
     let class: HardwareClass = class.parse().map_err(|error: IdError| {
         Failure::usage(format!("the hardware class {class:?} {error}"))
     })?;

@@ -7,18 +7,26 @@
 //! browser's session that was opened with one; plain HTTP is for loopback addresses alone.
 //!
 //! Read in this order: [`types`] (what travels), [`failure`] (how it fails), [`client`]
-//! (all that the command line uses), [`caller`] (who asks, and may they), [`server`] (the routes; the
-//! larger ones in `releases`, `rollouts`, `follow`, `identities` and `tokens`), [`view`] (from the core's words
+//! (all that the command line uses), [`caller`] (who asks, and may they), `extract` (what a request carries, as types that
+//! `openapi` describes), `idempotency`, [`events`], [`server`] (the routes; the larger ones in `devices`,
+//! `releases`, `rollouts`, `follow`, `identities`, `tokens` and `audit`), [`view`] (from the core's words
 //! to these) and `measured` (what was measured, and what healthy means). `serve/http.rs` listens.
 
+mod audit;
 pub(crate) mod caller;
 pub(crate) mod client;
+mod devices;
+pub(crate) mod events;
+mod extract;
 pub(crate) mod failure;
 mod follow;
 mod gates;
+mod idempotency;
 pub(crate) mod identities;
 mod known_bad;
 mod measured;
+mod metrics;
+mod openapi;
 mod releases;
 pub(crate) mod rollouts;
 pub(crate) mod server;

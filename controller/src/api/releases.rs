@@ -6,7 +6,7 @@
 
 use axum::Json;
 use axum::body::Body;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use bytes::Bytes;
 use fleetway_controller::fleet::By;
 use fleetway_protocol::ids::Digest;
@@ -14,10 +14,13 @@ use fleetway_protocol::keyset::ReleaseKeys;
 use fleetway_protocol::limits::ARTIFACT_BYTES_MAX;
 use fleetway_protocol::manifest::Manifest;
 use http_body_util::BodyExt as _;
+use schemars::JsonSchema;
+use serde::Deserialize;
 use tokio::task::block_in_place;
 use tracing::info;
 
 use super::caller::Caller;
+use super::extract::{Answer, Segments};
 use super::failure::{Failure, Kind};
 use super::types::{BlobView, ReleaseView};
 use super::view::{self, failed};
@@ -25,7 +28,12 @@ use crate::serve::Running;
 use crate::serve::blobs::BlobError;
 use crate::serve::pieces::artifacts;
 
-type Answer<T> = Result<Json<T>, Failure>;
+/// Bytes, in a path.
+#[derive(Debug, Deserialize, JsonSchema)]
+pub(super) struct BlobPath {
+    /// SHA-256 of the bytes, hexadecimal.
+    digest: String,
+}
 
 fn digest(text: &str) -> Result<Digest, Failure> {
     text.parse().map_err(|error| Failure::usage(format!("the digest {text:?} {error}")))
@@ -46,10 +54,10 @@ fn blob_failure(error: BlobError) -> Failure {
 /// `PUT /v1/blobs/{digest}`: the bytes.
 pub(super) async fn put_blob(
     State(running): State<Running>,
-    Path(name): Path<String>,
+    Segments(path): Segments<BlobPath>,
     mut body: Body,
 ) -> Answer<BlobView> {
-    let digest = digest(&name)?;
+    let digest = digest(&path.digest)?;
     let begin = || running.blobs.begin(digest, u64::from(ARTIFACT_BYTES_MAX));
     let mut writer = block_in_place(begin).map_err(blob_failure)?;
     let mut bytes = 0;

@@ -1,32 +1,80 @@
 //! Rollouts: from a request to a specification, and the operator's hand on it.
 
+use aide::OperationOutput;
+use aide::generate::GenContext;
+use aide::openapi::{Operation, Response as Described};
 use axum::Json;
-use axum::extract::{Path, State};
-use bytes::Bytes;
-use fleetway_controller::fleet::{By, Fleet, RolloutError};
+use axum::extract::State;
+use axum::http::HeaderValue;
+use axum::http::header::CONTENT_LOCATION;
+use axum::response::{IntoResponse, Response};
+use fleetway_controller::fleet::{By, Fleet, RolloutError, RolloutView as Rollout};
 use fleetway_controller::planner::RolloutSpec;
 use fleetway_protocol::ids::RolloutId;
+use schemars::JsonSchema;
+use serde::Deserialize;
 
 use super::caller::Caller;
+use super::extract::{
+    Answer, Body, IfMatch, Page, PageParams, Params, RolloutPath, Segments, Tag, Tagged, limit,
+};
 use super::failure::Failure;
-use super::server::{Answer, body, find_release};
+use super::server::find_release;
 use super::spec::spec_of;
 use super::types::{ExpiryView, PlanView, RolloutRequest, RolloutSummary, RolloutView};
 use super::view::{self, failed};
 use crate::serve::Running;
 
-pub(super) fn rollout_id(text: &str) -> Result<RolloutId, Failure> {
-    text.parse().map_err(|_| {
-        Failure::usage(format!("{text:?} is no rollout")).mend("see `fleetway rollout list`")
-    })
-}
+/// Where a rollout can be read: this, and its number.
+const PLACE: &str = "/v1/rollouts/";
 
 pub(super) fn no_rollout(id: RolloutId) -> Failure {
     Failure::not_found(format!("no rollout {id}")).mend("see `fleetway rollout list`")
 }
 
-pub(super) async fn plan(State(running): State<Running>, bytes: Bytes) -> Answer<PlanView> {
-    let request: RolloutRequest = body(&bytes)?;
+/// What operators decide about a rollout: what was asked for, and the state that it is in.
+pub(super) fn tag(rollout: &Rollout) -> Tag {
+    Tag::of(&(&rollout.spec, &rollout.state, rollout.started_s))
+}
+
+/// A rollout as it is now, where it can be read again, and its state.
+pub(super) struct Shown(u64, Tagged<RolloutView>);
+
+impl IntoResponse for Shown {
+    fn into_response(self) -> Response {
+        let Self(id, tagged) = self;
+        let mut response = tagged.into_response();
+        if let Ok(location) = HeaderValue::from_str(&format!("{PLACE}{id}")) {
+            response.headers_mut().insert(CONTENT_LOCATION, location);
+        }
+        response
+    }
+}
+
+impl OperationOutput for Shown {
+    type Inner = RolloutView;
+
+    fn operation_response(ctx: &mut GenContext, operation: &mut Operation) -> Option<Described> {
+        Tagged::<RolloutView>::operation_response(ctx, operation)
+    }
+
+    fn inferred_responses(
+        ctx: &mut GenContext,
+        operation: &mut Operation,
+    ) -> Vec<(Option<u16>, Described)> {
+        Tagged::<RolloutView>::inferred_responses(ctx, operation)
+    }
+}
+
+pub(super) fn shown(fleet: &Fleet, id: RolloutId, now_s: u64) -> Result<Shown, Failure> {
+    let rollout = fleet.rollout(id, now_s).ok_or_else(|| no_rollout(id))?;
+    Ok(Shown(id, Tagged(tag(&rollout), view::rollout(fleet, &rollout))))
+}
+
+pub(super) async fn plan(
+    State(running): State<Running>,
+    Body(request): Body<RolloutRequest>,
+) -> Answer<PlanView> {
     let expiries = running.trust.expiries();
     running
         .core
@@ -49,9 +97,8 @@ pub(crate) fn preview(
 pub(super) async fn start(
     State(running): State<Running>,
     caller: Caller,
-    bytes: Bytes,
-) -> Answer<RolloutView> {
-    let request: RolloutRequest = body(&bytes)?;
+    Body(request): Body<RolloutRequest>,
+) -> Result<Shown, Failure> {
     running
         .core
         .ask(move |fleet, now_s| {
@@ -65,63 +112,110 @@ pub(super) async fn start(
         .await?
 }
 
-fn shown(fleet: &Fleet, id: RolloutId, now_s: u64) -> Answer<RolloutView> {
-    let rollout = fleet.rollout(id, now_s).ok_or_else(|| no_rollout(id))?;
-    Ok(Json(view::rollout(fleet, &rollout)))
-}
-
-pub(super) async fn list(State(running): State<Running>) -> Answer<Vec<RolloutSummary>> {
+pub(super) async fn list(
+    State(running): State<Running>,
+    Params(asked): Params<PageParams>,
+) -> Answer<Page<RolloutSummary>> {
+    let limit = limit(asked.limit)?;
+    let cursor = asked.cursor.map(|text| text.parse::<u64>()).transpose();
+    let cursor = cursor.map_err(|_| Failure::usage("a cursor of this list is a number"))?;
     running
         .core
-        .ask(|fleet, now_s| {
+        .ask(move |fleet, now_s| {
+            let is_after = |rollout: &Rollout| cursor.is_none_or(|after| rollout.id > after);
             let all = fleet.rollouts(now_s);
-            Ok(Json(all.iter().map(|rollout| view::rollout_summary(fleet, rollout)).collect()))
+            let Page { items, next } = Page::of(all, |r| r.id.to_string(), is_after, limit);
+            let items = items.iter().map(|r| view::rollout_summary(fleet, r)).collect();
+            Ok(Json(Page { items, next }))
         })
         .await?
 }
 
 pub(super) async fn show(
     State(running): State<Running>,
-    Path(id): Path<String>,
-) -> Answer<RolloutView> {
-    let id = rollout_id(&id)?;
+    Segments(path): Segments<RolloutPath>,
+) -> Result<Shown, Failure> {
+    running.core.ask(move |fleet, now_s| shown(fleet, path.id, now_s)).await?
+}
+
+/// Whether the rollout is still as whoever commands saw it.
+pub(super) fn check(
+    fleet: &Fleet,
+    id: RolloutId,
+    now_s: u64,
+    as_seen: &IfMatch,
+) -> Result<(), Failure> {
+    match fleet.rollout(id, now_s) {
+        Some(rollout) => as_seen.check(&tag(&rollout)),
+        None => Ok(()), // The command itself says so.
+    }
+}
+
+/// The rollout at its own place, for an answer that was too large to be kept.
+pub(super) async fn at(running: &Running, location: &str) -> Result<Shown, Failure> {
+    let id = location.strip_prefix(PLACE).and_then(|id| id.parse().ok());
+    let id =
+        id.ok_or_else(|| Failure::error(format!("{location:?} is no rollout's place: a bug")))?;
     running.core.ask(move |fleet, now_s| shown(fleet, id, now_s)).await?
+}
+
+/// What can be done with a rollout.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum SteerVerb {
+    /// Start nothing new.
+    Pause,
+    /// Go on.
+    Resume,
+    /// End it for good.
+    Abort,
+}
+
+/// A rollout and what to do with it, in a path.
+#[derive(Debug, Deserialize, JsonSchema)]
+pub(super) struct SteerPath {
+    /// The rollout's number.
+    id: u64,
+    /// What to do.
+    verb: SteerVerb,
 }
 
 pub(super) async fn steer(
     State(running): State<Running>,
-    Path((id, verb)): Path<(String, String)>,
+    Segments(SteerPath { id, verb }): Segments<SteerPath>,
     caller: Caller,
-) -> Answer<RolloutView> {
-    let steer = match verb.as_str() {
-        "pause" => Fleet::pause_rollout,
-        "resume" => Fleet::resume_rollout,
-        "abort" => Fleet::abort_rollout,
-        _ => return Err(Failure::not_found(format!("a rollout cannot {verb:?}"))),
+    as_seen: IfMatch,
+) -> Result<Shown, Failure> {
+    let steer = match verb {
+        SteerVerb::Pause => Fleet::pause_rollout,
+        SteerVerb::Resume => Fleet::resume_rollout,
+        SteerVerb::Abort => Fleet::abort_rollout,
     };
-    command(&running, &id, caller, steer).await
+    command(&running, id, caller, as_seen, steer).await
 }
 
 /// A verb of its own: who starts a rollout need not be who approves it.
 pub(super) async fn approve(
     State(running): State<Running>,
-    Path(id): Path<String>,
+    Segments(RolloutPath { id }): Segments<RolloutPath>,
     caller: Caller,
-) -> Answer<RolloutView> {
-    command(&running, &id, caller, Fleet::approve_rollout).await
+    as_seen: IfMatch,
+) -> Result<Shown, Failure> {
+    command(&running, id, caller, as_seen, Fleet::approve_rollout).await
 }
 
-/// Does something to a rollout, and shows it.
+/// Does something to a rollout that is still as it was seen, and shows it.
 pub(super) async fn command(
     running: &Running,
-    id: &str,
+    id: RolloutId,
     caller: Caller,
+    as_seen: IfMatch,
     act: impl FnOnce(&mut Fleet, By<'_>, RolloutId) -> Result<(), RolloutError> + Send + 'static,
-) -> Answer<RolloutView> {
-    let id = rollout_id(id)?;
+) -> Result<Shown, Failure> {
     running
         .core
         .ask(move |fleet, now_s| {
+            check(fleet, id, now_s, &as_seen)?;
             let by = By { who: &caller.name, now_s };
             act(fleet, by, id).map_err(|e| failed(e.kind(), &e))?;
             shown(fleet, id, now_s)

@@ -1,30 +1,34 @@
 //! The routes. Each one asks the core one question and puts the answer into the API's words.
 
-use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::{DefaultBodyLimit, Path, Query, Request, State};
-use axum::http::{Method, StatusCode};
+use aide::axum::ApiRouter;
+use aide::axum::routing::{get_with, post_with, put_with};
+use aide::openapi::OpenApi;
+use aide::transform::TransformOperation;
+use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::http::{HeaderValue, Method, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post, put};
+use axum::routing::get;
 use axum::{Json, Router};
 use bytes::Bytes;
-use fleetway_controller::audit::Bounds;
-use fleetway_controller::fleet::{By, Fleet};
-use fleetway_controller::planner::Selector;
-use fleetway_protocol::ids::{DeviceId, IdError, ModelName};
-use serde::de::DeserializeOwned;
+use fleetway_controller::fleet::{By, Fleet, ReleaseView as Release};
+use fleetway_protocol::ids::{IdError, ModelName};
+use schemars::JsonSchema;
+use serde::Deserialize;
 use tokio::time::timeout;
 
 use super::caller::{self, Caller};
-use super::failure::{Envelope, Failure};
-use super::types::{
-    DeviceAdd, DeviceAdded, DeviceCounts, DeviceView, LabelEdits, ReleaseView, StatusView,
-    TrustPublished,
-};
+use super::extract::{Answer, Page, PageParams, Params, Segments, limit};
+use super::failure::Failure;
+use super::types::{DeviceCounts, ReleaseView, StatusView, TrustPublished};
 use super::view::{self, failed};
-use super::{follow, identities, known_bad, releases, rollouts, tokens};
+use super::{
+    audit, devices, events, follow, idempotency, identities, known_bad, metrics, openapi, releases,
+    rollouts, tokens,
+};
 use crate::serve::Running;
 
 /// Deadline of a request. Below the client's, so that the client hears why.
@@ -32,48 +36,21 @@ const REQUEST: Duration = Duration::from_secs(10);
 /// Deadline of an upload.
 const UPLOAD: Duration = Duration::from_secs(110);
 
-/// What a route answers.
-pub(super) type Answer<T> = Result<Json<T>, Failure>;
-
 /// All routes. A listener adds the [`caller::Door`] that it is.
 pub(crate) fn router(running: Running) -> Router {
-    let api = Router::new()
-        .route("/v1/status", get(status))
-        .route("/v1/devices", get(devices).post(add_device))
-        .route("/v1/devices/{id}", get(device))
-        .route("/v1/devices/{id}/history", get(follow::device_history))
-        .route("/v1/devices/{id}/labels", post(label_device))
-        .route("/v1/devices/{id}/enroll", post(identities::enroll))
-        .route("/v1/devices/{id}/revoke", post(identities::revoke))
-        .route("/v1/models", get(models))
-        .route("/v1/models/{model}/{version}", get(model))
-        .route(
-            "/v1/blobs/{digest}",
-            // The writer has the bound: artifacts are larger than axum's default.
-            put(releases::put_blob).layer(DefaultBodyLimit::disable()),
-        )
-        .route("/v1/releases", post(releases::publish))
-        .route("/v1/trust/publish", post(publish_trust))
-        .route("/v1/rollouts", get(rollouts::list).post(rollouts::start))
-        .route("/v1/rollouts/plan", post(rollouts::plan))
-        .route("/v1/rollouts/{id}", get(rollouts::show))
-        .route("/v1/rollouts/rollback", post(follow::rollback))
-        .route("/v1/rollouts/{id}/history", get(follow::rollout_history))
-        .route("/v1/rollouts/{id}/promote", post(follow::promote))
-        .route("/v1/rollouts/{id}/undo", post(follow::undo))
-        .route("/v1/rollouts/{id}/retry", post(follow::retry))
-        .route("/v1/rollouts/{id}/approve", post(rollouts::approve))
-        .route("/v1/rollouts/{id}/{verb}", post(rollouts::steer))
-        .route("/v1/known-bad", get(known_bad::list))
-        .route("/v1/known-bad/lift", post(known_bad::lift))
-        .route("/v1/audit", get(audit))
-        .route("/v1/tokens", get(tokens::list).post(tokens::create))
-        .route("/v1/tokens/{name}/revoke", post(tokens::revoke))
-        .route("/v1/session", get(tokens::who).post(tokens::open).delete(tokens::close))
+    let (routes, document) = described();
+    let document: Arc<str> = openapi::text(&document).into();
+    let api = routes
+        .route("/v1/openapi.json", get(move || async move { openapi_json(&document) }))
+        .route("/v1/events", get(events::stream))
+        .route("/metrics", get(metrics::all))
+        .route("/metrics/devices", get(metrics::devices))
         .fallback(unknown)
         .layer(middleware::from_fn(deadline))
+        .layer(middleware::from_fn_with_state(running.clone(), idempotency::once))
         .layer(middleware::from_fn(caller::allow))
-        .layer(middleware::from_fn_with_state(running.clone(), audited));
+        .layer(middleware::from_fn_with_state(running.clone(), audited))
+        .layer(middleware::map_response(unstored));
     // The web page's handlers show the login to whoever is nobody, and have the same fence against
     // other sites.
     api.merge(crate::web::router())
@@ -81,12 +58,150 @@ pub(crate) fn router(running: Running) -> Router {
         .with_state(running)
 }
 
-impl IntoResponse for Failure {
-    fn into_response(self) -> Response {
-        let status = StatusCode::from_u16(self.code.http_status());
-        let status = status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        (status, Json(Envelope { error: self })).into_response()
-    }
+/// The OpenAPI document.
+#[cfg(test)]
+pub(super) fn document() -> OpenApi {
+    described().1
+}
+
+/// What is in the document: all but the document and the stream of events, which is no JSON.
+fn described() -> (Router<Running>, OpenApi) {
+    let routes = ApiRouter::new()
+        .api_route("/v1/status", get_with(status, op("status", "How the controller is")))
+        .api_route(
+            "/v1/devices",
+            get_with(devices::list, op("list_devices", "Devices, by id"))
+                .post_with(devices::add, op("add_device", "Add a device")),
+        )
+        .api_route("/v1/devices/{id}", get_with(devices::show, op("show_device", "One device")))
+        .api_route(
+            "/v1/devices/{id}/labels",
+            post_with(devices::label, op("label_device", "Set and take away labels")),
+        )
+        .api_route(
+            "/v1/devices/{id}/enroll",
+            post_with(identities::enroll, op("enroll_device", "Let a device in, once")),
+        )
+        .api_route(
+            "/v1/devices/{id}/revoke",
+            post_with(identities::revoke, op("revoke_device", "Take a device out for good")),
+        )
+        .api_route("/v1/models", get_with(models, op("list_releases", "Published releases")))
+        .api_route(
+            "/v1/models/{model}/{version}",
+            get_with(model, op("show_release", "One published release")),
+        )
+        .api_route(
+            "/v1/blobs/{digest}",
+            // The writer has the bound: artifacts are larger than axum's default.
+            put_with(releases::put_blob, |operation| {
+                op("put_blob", "Send an artifact's bytes")(operation).input::<Bytes>()
+            })
+            .layer(DefaultBodyLimit::disable()),
+        )
+        .api_route(
+            "/v1/releases",
+            post_with(releases::publish, op("publish_release", "Publish a signed release")),
+        )
+        .api_route(
+            "/v1/trust/publish",
+            post_with(publish_trust, op("publish_trust", "Put into force what is staged")),
+        )
+        .api_route(
+            "/v1/rollouts",
+            get_with(rollouts::list, op("list_rollouts", "Rollouts, oldest first"))
+                .post_with(rollouts::start, op("start_rollout", "Start a rollout")),
+        )
+        .api_route(
+            "/v1/rollouts/plan",
+            post_with(rollouts::plan, op("plan_rollout", "What a rollout would do")),
+        )
+        .api_route("/v1/rollouts/{id}", get_with(rollouts::show, op("show_rollout", "One rollout")))
+        .api_route(
+            "/v1/rollouts/rollback",
+            post_with(follow::rollback, op("roll_back", "A named release again, fleet-wide")),
+        )
+        .api_route(
+            "/v1/rollouts/{id}/history",
+            get_with(follow::rollout_history, op("rollout_history", "What became of a rollout")),
+        )
+        .api_route(
+            "/v1/rollouts/{id}/promote",
+            post_with(follow::promote, op("promote_rollout", "Go on to the next phase now")),
+        )
+        .api_route(
+            "/v1/rollouts/{id}/undo",
+            post_with(follow::undo, op("undo_rollout", "Bring back what ran before")),
+        )
+        .api_route(
+            "/v1/rollouts/{id}/retry",
+            post_with(follow::retry, op("retry_rollout", "Try again where it failed")),
+        )
+        .api_route(
+            "/v1/rollouts/{id}/approve",
+            post_with(rollouts::approve, op("approve_rollout", "Let a phase that waits begin")),
+        )
+        .api_route(
+            "/v1/known-bad",
+            get_with(known_bad::list, op("list_known_bad", "Releases bad on a hardware class")),
+        )
+        .api_route(
+            "/v1/known-bad/lift",
+            post_with(known_bad::lift, op("lift_known_bad", "Offer a release to a class again")),
+        )
+        .api_route(
+            "/v1/devices/{id}/history",
+            get_with(follow::device_history, op("device_history", "What became of a device")),
+        )
+        .api_route(
+            "/v1/rollouts/{id}/{verb}",
+            post_with(rollouts::steer, op("steer_rollout", "Pause, resume or abort a rollout")),
+        )
+        .api_route("/v1/audit", get_with(audit::bounds, op("audit", "Where the audit log ends")))
+        .api_route(
+            "/v1/audit/entries",
+            get_with(audit::entries, op("audit_entries", "The audit log, newest first")),
+        )
+        .api_route(
+            "/v1/tokens",
+            get_with(tokens::list, op("list_tokens", "Tokens, without their secrets"))
+                .post_with(tokens::create, op("create_token", "Make a token; it is shown once")),
+        )
+        .api_route(
+            "/v1/tokens/{name}/revoke",
+            post_with(tokens::revoke, op("revoke_token", "Take a token back")),
+        )
+        .api_route(
+            "/v1/session",
+            get_with(tokens::who, op("whoami", "Who asks, and as what"))
+                .post_with(tokens::open, op("open_session", "Open a browser's session"))
+                .delete_with(tokens::close, op("close_session", "End a browser's session")),
+        );
+    let mut document = openapi::begin();
+    let routes = routes.finish_api_with(&mut document, |mut api| {
+        openapi::finish(api.inner_mut());
+        api
+    });
+    (routes, document)
+}
+
+/// An operation's name and what it does.
+fn op(
+    id: &'static str,
+    summary: &'static str,
+) -> impl FnOnce(TransformOperation<'_>) -> TransformOperation<'_> {
+    move |operation| operation.id(id).summary(summary)
+}
+
+fn openapi_json(document: &str) -> Response {
+    ([(header::CONTENT_TYPE, "application/json")], document.to_owned()).into_response()
+}
+
+/// Nothing here is for a cache: it is old at once, and not for everybody.
+async fn unstored(mut response: Response) -> Response {
+    let no_store = HeaderValue::from_static("no-store");
+    response.headers_mut().entry(header::CACHE_CONTROL).or_insert(no_store);
+    response
 }
 
 /// `POST /v1/trust/publish`: what is staged goes into force.
@@ -148,31 +263,6 @@ async fn audited(State(running): State<Running>, request: Request, next: Next) -
     }
 }
 
-/// `GET /v1/audit`: where the log begins and ends.
-async fn audit(State(running): State<Running>) -> Answer<Bounds> {
-    Ok(Json(running.core.ask(|fleet, _| fleet.audit()).await?))
-}
-
-/// The JSON body of a request.
-pub(super) fn body<T: DeserializeOwned>(bytes: &Bytes) -> Result<T, Failure> {
-    serde_json::from_slice(bytes).map_err(|error| {
-        Failure::usage(format!("the request is not what is expected here: {error}"))
-            .mend("use the same version of fleetway for the command line and `serve`")
-    })
-}
-
-pub(super) fn device_id(text: &str) -> Result<DeviceId, Failure> {
-    text.parse().map_err(|error: IdError| Failure::usage(format!("the device id {text:?} {error}")))
-}
-
-/// Which devices; all, unless said otherwise.
-pub(super) fn selector(text: Option<&str>) -> Result<Selector, Failure> {
-    match text {
-        None => Ok(Selector::all()),
-        Some(text) => text.parse::<Selector>().map_err(|error| failed(error.kind(), &error)),
-    }
-}
-
 async fn status(State(running): State<Running>) -> Answer<StatusView> {
     status_view(&running).await.map(Json)
 }
@@ -206,108 +296,48 @@ pub(crate) async fn status_view(running: &Running) -> Result<StatusView, Failure
     })
 }
 
-async fn devices(
+async fn models(
     State(running): State<Running>,
-    Query(query): Query<HashMap<String, String>>,
-) -> Answer<Vec<DeviceView>> {
-    let text = query.get("selector").cloned();
-    let selector = selector(text.as_deref())?;
+    Params(asked): Params<PageParams>,
+) -> Answer<Page<ReleaseView>> {
+    let (limit, cursor) = (limit(asked.limit)?, asked.cursor);
+    let cursor = cursor.map(|text| {
+        let (model, counter) = text.rsplit_once(':')?;
+        Some((model.to_owned(), counter.parse::<u64>().ok()?))
+    });
+    let cursor = match cursor {
+        Some(None) => return Err(Failure::usage("a cursor of this list is MODEL:COUNTER")),
+        cursor => cursor.flatten(),
+    };
     running
         .core
         .ask(move |fleet, _| {
-            let all = fleet.devices();
-            let total = all.len();
-            let chosen: Vec<_> = all
-                .into_iter()
-                .filter(|device| selector.matches(&device.target()))
-                .map(|device| view::device(fleet, device))
-                .collect();
-            if chosen.is_empty() && text.is_some() && total > 0 {
-                return Err(matches_nothing(fleet, selector.as_str(), total));
-            }
-            Ok(Json(chosen))
+            let key =
+                |release: &Release| (release.manifest.model.to_string(), release.manifest.counter);
+            let is_after = |release: &Release| cursor.as_ref().is_none_or(|c| key(release) > *c);
+            let name = |release: &Release| {
+                let (model, counter) = key(release);
+                format!("{model}:{counter}")
+            };
+            let Page { items, next } = Page::of(fleet.releases(), name, is_after, limit);
+            let items = items.iter().map(|release| view::published(fleet, release)).collect();
+            Ok(Json(Page { items, next }))
         })
         .await?
 }
 
-fn matches_nothing(fleet: &Fleet, selector: &str, total: usize) -> Failure {
-    let labels: Vec<_> = fleet
-        .labels_in_use()
-        .iter()
-        .flat_map(|(key, values)| values.iter().map(move |value| format!("{key}={value}")))
-        .collect();
-    let in_use = if labels.is_empty() { "none".into() } else { labels.join(" ") };
-    Failure::not_found(format!("the selector `{selector}` matches none of {total} devices"))
-        .mend(format!("labels in use: {in_use}"))
-}
-
-async fn add_device(
-    State(running): State<Running>,
-    caller: Caller,
-    bytes: Bytes,
-) -> Answer<DeviceAdded> {
-    let add: DeviceAdd = body(&bytes)?;
-    let id = device_id(&add.id)?;
-    running
-        .core
-        .ask(move |fleet, now_s| {
-            let by = By { who: &caller.name, now_s };
-            fleet.add_device(by, &id, &add.labels).map_err(|e| failed(e.kind(), &e))?;
-            let floor = identities::register(fleet, by, &id, add.key.as_ref())?;
-            Ok(Json(DeviceAdded { id: id.to_string(), generation: floor.generation }))
-        })
-        .await?
-}
-
-async fn device(State(running): State<Running>, Path(id): Path<String>) -> Answer<DeviceView> {
-    let id = device_id(&id)?;
-    running
-        .core
-        .ask(move |fleet, _| match fleet.device(&id) {
-            Some(device) => Ok(Json(view::device(fleet, device))),
-            None => {
-                Err(Failure::not_found(format!("no device {id}"))
-                    .mend("see `fleetway device list`"))
-            }
-        })
-        .await?
-}
-
-async fn label_device(
-    State(running): State<Running>,
-    Path(id): Path<String>,
-    caller: Caller,
-    bytes: Bytes,
-) -> Answer<DeviceView> {
-    let id = device_id(&id)?;
-    let edits: LabelEdits = body(&bytes)?;
-    running
-        .core
-        .ask(move |fleet, now_s| {
-            let by = By { who: &caller.name, now_s };
-            fleet
-                .label_device(by, &id, &edits.set, &edits.unset)
-                .map_err(|e| failed(e.kind(), &e))?;
-            let device =
-                fleet.device(&id).ok_or_else(|| Failure::not_found(format!("no device {id}")))?;
-            Ok(Json(view::device(fleet, device)))
-        })
-        .await?
-}
-
-async fn models(State(running): State<Running>) -> Answer<Vec<ReleaseView>> {
-    running
-        .core
-        .ask(|fleet, _| {
-            let releases = fleet.releases();
-            Ok(Json(releases.iter().map(|release| view::published(fleet, release)).collect()))
-        })
-        .await?
+/// A release, in a path.
+#[derive(Debug, Deserialize, JsonSchema)]
+struct ReleasePath {
+    /// The model's name.
+    model: String,
+    /// The release's version, or at least eight digits of its digest.
+    version: String,
 }
 
 async fn model(
     State(running): State<Running>,
-    Path((model, version)): Path<(String, String)>,
+    Segments(ReleasePath { model, version }): Segments<ReleasePath>,
 ) -> Answer<ReleaseView> {
     running
         .core
@@ -319,11 +349,7 @@ async fn model(
 }
 
 /// A published release, by name.
-pub(super) fn find_release(
-    fleet: &Fleet,
-    model: &str,
-    version: &str,
-) -> Result<fleetway_controller::fleet::ReleaseView, Failure> {
+pub(super) fn find_release(fleet: &Fleet, model: &str, version: &str) -> Result<Release, Failure> {
     let name: ModelName = model
         .parse()
         .map_err(|error: IdError| Failure::usage(format!("the model name {model:?} {error}")))?;

@@ -8,8 +8,8 @@ use fleetway_controller::planner::{
 use fleetway_protocol::hold::WindowError;
 use fleetway_protocol::ids::{DeviceId, Digest, ModelName, Version};
 
+use super::devices::selector;
 use super::failure::Failure;
-use super::server::selector;
 use super::types::{
     PhaseDetail, PhaseRequest, RateRequest, RetryRequest, RolloutRequest, ScheduleRequest,
 };

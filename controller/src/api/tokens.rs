@@ -1,17 +1,21 @@
 //! Tokens and sessions: made, listed, taken back.
 
+use aide::OperationOutput;
+use aide::generate::GenContext;
+use aide::openapi::{Operation, Response as Described};
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
-use axum::response::{IntoResponse as _, Response};
-use bytes::Bytes;
+use axum::response::{AppendHeaders, IntoResponse, NoContent, Response};
 use fleetway_controller::access::TokenView as Token;
 use fleetway_controller::clock;
 use fleetway_controller::fleet::{By, Fleet, TokenError};
+use schemars::JsonSchema;
+use serde::Deserialize;
 
 use super::caller::{Caller, Door, of_this_site, secret};
+use super::extract::{Answer, Body, Page, PageParams, Params, Segments, limit};
 use super::failure::{Failure, Kind};
-use super::server::{Answer, body};
 use super::types::Done;
 use super::types::access::{SessionOpen, SessionView, TokenCreate, TokenCreated, TokenView};
 use super::view::failed;
@@ -48,9 +52,8 @@ async fn change<T: Send + 'static>(
 pub(super) async fn create(
     State(running): State<Running>,
     caller: Caller,
-    bytes: Bytes,
+    Body(TokenCreate { name, role, life_s }): Body<TokenCreate>,
 ) -> Answer<TokenCreated> {
-    let TokenCreate { name, role, life_s } = body(&bytes)?;
     let secret = secret()?;
     let digest = secret.digest();
     let created = change(&running, move |fleet, now_s| {
@@ -61,17 +64,30 @@ pub(super) async fn create(
 }
 
 /// `GET /v1/tokens`.
-pub(super) async fn list(State(running): State<Running>) -> Answer<Vec<TokenView>> {
-    let all = running
-        .core
-        .ask(|fleet, now_s| fleet.tokens().into_iter().map(|token| view(token, now_s)).collect());
-    Ok(Json(all.await?))
+pub(super) async fn list(
+    State(running): State<Running>,
+    Params(asked): Params<PageParams>,
+) -> Answer<Page<TokenView>> {
+    let (limit, cursor) = (limit(asked.limit)?, asked.cursor);
+    let page = running.core.ask(move |fleet, now_s| {
+        let is_after = |token: &Token| cursor.as_ref().is_none_or(|after| token.name > *after);
+        let Page { items, next } = Page::of(fleet.tokens(), |t| t.name.clone(), is_after, limit);
+        Page { items: items.into_iter().map(|token| view(token, now_s)).collect(), next }
+    });
+    Ok(Json(page.await?))
+}
+
+/// A token, in a path.
+#[derive(Debug, Deserialize, JsonSchema)]
+pub(super) struct TokenPath {
+    /// Its name.
+    name: String,
 }
 
 /// `POST /v1/tokens/{name}/revoke`.
 pub(super) async fn revoke(
     State(running): State<Running>,
-    Path(name): Path<String>,
+    Segments(TokenPath { name }): Segments<TokenPath>,
     caller: Caller,
 ) -> Answer<Done> {
     let done =
@@ -93,10 +109,9 @@ pub(super) async fn open(
     State(running): State<Running>,
     door: Door,
     headers: HeaderMap,
-    bytes: Bytes,
-) -> Result<Response, Failure> {
+    Body(SessionOpen { token }): Body<SessionOpen>,
+) -> Result<Opened, Failure> {
     of_this_site(&headers)?;
-    let SessionOpen { token } = body(&bytes)?;
     let opened = running.access.open(&token)?;
     let Some((cookie, caller)) = opened else {
         let why = "that is no token of this controller, or no longer";
@@ -105,8 +120,27 @@ pub(super) async fn open(
         );
     };
     let life_s = caller.expires_s.unwrap_or_default().saturating_sub(clock::now_s());
-    let set = door.set_cookie(&cookie.to_string(), life_s);
-    Ok(([(header::SET_COOKIE, set)], Json(SessionView::of(caller))).into_response())
+    Ok(Opened(door.set_cookie(&cookie.to_string(), life_s), SessionView::of(caller)))
+}
+
+/// A session that was opened: its cookie, and who it is of.
+pub(super) struct Opened(String, SessionView);
+
+impl IntoResponse for Opened {
+    fn into_response(self) -> Response {
+        (AppendHeaders([(header::SET_COOKIE, self.0)]), Json(self.1)).into_response()
+    }
+}
+
+impl OperationOutput for Opened {
+    type Inner = SessionView;
+
+    fn inferred_responses(
+        ctx: &mut GenContext,
+        operation: &mut Operation,
+    ) -> Vec<(Option<u16>, Described)> {
+        Json::<SessionView>::inferred_responses(ctx, operation)
+    }
 }
 
 /// `DELETE /v1/session`.
@@ -114,9 +148,29 @@ pub(super) async fn close(
     State(running): State<Running>,
     door: Door,
     headers: HeaderMap,
-) -> Response {
+) -> Closed {
     if let Some(cookie) = door.cookie_of(&headers) {
         running.access.close(&cookie);
     }
-    (StatusCode::NO_CONTENT, [(header::SET_COOKIE, door.set_cookie("", 0))]).into_response()
+    Closed(door.set_cookie("", 0))
+}
+
+/// A session that is over: its cookie is taken away.
+pub(super) struct Closed(String);
+
+impl IntoResponse for Closed {
+    fn into_response(self) -> Response {
+        (StatusCode::NO_CONTENT, AppendHeaders([(header::SET_COOKIE, self.0)])).into_response()
+    }
+}
+
+impl OperationOutput for Closed {
+    type Inner = ();
+
+    fn inferred_responses(
+        ctx: &mut GenContext,
+        operation: &mut Operation,
+    ) -> Vec<(Option<u16>, Described)> {
+        NoContent::inferred_responses(ctx, operation)
+    }
 }

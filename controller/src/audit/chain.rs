@@ -13,6 +13,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use fleetway_protocol::ids::{DeviceId, Digest, RolloutId};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Bytes of one line: a person's name, a sentence, ids. An order for eight models has some 900.
@@ -25,7 +26,7 @@ const CONTEXT: &[u8] = b"fleetway audit line v1\0";
 const SEAM: &str = ",\"hash\":\"";
 
 /// What happened: one entry of the journal, and one line of the log.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Entry {
     /// Its number; rises by one.
@@ -39,6 +40,7 @@ pub struct Entry {
     /// About which rollout.
     pub rollout: Option<RolloutId>,
     /// About which device.
+    #[schemars(with = "Option<String>")]
     pub device: Option<DeviceId>,
     /// Ids of the keys that signed what this is about, if anything was signed.
     pub key: Option<String>,

@@ -15,6 +15,7 @@ use fleetway_protocol::ids::DeviceId;
 use super::output::facts;
 use super::{Context, block_on};
 use crate::api::failure::{Failure, Kind};
+use crate::api::types::AuditView;
 use crate::api::view::failed;
 
 /// Lines that the daemon has decided on and not yet written get this long.
@@ -78,7 +79,16 @@ fn bounds(context: &Context) -> Result<Bounds, Failure> {
             let (store, _) = opened?;
             read_audit(&store).map_err(|error| failed(error.kind(), &error))
         }
-        answer => answer,
+        Err(failure) => Err(failure),
+        Ok(AuditView { floor, head }) => {
+            let read = |text: String| {
+                let head: Result<Head, _> = text.parse();
+                head.map_err(|error| {
+                    Failure::error(format!("the controller's head {text:?} {error}"))
+                })
+            };
+            Ok(Bounds { floor: read(floor)?, head: read(head)? })
+        }
     }
 }
 

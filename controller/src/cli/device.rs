@@ -36,7 +36,7 @@ pub(super) async fn run(verb: DeviceVerb, context: &Context) -> Result<(), Failu
                 Some(selector) => format!("/v1/devices?selector={}", escape(&selector)),
                 None => "/v1/devices".into(),
             };
-            let devices: Vec<DeviceView> = client.get(&path).await?;
+            let devices: Vec<DeviceView> = client.list(&path).await?;
             let text = if context.output.is_wide() { devices_wide } else { devices_text };
             context.output.data(&devices, || text(&devices, clock::now_s()))
         }

@@ -156,7 +156,7 @@ async fn publish_metadata(context: &Context) -> Result<(), Failure> {
 
 /// Published releases, and what else lies in the catalog of this machine.
 async fn list(context: &Context) -> Result<(), Failure> {
-    let mut all: Vec<ReleaseView> = match context.client().get("/v1/models").await {
+    let mut all: Vec<ReleaseView> = match context.client().list("/v1/models").await {
         Ok(published) => published,
         Err(failure) if failure.code == Kind::Unreachable => {
             talk(format!("{}: showing this machine's catalog only", failure.message));

@@ -42,7 +42,7 @@ pub(super) async fn run(verb: RolloutVerb, context: &Context) -> Result<(), Fail
         }
         RolloutVerb::Status { id, wait, timeout } => status(id, wait, timeout, context).await,
         RolloutVerb::List => {
-            let all: Vec<RolloutSummary> = client.get("/v1/rollouts").await?;
+            let all: Vec<RolloutSummary> = client.list("/v1/rollouts").await?;
             let text = if context.output.is_wide() { list_wide } else { list_text };
             context.output.data(&all, || text(&all))
         }

@@ -57,7 +57,7 @@ pub(super) async fn run(verb: TokenVerb, context: &Context) -> Result<(), Failur
             })
         }
         TokenVerb::List => {
-            let all: Vec<TokenView> = client.get("/v1/tokens").await?;
+            let all: Vec<TokenView> = client.list("/v1/tokens").await?;
             context.output.data(&all, || list_text(&all, clock::now_s()))
         }
         TokenVerb::Revoke { name } => {

@@ -110,7 +110,7 @@ type Answers = (StatusView, Vec<RolloutSummary>, Option<RolloutView>);
 
 async fn ask(client: &Client, opened: Option<u64>) -> Result<Answers, Failure> {
     let status = client.get("/v1/status").await?;
-    let rollouts = client.get("/v1/rollouts").await?;
+    let rollouts = client.list("/v1/rollouts").await?;
     let detail = match opened {
         Some(id) => Some(client.get(&format!("/v1/rollouts/{id}")).await?),
         None => None,

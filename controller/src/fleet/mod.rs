@@ -17,10 +17,11 @@
 //! ```
 //!
 //! The public surface, by file: `commands` (devices, releases), `identities` (tokens, keys,
-//! revocation), `tokens` (of the API), `rollouts` (plan, start,
+//! revocation), `tokens` (of the API), `once` (what is not done twice), `rollouts` (plan, start,
 //! pause, resume, abort), `follow` (promote, undo, retry, back), `reports` and `telemetry` (`handle_*`, `settle`), `tick` (`tick`, `poll_effect`,
 //! `resend_all`), `known_bad` (what is not offered again), `queries`, `census` and `history`; values in [`views`], errors in [`errors`].
 
+mod answered;
 mod book;
 mod census;
 mod commands;
@@ -32,6 +33,7 @@ mod history;
 mod identities;
 mod known_bad;
 mod mirrored;
+mod once;
 mod open;
 mod orders;
 mod preview;
@@ -64,6 +66,7 @@ use crate::mirror::home_assistant::{Facts, HomeAssistant};
 use crate::planner::{Deployment, Input, KnownBad, Plan};
 use crate::store::Store;
 
+pub use answered::Answered;
 pub use book::{ReportTotals, Sum};
 pub use census::{Candidate, Census, Standing};
 pub use errors::{
@@ -72,6 +75,7 @@ pub use errors::{
 pub use follow::{Follow, FollowPlan};
 pub use history::{POINTS_MAX, Point};
 pub use identities::{TOKEN_LIFE_S, TOKEN_TRIES};
+pub use once::{Begun, Kept, ONCE_S};
 pub use open::{read_audit, write_audit};
 pub use preview::PlanHash;
 pub use views::{
@@ -119,6 +123,8 @@ pub struct Fleet {
     effects: VecDeque<Effect>,
     seeded: BTreeSet<Digest>,
     ignored: Ignored,
+    /// What releases answered since the start.
+    answered: answered::AllAnswered,
     /// Orders given again because nobody answered them.
     resent: u64,
     /// Where the audit log begins and ends.
@@ -137,6 +143,8 @@ pub struct Fleet {
     watches: BTreeMap<RolloutId, Watch>,
     /// Tokens of the API, by name.
     tokens: BTreeMap<String, AccessRecord>,
+    /// When the notes of commands that are done once were made, by their keys' digests.
+    once: BTreeMap<Digest, u64>,
     /// What dashboards get, if they get anything.
     mirror: Option<Mirror>,
     /// Who is told where to find it, if anybody is.

@@ -9,6 +9,7 @@ use fleetway_protocol::keyset::ReleaseKeys;
 use serde::de::DeserializeOwned;
 
 use super::book::Book;
+use super::once::OnceRecord;
 use super::records::{
     AUDIT_KEY, IdentityRecord, META_KEY, MetaRecord, OrderRecord, ReleaseRecord, decode, encode,
     read_deployment_key,
@@ -46,6 +47,7 @@ impl Fleet {
             effects: VecDeque::new(),
             seeded: BTreeSet::new(),
             ignored: Ignored::default(),
+            answered: Default::default(),
             resent: 0,
             audit: Bounds::default(),
             director: None,
@@ -54,6 +56,7 @@ impl Fleet {
             keeps_decisions: false,
             watches: BTreeMap::new(),
             tokens: BTreeMap::new(),
+            once: BTreeMap::new(),
             mirror: None,
             home_assistant: None,
             store,
@@ -67,6 +70,9 @@ impl Fleet {
             let name = String::from_utf8(raw.to_vec()).ok()?;
             super::tokens::is_name(&name).then_some(name)
         };
+        let key = |raw: &[u8]| Some(Digest(raw.try_into().ok()?));
+        let once = fleet.read_all::<_, OnceRecord>(Kind::Once, key, &mut lost)?;
+        fleet.once = once.into_iter().map(|(key, note)| (key, note.at_s)).collect();
         fleet.tokens = fleet.read_all(Kind::Access, name, &mut lost)?.into_iter().collect();
         fleet.find_lost_orders();
         fleet.refresh_seeds();

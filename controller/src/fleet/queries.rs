@@ -7,8 +7,8 @@ use fleetway_protocol::ids::{Counter, DeviceId, Digest, ModelName, RolloutId};
 use fleetway_protocol::report::State;
 
 use super::{
-    Device, DeviceView, Fleet, FleetError, Ignored, ModelState, ModelView, ReleaseView, Rollout,
-    RolloutView,
+    Answered, Device, DeviceView, Fleet, FleetError, Ignored, ModelState, ModelView, ReleaseView,
+    Rollout, RolloutView,
 };
 use crate::audit::Bounds;
 use crate::audit::chain::{Entry, Head, read_line};
@@ -132,6 +132,22 @@ impl Fleet {
         }))
     }
 
+    /// An entry of the audit log, while the store still has it.
+    ///
+    /// # Errors
+    /// [`FleetError`] if the store fails.
+    pub fn audit_entry(&self, seq: u64) -> Result<Option<Entry>, FleetError> {
+        let line = self.store.get(Kind::Journal, &seq.to_be_bytes())?;
+        Ok(line.and_then(|line| Some(read_line(&line).ok()?.0)))
+    }
+
+    /// Open rollouts that have any of these devices.
+    pub fn rollouts_of(&self, devices: &BTreeSet<DeviceId>) -> BTreeSet<RolloutId> {
+        let open = self.rollouts.iter().filter(|(_, r)| r.record.state.is_open());
+        let has = |r: &Rollout| devices.iter().any(|id| r.deployments.contains_key(id));
+        open.filter(|(_, r)| has(r)).map(|(id, _)| *id).collect()
+    }
+
     /// The answers of a release, added up over the devices that last reported it, and how many
     /// devices that are.
     pub fn counted(&self, release: &Digest) -> (usize, Counters) {
@@ -142,6 +158,11 @@ impl Fleet {
             sum.merge(&telemetry.counters);
         }
         (devices, sum)
+    }
+
+    /// What each release answered since the start: these only rise.
+    pub fn answered(&self) -> impl Iterator<Item = (&ModelName, &Digest, &Answered)> {
+        self.answered.all()
     }
 
     /// Orders sent again since the start because a device that is there did not answer.

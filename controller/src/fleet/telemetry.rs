@@ -80,6 +80,10 @@ impl Fleet {
             }
             device.live.telemetry.insert(model.clone(), (*stamp, view));
             device.live.speaks(now_s);
+            // The first report after our start says how far it was, and is where we begin.
+            if let Some(counted) = &counters {
+                self.answered.add(model, telemetry.release, counted);
+            }
             let (release, epoch) = (telemetry.release, stamp.epoch);
             self.watch(now_s, id, &News { model, release, epoch, counters });
         }

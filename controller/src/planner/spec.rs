@@ -15,6 +15,7 @@ use fleetway_protocol::hold::Condition;
 use fleetway_protocol::ids::{DeviceId, Digest, ModelName, Version};
 use fleetway_protocol::manifest::VariantKind;
 use fleetway_protocol::order::Terms;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Selector;
@@ -160,7 +161,7 @@ pub struct RolloutSpec {
 }
 
 /// What stops when a release turns out bad on a class of hardware.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum HaltScope {
     /// All of the rollout.
@@ -246,8 +247,10 @@ impl RolloutSpec {
         if self.phases.last().is_none_or(|p| p.size != Size::Percent(100)) {
             self.phases.push(PhaseSpec::new(Size::Percent(100), 0));
         }
-        match self.phases.len() {
-            n if n > PHASES_MAX => Err(SpecError::Phases(n)),
+        let of = self.phases.len();
+        match self.gates_in.last_key_value().map(|(phase, _)| *phase as usize + 1) {
+            _ if of > PHASES_MAX => Err(SpecError::Phases(of)),
+            Some(phase) if phase > of => Err(SpecError::GatePhase { phase, of }),
             _ => Ok(self),
         }
     }

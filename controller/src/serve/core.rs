@@ -5,7 +5,7 @@
 //! runs after every command at once, and after reports at most ten times a second, so
 //! that a thousand devices that report together cost ten plans and not a thousand.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -28,6 +28,7 @@ use super::cut::Cutter;
 use super::decisions::Decisions;
 use super::pump::{Order as PumpOrder, Pump};
 use super::reports::{Report, Said};
+use crate::api::events::Events;
 use crate::api::failure::Failure;
 
 /// Commands and reports that may wait. When it is full the link stops reading, and the
@@ -39,6 +40,8 @@ const TICK: Duration = Duration::from_millis(100);
 /// that is ordered first subscribes to pieces while they arrive, and gets some twice (as a
 /// new message and as a retained one). Below `RESEND_S`, so that nothing is sent again for it.
 const SEED_WAIT_MS_MAX: u64 = 20_000;
+/// Between two events about what devices reported, milliseconds: a screen needs no more.
+const TELL_MS: u64 = 500;
 /// Between two runs of the planner when nothing happens.
 const TICK_IDLE_MS: u64 = 1_000;
 
@@ -97,6 +100,8 @@ pub(super) struct Outward {
     pub(super) cutter: Cutter,
     /// Publishes what dashboards get.
     pub(super) mirror: super::mirror::Publisher,
+    /// Tells whoever watches.
+    pub(super) events: Arc<Events>,
 }
 
 impl Core {
@@ -120,6 +125,7 @@ impl Core {
             ticked_ms: 0,
             last_error: String::new(),
             greeted: false,
+            told: Told::default(),
         };
         let thread = std::thread::Builder::new()
             .name("fleet-core".into())
@@ -188,6 +194,17 @@ struct Worker {
     last_error: String,
     /// The broker was told once what it need not hold.
     greeted: bool,
+    told: Told,
+}
+
+/// What watchers were told, and what they are to be told.
+#[derive(Default)]
+struct Told {
+    /// The last line of the audit log that they heard of.
+    seq: u64,
+    at_ms: u64,
+    /// Devices that reported since.
+    devices: BTreeSet<DeviceId>,
 }
 
 impl Worker {
@@ -211,6 +228,7 @@ impl Worker {
             self.carry_out();
             let idle = self.unsent.is_empty() && !self.outward.pump.is_seeding();
             self.outward.mirror.publish(&mut self.fleet, idle);
+            self.tell();
         }
         debug!("the fleet's thread ends");
     }
@@ -222,6 +240,7 @@ impl Worker {
         if !fleet.is_from(id, key.as_ref()) {
             return;
         }
+        self.told.devices.insert(id.clone());
         let taken = match said {
             Said::Presence(presence) => fleet.handle_presence(now_s, id, presence),
             Said::State(model, state) => fleet.handle_state(now_s, id, model, state),
@@ -243,6 +262,39 @@ impl Worker {
         };
         self.dirty = true;
         self.note(taken);
+    }
+
+    /// Tells watchers what has happened: decisions at once, reports twice a second.
+    fn tell(&mut self) {
+        let head = self.fleet.audit().head.seq;
+        if !self.outward.events.is_heard() {
+            self.told = Told { seq: head, ..Told::default() };
+            return;
+        }
+        let now_ms = clock::now_ms();
+        let is_due =
+            now_ms.saturating_sub(self.told.at_ms) >= TELL_MS && !self.told.devices.is_empty();
+        if head == self.told.seq && !is_due {
+            return;
+        }
+        let mut lines = Vec::new();
+        for seq in self.told.seq + 1..=head {
+            match self.fleet.audit_entry(seq) {
+                Ok(entry) => lines.extend(entry),
+                // Readers see the gap in the numbers, and that is the truth.
+                Err(error) => error!("an event is lost: {error}"),
+            }
+        }
+        self.told.seq = head;
+        let mut rollouts: BTreeSet<_> = lines.iter().filter_map(|line| line.rollout).collect();
+        let mut devices: BTreeSet<_> =
+            lines.iter().filter_map(|line| line.device.clone()).collect();
+        if is_due {
+            self.told.at_ms = now_ms;
+            devices.append(&mut self.told.devices);
+        }
+        rollouts.extend(self.fleet.rollouts_of(&devices));
+        self.outward.events.tell(&lines, &devices, &rollouts);
     }
 
     fn link(&mut self, up: bool) {

@@ -54,6 +54,7 @@ use tracing::{error, info, warn};
 
 use crate::api::caller::{Access, Door};
 use crate::api::client::{SOCKET_PATH_BYTES_MAX, socket_path};
+use crate::api::events::Events;
 use crate::api::failure::{Failure, Kind};
 use crate::api::types::{BlobsView, BrokerView, LinkView, RunFile, TrustPublished};
 use crate::api::view::failed;
@@ -82,6 +83,8 @@ pub(crate) struct Running {
     pub(crate) core: Core,
     /// Tokens and sessions.
     pub(crate) access: Arc<Access>,
+    /// Whoever watches.
+    pub(crate) events: Arc<Events>,
     /// Model bytes on disk.
     pub(crate) blobs: Arc<BlobStore>,
     /// The release authority's files.
@@ -249,6 +252,7 @@ async fn start(
     let Opened { mut fleet, audit, release_keys, .. } = opened;
     fleet.set_director(director.id());
     fleet.set_mirror(config.mirror);
+    let watchers = Arc::new(Events::default());
     fleet.set_home_assistant(config.home_assistant());
     let access = Arc::new(Access::default());
     access.set(fleet.tokens());
@@ -259,6 +263,7 @@ async fn start(
         pump: pump.clone(),
         cutter: cutter.clone(),
         mirror: mirror::Publisher::new(link.clone(), root.clone()),
+        events: watchers.clone(),
     };
     let trust = Trust::new(
         TrustDir::new(layout.root()),
@@ -277,6 +282,7 @@ async fn start(
     let running = Running {
         core,
         access,
+        events: watchers,
         blobs,
         trust,
         layout: layout.clone(),
@@ -374,6 +380,8 @@ async fn serve_api(running: &Running, config: &Config) -> Result<(), Failure> {
             Err(error) => Err(Failure::from_error("the API ended", &error)),
         },
     };
+    // A stream has no end of its own.
+    running.events.close();
     drop(stop);
     let drained = timeout(API_DRAIN, async {
         if !server.is_finished() {

@@ -55,11 +55,13 @@ pub enum Kind {
     Member = 10,
     /// Which releases turned out bad on which hardware.
     KnownBad = 11,
+    /// Commands that are done once, however often they are sent.
+    Once = 12,
 }
 
 impl Kind {
     /// All, in the order of their numbers.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Meta,
         Self::Device,
         Self::Release,
@@ -72,6 +74,7 @@ impl Kind {
         Self::Access,
         Self::Member,
         Self::KnownBad,
+        Self::Once,
     ];
 
     /// Its name, on disk and in events.
@@ -89,6 +92,7 @@ impl Kind {
             Self::KnownBad => "known-bad",
             Self::Access => "access",
             Self::Member => "member",
+            Self::Once => "once",
         }
     }
 }

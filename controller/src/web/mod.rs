@@ -12,13 +12,14 @@
 //! Read in this order: [`page`] (what all pages share, and the fence around them), [`words`]
 //! (numbers, times and states as markup), [`assets`] (style sheet and scripts), then one file per
 //! view: [`login`], [`overview`] with [`alerts`], [`devices`], [`device`], [`rollouts`],
-//! [`rollout`], [`new`] (a rollout to be), [`models`], [`record`] (audit log) and [`system`]
+//! [`rollout`] with [`gates`], [`new`] (a rollout to be), [`models`], [`record`] (audit log) and [`system`]
 //! (keys, broker, link).
 
 mod alerts;
 mod assets;
 mod device;
 mod devices;
+mod gates;
 mod login;
 mod models;
 mod new;

@@ -126,8 +126,10 @@ pub(super) async fn show(
             .map(|release| format!("{}@{}", release.manifest.model, release.manifest.version))
             .collect();
         let planned = (!wish.release.is_empty()).then(|| {
-            let request = wish.request()?;
+            let mut request = wish.request()?;
             let plan = preview(fleet, &request, expiries, now_s)?;
+            // What is started is what was shown, or nothing.
+            request.plan = Some(plan.hash.clone());
             let body = serde_json::to_string(&request)
                 .map_err(|error| Failure::from_error("cannot write the request", &error))?;
             Ok(shape(plan, body, wish.command()))

@@ -8,7 +8,7 @@ use fleetway_protocol::ids::RolloutId;
 use serde::Deserialize;
 
 use super::page::{Ask, Page, Shown, Tab, Wrong, html};
-use super::{assets, words};
+use super::{assets, gates, words};
 use crate::api::failure::Failure;
 use crate::api::types::{RolloutDevice, RolloutView};
 use crate::api::view::{self, failed};
@@ -29,6 +29,7 @@ struct View {
     page: Page,
     rollout: RolloutView,
     groups: Vec<Group>,
+    gates: Vec<gates::Row>,
     chosen: String,
     states: Vec<(&'static str, usize)>,
     devices: Vec<RolloutDevice>,
@@ -96,6 +97,7 @@ fn view(page: Page, mut rollout: RolloutView, lines: Vec<Entry>, filter: Filter)
     View {
         page,
         groups,
+        gates: gates::rows(&rollout),
         states,
         chosen: filter.state,
         at,
@@ -154,6 +156,12 @@ fn verbs(state: &str, failed: u32) -> Vec<Verb> {
     );
     let promote =
         verb("promote", "Promote", "", "Begin the next phase now, without waiting for this one?");
+    let approve = verb(
+        "approve",
+        "Approve",
+        "main",
+        "Approve this phase? Its devices are offered the release.",
+    );
     let undo = verb(
         "undo",
         "Undo",
@@ -164,6 +172,7 @@ fn verbs(state: &str, failed: u32) -> Vec<Verb> {
     match state {
         "running" => vec![verb("pause", "Pause", "", ""), promote, abort],
         "paused" => vec![verb("resume", "Resume", "main", ""), promote, abort],
+        "waiting_for_approval" => vec![approve, abort],
         "halted" | "succeeded" if failed > 0 => vec![retry, undo],
         "halted" | "succeeded" => vec![undo],
         _ => Vec::new(),
@@ -172,9 +181,13 @@ fn verbs(state: &str, failed: u32) -> Vec<Verb> {
 
 impl View {
     fn verbs(&self) -> Vec<Verb> {
-        let may = self.page.may("POST", "/v1/rollouts/{id}/{verb}");
         let summary = &self.rollout.summary;
-        if may { verbs(&summary.state, summary.counts.failed) } else { Vec::new() }
+        let mut verbs = verbs(&summary.state, summary.counts.failed);
+        verbs.retain(|verb| match verb.verb {
+            "approve" => self.page.may("POST", "/v1/rollouts/{id}/approve"),
+            _ => self.page.may("POST", "/v1/rollouts/{id}/{verb}"),
+        });
+        verbs
     }
 
     /// How a phase is drawn: behind us, here (and how), or still to come.

@@ -89,6 +89,18 @@ impl Web {
         self.with("authorization", &format!("Bearer {token}"))
     }
 
+    /// The same with what is shown by another.
+    #[must_use]
+    pub fn like(&self, other: &Self) -> Self {
+        Self { headers: other.headers.clone(), ..self.clone() }
+    }
+
+    /// The header with the token, as a program is given it; empty without one.
+    pub fn authorization(&self) -> String {
+        let token = self.headers.iter().find(|(name, _)| name == "authorization");
+        token.map_or_else(String::new, |(_, value)| format!("Authorization: {value}"))
+    }
+
     /// Where it is, for a page's `Origin`.
     pub fn host(&self) -> String {
         self.addr.to_string()

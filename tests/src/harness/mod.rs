@@ -28,6 +28,7 @@ pub mod mosquitto;
 pub mod ports;
 pub mod process;
 pub mod programs;
+pub mod prometheus;
 pub mod registry;
 pub mod sink;
 pub mod together;

@@ -2,6 +2,11 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may")]
 
+mod commands;
+mod events;
+mod metrics;
+mod schema;
+
 use anyhow::{Context as _, Result, ensure};
 use fleetway_tests::harness::http::Web;
 use fleetway_tests::harness::views::RunFile;
@@ -34,7 +39,7 @@ impl Served {
     }
 }
 
-fn web(controller: &Controller) -> Result<Web> {
+pub(crate) fn web(controller: &Controller) -> Result<Web> {
     let run: RunFile = serde_json::from_slice(&std::fs::read(controller.data().join("run.json"))?)?;
     let ca = std::fs::read_to_string(controller.data().join("pki/ca.pem"))?;
     Web::new(&run.api_url.context("no API on the network")?, Some(&ca))
@@ -45,7 +50,8 @@ async fn make(cli: &Cli, name: &str, role: &str) -> Result<String> {
     Ok(done.stdout.trim().to_owned())
 }
 
-const PLAIN: &str = "listen = \"127.0.0.1:0\"";
+/// An API on loopback.
+pub(crate) const PLAIN: &str = "listen = \"127.0.0.1:0\"";
 
 #[tokio::test]
 async fn a_role_may_what_it_may_and_no_more() {

@@ -1,10 +1,11 @@
 //! Tokens and sessions as the API shows them.
 
 use fleetway_controller::access::Role;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// `POST /v1/tokens`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct TokenCreate {
     /// Its name, which the audit log will show: 1 to 64 letters, digits and `-_.@`.
@@ -16,7 +17,7 @@ pub(crate) struct TokenCreate {
 }
 
 /// Its answer: the only time that the token is shown.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct TokenCreated {
     /// The token: a secret.
     pub(crate) token: String,
@@ -26,7 +27,7 @@ pub(crate) struct TokenCreated {
 }
 
 /// `GET /v1/tokens` is a list of these.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct TokenView {
     /// Its name.
     pub(crate) name: String,
@@ -43,7 +44,7 @@ pub(crate) struct TokenView {
 }
 
 /// `POST /v1/session`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct SessionOpen {
     /// A token.
@@ -51,7 +52,7 @@ pub(crate) struct SessionOpen {
 }
 
 /// `GET /v1/session`: who asks.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct SessionView {
     /// The token's name, or the operator's on the unix socket.
     pub(crate) name: String,

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{EvidenceView, HostView, ReasonView, ReleaseRef, TelemetryView};
 
 /// `POST /v1/devices`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct DeviceAdd {
     /// Its id.
@@ -21,7 +22,7 @@ pub(crate) struct DeviceAdd {
 }
 
 /// Its answer.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct DeviceAdded {
     /// Its id.
     pub(crate) id: String,
@@ -30,7 +31,7 @@ pub(crate) struct DeviceAdded {
 }
 
 /// The key of a device whose certificate was made by `device add`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct DeviceKeyAdd {
     /// The public key as a P-256 point.
@@ -40,7 +41,7 @@ pub(crate) struct DeviceKeyAdd {
 }
 
 /// `POST /v1/devices/{id}/enroll`.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct DeviceEnroll {
     /// Labels to begin with.
@@ -49,7 +50,7 @@ pub(crate) struct DeviceEnroll {
 }
 
 /// Its answer: how the device joins.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct JoinView {
     /// The device.
     pub(crate) id: String,
@@ -66,7 +67,7 @@ pub(crate) struct JoinView {
 }
 
 /// `POST /v1/devices/{id}/labels`.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct LabelEdits {
     /// To set.
@@ -78,7 +79,7 @@ pub(crate) struct LabelEdits {
 }
 
 /// `GET /v1/devices/{id}`; `GET /v1/devices` is a list of these.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct DeviceView {
     /// Its id.
     pub(crate) id: String,
@@ -116,7 +117,7 @@ pub(crate) struct DeviceView {
 }
 
 /// What became of a device's telemetry reports, each counted once.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct ReportsView {
     /// Made, as far as was heard.
     pub(crate) produced: u64,
@@ -127,7 +128,7 @@ pub(crate) struct ReportsView {
 }
 
 /// How well a device's self-tests are fenced in.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct SandboxView {
     /// `full`, `partial` or `none`.
     pub(crate) state: String,
@@ -138,7 +139,7 @@ pub(crate) struct SandboxView {
 }
 
 /// One model on a device.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct DeviceModelView {
     /// Which model.
     pub(crate) model: String,
@@ -171,7 +172,7 @@ pub(crate) struct DeviceModelView {
 }
 
 /// An update that is held.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct HeldView {
     /// `download` or `activation`.
     pub(crate) before: String,
@@ -184,7 +185,7 @@ pub(crate) struct HeldView {
 }
 
 /// A candidate in the shadow of what serves.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct ShadowView {
     /// The candidate.
     pub(crate) release: ReleaseRef,
@@ -209,7 +210,7 @@ pub(crate) struct ShadowView {
 }
 
 /// How an order ended on a device.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct EndingView {
     /// The release ordered.
     pub(crate) release: ReleaseRef,

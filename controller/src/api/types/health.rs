@@ -1,11 +1,12 @@
 //! How models and machines do, and what healthy means.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::ReleaseRef;
 
 /// How a model does on a device since its engine loaded the release.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct TelemetryView {
     /// The release that gave the answers.
     pub(crate) release: ReleaseRef,
@@ -19,7 +20,7 @@ pub(crate) struct TelemetryView {
 }
 
 /// Answers, counted: of one device, or of all that run a release.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct AnswersView {
     /// Requests, failed ones included.
     pub(crate) requests: u64,
@@ -40,7 +41,7 @@ pub(crate) struct AnswersView {
 }
 
 /// The most frequent class.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct TopClass {
     /// Its index.
     pub(crate) class: u32,
@@ -49,7 +50,7 @@ pub(crate) struct TopClass {
 }
 
 /// Distance of one distribution from its reference.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct DriftView {
     /// Of what: `the classes`, `the mean of input 0`.
     pub(crate) of: String,
@@ -64,7 +65,7 @@ pub(crate) struct DriftView {
 }
 
 /// A release in use: the answers of every device that last reported it, added up.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct InUseView {
     /// Devices.
     pub(crate) devices: usize,
@@ -74,7 +75,7 @@ pub(crate) struct InUseView {
 }
 
 /// How a device's machine does. What it does not say is absent.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct HostView {
     /// Seconds since its system started.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -100,7 +101,7 @@ pub(crate) struct HostView {
 }
 
 /// What a verdict was measured on.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct EvidenceView {
     /// As one sentence.
     pub(crate) text: String,

@@ -11,6 +11,7 @@ mod spec;
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use device::*;
@@ -20,7 +21,7 @@ pub(crate) use rollout::*;
 pub(crate) use spec::*;
 
 /// Why something was refused, undone or waits.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct ReasonView {
     /// Stable, upper case.
     pub(crate) code: String,
@@ -29,7 +30,7 @@ pub(crate) struct ReasonView {
 }
 
 /// `GET /v1/status`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct StatusView {
     /// Version of the controller.
     pub(crate) version: String,
@@ -60,7 +61,7 @@ pub(crate) struct StatusView {
 }
 
 /// The broker.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct BrokerView {
     /// `embedded` or `external`.
     pub(crate) kind: String,
@@ -71,7 +72,7 @@ pub(crate) struct BrokerView {
 }
 
 /// A connection to the broker.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct LinkView {
     /// Whether it is up.
     pub(crate) up: bool,
@@ -96,7 +97,7 @@ pub(crate) struct LinkView {
 }
 
 /// Model bytes on their way to the broker and to devices.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct BlobsView {
     /// Releases whose pieces the broker shall hold.
     pub(crate) seeded_releases: u64,
@@ -113,7 +114,7 @@ pub(crate) struct BlobsView {
 }
 
 /// Numbers of devices.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct DeviceCounts {
     /// Known.
     pub(crate) total: u64,
@@ -121,15 +122,24 @@ pub(crate) struct DeviceCounts {
     pub(crate) online: u64,
 }
 
+/// `GET /v1/audit`: heads as `fleetway audit verify` prints them.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub(crate) struct AuditView {
+    /// The head before the first line that is kept.
+    pub(crate) floor: String,
+    /// The last line.
+    pub(crate) head: String,
+}
+
 /// What a command did.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct Done {
     /// One sentence.
     pub(crate) done: String,
 }
 
 /// What `trust publish` put into force.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct TrustPublished {
     /// The files that were staged.
     pub(crate) files: Vec<String>,
@@ -138,7 +148,7 @@ pub(crate) struct TrustPublished {
 }
 
 /// `run.json` in the data directory: where a running controller is.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct RunFile {
     /// Its process.
     pub(crate) pid: u32,

@@ -1,11 +1,12 @@
 //! Releases as the API shows them.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::InUseView;
 
 /// A release as it appears beside other things.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct ReleaseRef {
     /// Digest of its manifest.
     pub(crate) digest: String,
@@ -24,7 +25,7 @@ impl ReleaseRef {
 }
 
 /// A release; `GET /v1/models` is a list of these.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct ReleaseView {
     /// Which model.
     pub(crate) model: String,
@@ -55,7 +56,7 @@ pub(crate) struct ReleaseView {
 }
 
 /// One form of a release.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct VariantView {
     /// `onnx` or `qnn`.
     pub(crate) kind: String,
@@ -66,7 +67,7 @@ pub(crate) struct VariantView {
 }
 
 /// Some bytes.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct ArtifactView {
     /// SHA-256.
     pub(crate) digest: String,
@@ -79,14 +80,14 @@ pub(crate) struct ArtifactView {
 }
 
 /// Answer to `PUT /v1/blobs/{digest}`.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct BlobView {
     /// How many bytes were stored.
     pub(crate) bytes: u64,
 }
 
 /// `GET /v1/known-bad` is a list of these: a release that turned out bad on a class of hardware.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct KnownBadView {
     /// The model, if the release is still there.
     pub(crate) model: Option<String>,
@@ -105,7 +106,7 @@ pub(crate) struct KnownBadView {
 }
 
 /// `POST /v1/known-bad/lift`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct KnownBadLift {
     /// The release.
     pub(crate) model: String,

@@ -1,7 +1,10 @@
 //! Rollouts: what is asked for, what would happen, what happens.
 
+use std::num::NonZeroU32;
+
 use fleetway_controller::planner::HaltScope;
 use fleetway_controller::planner::analysis::{Metric, Mode};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -10,7 +13,7 @@ use super::{
 };
 
 /// `POST /v1/rollouts` and `POST /v1/rollouts/plan`. What is absent takes its default.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct RolloutRequest {
     /// Which model.
@@ -76,14 +79,14 @@ pub(crate) struct RolloutRequest {
 }
 
 /// A metric gate. What is absent takes the metric's default.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct GateRequest {
     /// What is measured.
     pub(crate) metric: Metric,
     /// In this phase alone, from 1.
     #[serde(default)]
-    pub(crate) phase: Option<u32>,
+    pub(crate) phase: Option<NonZeroU32>,
     /// `dry-run`, `halt` or `require`.
     #[serde(default)]
     pub(crate) mode: Option<Mode>,
@@ -102,7 +105,7 @@ pub(crate) struct GateRequest {
 }
 
 /// A shadow. What is absent takes its default.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct ShadowRequest {
     /// Share of the requests that are copied.
@@ -124,7 +127,7 @@ pub(crate) struct ShadowRequest {
 }
 
 /// A hold.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct HoldRequest {
     /// Conditions for the download: `unlocked`, `idle`, `mains`, `unmetered`, `window`.
@@ -142,7 +145,7 @@ pub(crate) struct HoldRequest {
 }
 
 /// What a rollout would do: `POST /v1/rollouts/plan`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct PlanView {
     /// The release.
     pub(crate) model: String,
@@ -173,7 +176,7 @@ pub(crate) struct PlanView {
 }
 
 /// Metadata of the release authority, and until when it is good.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct ExpiryView {
     /// `root`, `targets`, `snapshot`, `timestamp`, a team, or `orders`.
     pub(crate) what: String,
@@ -182,7 +185,7 @@ pub(crate) struct ExpiryView {
 }
 
 /// A device in a plan.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct PlannedDevice {
     /// Its id.
     pub(crate) id: String,
@@ -197,7 +200,7 @@ pub(crate) struct PlannedDevice {
 }
 
 /// `POST /v1/rollouts/{id}/promote`.
-#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Promote {
     /// To the last phase, not to the next.
@@ -206,7 +209,7 @@ pub(crate) struct Promote {
 
 /// What undoing a rollout, trying it again or going back does: `POST /v1/rollouts/{id}/undo`,
 /// `.../retry`, `/v1/rollouts/rollback`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct FollowView {
     /// Whether it was done, or only asked.
     pub(crate) started: bool,
@@ -217,7 +220,7 @@ pub(crate) struct FollowView {
 }
 
 /// One of the rollouts that it takes.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct FollowRollout {
     /// Its number.
     pub(crate) id: u64,
@@ -226,7 +229,7 @@ pub(crate) struct FollowRollout {
 }
 
 /// A device that stays as it is.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct StayView {
     /// Its id.
     pub(crate) id: String,
@@ -235,7 +238,7 @@ pub(crate) struct StayView {
 }
 
 /// One phase of a rollout.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct PhaseView {
     /// From 1.
     pub(crate) number: u32,
@@ -248,7 +251,7 @@ pub(crate) struct PhaseView {
 }
 
 /// `GET /v1/rollouts` is a list of these.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct RolloutSummary {
     /// Its number.
     pub(crate) id: u64,
@@ -281,7 +284,7 @@ pub(crate) struct RolloutSummary {
 }
 
 /// How many devices are where.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct RolloutCounts {
     /// All of the rollout.
     pub(crate) total: u32,
@@ -298,7 +301,7 @@ pub(crate) struct RolloutCounts {
 }
 
 /// `GET /v1/rollouts/{id}`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct RolloutView {
     /// The short form.
     #[serde(flatten)]
@@ -318,7 +321,7 @@ pub(crate) struct RolloutView {
 }
 
 /// A device in a rollout.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct RolloutDevice {
     /// Its id.
     pub(crate) id: String,

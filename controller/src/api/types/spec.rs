@@ -1,9 +1,10 @@
 //! The parts of a rollout's specification: phases, pace, times. Times are seconds, sizes bytes.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// A phase: its size alone, or all that is asked of it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged)]
 pub(crate) enum PhaseRequest {
     /// `3` or `25%`, counted from the beginning.
@@ -13,7 +14,7 @@ pub(crate) enum PhaseRequest {
 }
 
 /// What is asked of one phase. What is absent is as the rollout says.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct PhaseDetail {
     /// `3` or `25%`, counted from the beginning.
@@ -33,7 +34,7 @@ pub(crate) struct PhaseDetail {
 }
 
 /// Devices offered the release in a minute, at most.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct RateRequest {
     /// At the beginning.
@@ -47,7 +48,7 @@ pub(crate) struct RateRequest {
 }
 
 /// When a device that failed is tried again.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct RetryRequest {
     /// Tries beyond the first.
@@ -59,7 +60,7 @@ pub(crate) struct RetryRequest {
 }
 
 /// When devices may be offered the release.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct ScheduleRequest {
     /// Not before, Unix seconds.
@@ -71,7 +72,7 @@ pub(crate) struct ScheduleRequest {
 }
 
 /// A maintenance window.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct WindowRequest {
     /// Days and times by the clocks of the place: `mon-fri 22:00-04:00`.
@@ -81,7 +82,7 @@ pub(crate) struct WindowRequest {
 }
 
 /// Bytes that may be fetched on behalf of the rollout; 0 is no bound.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct BudgetRequest {
     /// In any day.

@@ -97,6 +97,10 @@ fn at(name: &str, (line, column): (usize, usize), message: &str) -> Failure {
 
 #[cfg(test)]
 mod tests {
+    use fleetway_controller::planner::HaltScope;
+    use fleetway_controller::planner::analysis::spec::DEVICES_MIN_DEFAULT;
+    use fleetway_controller::planner::analysis::{Metric, Mode};
+
     use super::*;
 
     fn refused(format: Format, text: &str) -> String {
@@ -134,6 +138,14 @@ mod tests {
             "f:2:1: the retry makes no sense",
         );
         check("[budget]\nper_day = '1GB'", "f:3:11: 1024 or 1000? write GiB");
+        check("[[gate]]\nmetric = 'eror-rate'", "f:3:10: unknown variant `eror-rate`");
+        check(
+            "[[gate]]\nmetric = 'drift'\ntolerated_permille = 9\nexcluded_permille = 1",
+            "f:2:1: the gate on drift must rule out at least what it tolerates",
+        );
+        check("[[gate]]\nmetric = 'drift'\nphase = 0", "f:4:9: invalid value: integer `0`");
+        check("[[gate]]\nmetric = 'drift'\nphase = 9", "f:2:1: a gate is for phase 9 of 3");
+        check("halt = 'some'", "f:2:8: unknown variant `some`");
         check("priority = 2000", "f:2:12: the priority is 2000; use -1000 to 1000");
     }
 
@@ -155,6 +167,18 @@ mod tests {
                 "large-fleet.toml" => assert!(spec.rate.is_some() && spec.retry.is_some()),
                 "approved.toml" => {
                     assert_eq!([0, 1, 2].map(|at| spec.wants_approval(at)), [true; 3])
+                }
+                "gates.toml" => {
+                    assert_eq!(spec.halt, HaltScope::Class);
+                    let of = |phase, metric| {
+                        let gate = spec.gates_of(phase).iter().find(|g| g.metric == metric);
+                        gate.map(|g| (g.mode, g.tolerated, g.excluded, g.devices_min)).unwrap()
+                    };
+                    let errors = (Mode::Require, 10_000, 30_000, DEVICES_MIN_DEFAULT);
+                    assert_eq!([0, 1].map(|phase| of(phase, Metric::ErrorRate)), [errors; 2]);
+                    assert_eq!([0, 1].map(|at| of(at, Metric::P95Latency).3), [20, 5]);
+                    assert_eq!(of(0, Metric::Confidence).0, Mode::DryRun);
+                    assert_eq!(of(1, Metric::Drift).0, Mode::Halt, "others keep their defaults");
                 }
                 "careful-devices.json" => assert!(spec.terms.shadow.is_some()),
                 other => panic!("{other} has no line here"),

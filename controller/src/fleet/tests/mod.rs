@@ -8,6 +8,7 @@ mod planned;
 mod record;
 mod scenarios;
 mod telemetry;
+mod tokens;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

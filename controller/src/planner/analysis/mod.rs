@@ -27,7 +27,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use fleetway_protocol::ids::{DeviceId, HardwareClass};
 
 use measure::measure;
-pub use result::{Bounded, Estimate, GateResult, GateVerdict, Looked, Unit};
+pub use result::{Bounded, Estimate, GateResult, GateVerdict, Looked, Shown, Unit};
 pub use sample::{ControlKind, Evidence, Sample};
 pub use spec::{GateSpec, Metric, Mode};
 pub use spending::{Looks, allowance, is_due};

@@ -4,12 +4,13 @@
 use std::fmt;
 
 use fleetway_protocol::ids::HardwareClass;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{ControlKind, Metric, Mode};
 
 /// One look at all gates of a rollout.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Looked {
     /// Its number, from 1: which part of the allowance it spent.
     pub number: u32,
@@ -44,13 +45,14 @@ impl Looked {
 }
 
 /// One gate, looked at.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct GateResult {
     /// What was measured.
     pub metric: Metric,
     /// What comes of it.
     pub mode: Mode,
     /// Of which hardware class; `None`: of all devices, without classes that failed.
+    #[schemars(with = "Option<String>")]
     pub class: Option<HardwareClass>,
     /// What the values are.
     pub unit: Unit,
@@ -89,7 +91,7 @@ impl GateResult {
 }
 
 /// Pass, fail, or not known.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum GateVerdict {
     /// Surely not worse than what must be ruled out.
@@ -101,7 +103,7 @@ pub enum GateVerdict {
 }
 
 /// What values are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Unit {
     /// Of a share.
@@ -111,7 +113,7 @@ pub enum Unit {
 }
 
 /// What one side measured.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Estimate {
     /// Devices on this side; in the cohort, all that were offered the release.
     pub devices: u32,
@@ -126,7 +128,7 @@ pub struct Estimate {
 }
 
 /// A value and its confidence bounds, in the unit that stands beside it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Bounded {
     /// The best guess.
     pub value: i64,
@@ -136,8 +138,9 @@ pub struct Bounded {
     pub high: i64,
 }
 
-/// Writes a bounded value with its unit.
-pub(super) struct Shown(pub(super) Bounded, pub(super) Unit);
+/// Writes a bounded value with its unit, for people.
+#[derive(Clone, Copy, Debug)]
+pub struct Shown(pub Bounded, pub Unit);
 
 impl fmt::Display for Shown {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use fleetway_protocol::histogram::Histogram;
 use fleetway_protocol::ids::{DeviceId, HardwareClass};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Both sides of a comparison. Small enough to keep, large enough to be there only when it is
@@ -21,7 +22,7 @@ pub struct Evidence {
 }
 
 /// Who the control cohort is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum ControlKind {
     /// Devices that the rollout is for, and that were not offered it yet.
     #[default]

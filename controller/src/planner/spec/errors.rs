@@ -9,6 +9,14 @@ pub enum SpecError {
     /// A gate's numbers make no sense.
     #[error("{0}")]
     Gate(String),
+    /// A gate of a phase that there is not.
+    #[error("a gate is for phase {phase} of {of}; number phases from 1, the last one is everybody")]
+    GatePhase {
+        /// From 1.
+        phase: usize,
+        /// Phases, with the last one that comes by itself.
+        of: usize,
+    },
     /// Not a size.
     #[error("{0:?} is no size; write a number of devices (5) or a share (5%), at least 1")]
     Size(String),
@@ -119,7 +127,7 @@ impl SpecError {
         match self {
             Self::Phase { phase: at } | Self::Shrinks { phase: at } => phase(*at, "size"),
             Self::Reporters { phase: at, .. } => phase(*at, "reporters_min"),
-            Self::Gate(_) => path(&["gate"]),
+            Self::Gate(_) | Self::GatePhase { .. } => path(&["gate"]),
             Self::Size(_) | Self::Phases(_) => path(&["phase"]),
             Self::Canaries(_) => phase(1, "devices"),
             Self::MaxUnavailable => path(&["max_unavailable"]),

@@ -1,0 +1,334 @@
+//! `/metrics` for Prometheus, in OpenMetrics text: what the fleet is, in numbers.
+//!
+//! No series per device: ten thousand devices times some numbers would be a burden on every scrape.
+//! Who wants some of them asks for those: `/metrics/devices?match=site=lab`, at most
+//! [`DEVICES_MAX`]. Names are `fleet_*` with base units; counters only rise while the controller runs.
+
+use std::collections::BTreeMap;
+
+use axum::extract::State;
+use axum::http::header;
+use axum::response::{IntoResponse as _, Response};
+use fleetway_controller::fleet::{Answered, DeviceView as Device, Fleet};
+use fleetway_protocol::histogram::Histogram;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _, MetricEncoder};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::registry::{Registry, Unit};
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::devices::selector;
+use super::extract::Params;
+use super::failure::Failure;
+use crate::serve::Running;
+
+/// Most devices with series of their own.
+const DEVICES_MAX: usize = 1_000;
+/// Every eighth bucket of the fleet's histogram is one of Prometheus': powers of two of a microsecond.
+const BUCKET_STEP: usize = 8;
+
+type Labels = Vec<(&'static str, String)>;
+
+/// One sample.
+#[derive(Debug)]
+enum Value {
+    Gauge(f64),
+    Counter(u64),
+    Latency(Answered),
+}
+
+/// One metric with its samples.
+#[derive(Debug)]
+struct Metric {
+    name: &'static str,
+    help: &'static str,
+    unit: Option<Unit>,
+    samples: Vec<(Labels, Value)>,
+}
+
+/// What was gathered for one scrape.
+#[derive(Debug, Default)]
+struct Gathered(Vec<Metric>);
+
+impl Gathered {
+    fn push(
+        &mut self,
+        name: &'static str,
+        help: &'static str,
+        unit: Option<Unit>,
+        samples: Vec<(Labels, Value)>,
+    ) {
+        if !samples.is_empty() {
+            self.0.push(Metric { name, help, unit, samples });
+        }
+    }
+
+    fn gauge(&mut self, name: &'static str, help: &'static str, value: u64) {
+        self.push(name, help, None, vec![(Vec::new(), Value::Gauge(value as f64))]);
+    }
+
+    fn counter(&mut self, name: &'static str, help: &'static str, value: u64) {
+        self.push(name, help, None, vec![(Vec::new(), Value::Counter(value))]);
+    }
+}
+
+impl Collector for Gathered {
+    fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), std::fmt::Error> {
+        for Metric { name, help, unit, samples } in &self.0 {
+            let kind = match samples.first() {
+                Some((_, Value::Counter(_))) => MetricType::Counter,
+                Some((_, Value::Latency(_))) => MetricType::Histogram,
+                _ => MetricType::Gauge,
+            };
+            let mut metric = encoder.encode_descriptor(name, help, unit.as_ref(), kind)?;
+            for (labels, value) in samples {
+                value.encode(metric.encode_family(labels)?)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Value {
+    fn encode(&self, mut encoder: MetricEncoder) -> Result<(), std::fmt::Error> {
+        match self {
+            Self::Gauge(value) => ConstGauge::new(*value).encode(encoder),
+            Self::Counter(value) => ConstCounter::new(*value).encode(encoder),
+            Self::Latency(answered) => {
+                let sum = answered.latency_sum_us() as f64 / 1e6;
+                let buckets = buckets(answered);
+                let count = answered.latency.iter().sum();
+                encoder.encode_histogram::<Labels>(sum, count, &buckets, None)
+            }
+        }
+    }
+}
+
+/// Prometheus' buckets, each with what is in it alone; the last is `+Inf`.
+fn buckets(answered: &Answered) -> Vec<(f64, u64)> {
+    let mut buckets = Vec::new();
+    let mut inside = 0;
+    for (at, count) in answered.latency.iter().enumerate() {
+        inside += count;
+        if at % BUCKET_STEP == 0 {
+            buckets.push((Histogram::bound_us(at) as f64 / 1e6, std::mem::take(&mut inside)));
+        }
+    }
+    buckets.push((f64::MAX, inside));
+    buckets
+}
+
+fn label(name: &'static str, value: impl Into<String>) -> Labels {
+    vec![(name, value.into())]
+}
+
+fn tally<K: Ord>(keys: impl IntoIterator<Item = K>) -> BTreeMap<K, u64> {
+    let mut tally = BTreeMap::new();
+    for key in keys {
+        *tally.entry(key).or_default() += 1;
+    }
+    tally
+}
+
+/// What the fleet's thread says.
+fn fleet(fleet: &Fleet, now_s: u64) -> Gathered {
+    let mut all = Gathered::default();
+    let devices = fleet.devices();
+    let online = devices.iter().filter(|device| device.online).count();
+    let states = [("online", online), ("offline", devices.len() - online)];
+    let gauge = |(state, count): (&str, usize)| (label("state", state), Value::Gauge(count as f64));
+    all.push("fleet_devices", "Devices of the fleet", None, states.map(gauge).into());
+    let rollouts = fleet.rollouts(now_s);
+    let words = tally(rollouts.iter().map(|rollout| rollout.state.word()));
+    let word = |(word, count): (&str, u64)| (label("state", word), Value::Gauge(count as f64));
+    all.push(
+        "fleet_rollouts",
+        "Rollouts by their state",
+        None,
+        words.into_iter().map(word).collect(),
+    );
+    let mut samples = Vec::new();
+    for rollout in rollouts.iter().filter(|rollout| rollout.state.is_open()) {
+        let counts = super::view::rollout_summary(fleet, rollout).counts;
+        for (state, count) in [
+            ("waiting", counts.waiting),
+            ("moving", counts.moving),
+            ("silent", counts.silent),
+            ("confirmed", counts.confirmed),
+            ("failed", counts.failed),
+        ] {
+            let mut labels = label("rollout", rollout.id.to_string());
+            labels.push(("state", state.into()));
+            samples.push((labels, Value::Gauge(f64::from(count))));
+        }
+    }
+    all.push(
+        "fleet_rollout_devices",
+        "Devices of each open rollout by where they are",
+        None,
+        samples,
+    );
+    releases(fleet, &mut all);
+    all.counter("fleet_orders_resent", "Orders sent again because nobody answered", fleet.resent());
+    let (mut delivered, mut lost) = (0, 0);
+    for device in &devices {
+        delivered += device.reports.delivered;
+        lost += device.reports.lost;
+    }
+    all.gauge(
+        "fleet_telemetry_reports_delivered",
+        "Telemetry reports that came, of devices there are",
+        delivered,
+    );
+    all.gauge(
+        "fleet_telemetry_reports_lost",
+        "Telemetry reports that will never come, of devices there are",
+        lost,
+    );
+    all.gauge(
+        "fleet_audit_lines",
+        "Number of the newest line of the audit log",
+        fleet.audit().head.seq,
+    );
+    all
+}
+
+/// What releases answered.
+fn releases(fleet: &Fleet, all: &mut Gathered) {
+    let named = fleet.answered().map(|(model, release, answered)| {
+        let version = fleet.release(release).map(|r| r.manifest.version.to_string());
+        let version = version.unwrap_or_else(|| format!("{release:.12}"));
+        let labels = vec![("model", model.to_string()), ("version", version)];
+        (labels, *release, answered)
+    });
+    let named: Vec<_> = named.collect();
+    let each = |value: fn(&Answered) -> Value| -> Vec<_> {
+        named.iter().map(|(labels, _, answered)| (labels.clone(), value(answered))).collect()
+    };
+    all.push(
+        "fleet_model_requests",
+        "Requests, failed ones included, as devices report them",
+        None,
+        each(|a| Value::Counter(a.requests)),
+    );
+    all.push(
+        "fleet_model_errors",
+        "Failed requests, as devices report them",
+        None,
+        each(|a| Value::Counter(a.errors)),
+    );
+    let help =
+        "Latency of answers; the sum is taken from the buckets' bounds, at most 9.1 % too high";
+    all.push(
+        "fleet_model_infer_latency",
+        help,
+        Some(Unit::Seconds),
+        each(|a| Value::Latency(a.clone())),
+    );
+    let running = named.iter().map(|(labels, release, _)| {
+        (labels.clone(), Value::Gauge(fleet.counted(release).0 as f64))
+    });
+    all.push(
+        "fleet_model_devices",
+        "Devices that last reported the release",
+        None,
+        running.collect(),
+    );
+}
+
+/// What the links say.
+fn around(running: &Running, all: &mut Gathered) {
+    let link = running.link();
+    all.gauge("fleet_mqtt_up", "Whether the controller is connected to the broker", link.up.into());
+    all.gauge("fleet_mqtt_outbox_messages", "Messages that wait to be sent", link.outbox_messages);
+    all.counter("fleet_mqtt_connects", "Connections made to the broker", link.connects);
+    all.counter("fleet_mqtt_messages_in", "Messages received", link.messages_in);
+    all.counter("fleet_mqtt_messages_out", "Messages sent", link.messages_out);
+    let blobs = running.blobs_view();
+    all.gauge(
+        "fleet_blob_pieces_waiting",
+        "Pieces of models that the broker does not have yet",
+        blobs.pieces_waiting,
+    );
+    all.counter("fleet_blob_bytes_out", "Bytes of models sent", blobs.bytes_out);
+    let started = Value::Gauge(running.started_s as f64);
+    let help = "When the controller started, Unix time";
+    all.push("fleet_start_time", help, Some(Unit::Seconds), vec![(Vec::new(), started)]);
+    let version = label("version", env!("CARGO_PKG_VERSION"));
+    all.push("fleet_build", "The controller's version", None, vec![(version, Value::Gauge(1.0))]);
+}
+
+fn text(all: Gathered) -> Result<Response, Failure> {
+    let mut registry = Registry::default();
+    registry.register_collector(Box::new(all));
+    let mut text = String::new();
+    encode(&mut text, &registry).map_err(|error| Failure::error(format!("metrics: {error}")))?;
+    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    Ok(([(header::CONTENT_TYPE, kind)], text).into_response())
+}
+
+/// `GET /metrics`.
+pub(super) async fn all(State(running): State<Running>) -> Result<Response, Failure> {
+    let mut gathered = running.core.ask(|all, now_s| fleet(all, now_s)).await?;
+    around(&running, &mut gathered);
+    text(gathered)
+}
+
+/// Which devices.
+#[derive(Debug, Deserialize, JsonSchema)]
+pub(super) struct MatchParams {
+    /// Devices with these labels.
+    #[serde(rename = "match")]
+    selector: String,
+}
+
+/// `GET /metrics/devices?match=`.
+pub(super) async fn devices(
+    State(running): State<Running>,
+    Params(asked): Params<MatchParams>,
+) -> Result<Response, Failure> {
+    let selector = selector(Some(&asked.selector))?;
+    let gathered = running.core.ask(move |fleet, _| {
+        let all = fleet.devices().into_iter();
+        let chosen: Vec<_> = all.filter(|d| selector.matches(&d.target())).collect();
+        if chosen.len() > DEVICES_MAX {
+            let count = chosen.len();
+            return Err(Failure::usage(format!(
+                "{count} devices match, at most {DEVICES_MAX} may"
+            ))
+            .mend("ask for fewer: a label more in `match`"));
+        }
+        let mut gathered = Gathered::default();
+        let each = |value: fn(&Device) -> Option<f64>| -> Vec<_> {
+            let sample =
+                |d: &Device| Some((label("device", d.id.to_string()), Value::Gauge(value(d)?)));
+            chosen.iter().filter_map(sample).collect()
+        };
+        gathered.push(
+            "fleet_device_online",
+            "Whether the device is there",
+            None,
+            each(|d| Some(f64::from(u8::from(d.online)))),
+        );
+        let heard = each(|d| d.heard_s.map(|heard_s| heard_s as f64));
+        gathered.push(
+            "fleet_device_heard_time",
+            "When it was last heard, Unix time",
+            Some(Unit::Seconds),
+            heard,
+        );
+        let lost = each(|d| Some(d.reports.lost as f64));
+        gathered.push(
+            "fleet_device_reports_lost",
+            "Its telemetry reports that will never come",
+            None,
+            lost,
+        );
+        Ok(gathered)
+    });
+    text(gathered.await??)
+}
