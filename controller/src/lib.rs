@@ -9,7 +9,7 @@
 //!    [`replay`]: what it was told and decided, on file, and decided again;
 //! 2. [`fleet`]: operator commands and device reports, each durable before it counts;
 //! 3. [`store`]: how it becomes durable; [`catalog`], [`keys`]: releases, and keys in files;
-//!    [`attest`]: what others say of a model;
+//!    [`attest`]: what others say of a model; [`registry`]: where models lie for everybody;
 //!    [`audit`]: what was done, in a chain that shows what was changed; [`mirror`]: what devices say,
 //!    for dashboards; [`metrics`]: what the controller counts, as text; [`otlp`]: the same for a collector;
 //! 4. [`trust`]: the release authority's files, and who signs them;
@@ -31,6 +31,7 @@ pub mod otlp;
 pub mod pki;
 pub mod places;
 pub mod planner;
+pub mod registry;
 pub mod replay;
 pub mod store;
 pub mod trust;

@@ -6,11 +6,13 @@
 //! `cargo xtask fuzz`). What a fuzzer finds goes into `tests/fuzz/corpus/<target>/` and stays.
 //!
 //! The bodies of `protocol` are that crate's own tests'; the rest is here, in [`identity`] (who
-//! somebody is), [`metadata`] (the release authority), [`operator`] (people) and [`spool`] (a disk). Which
+//! somebody is), [`metadata`] (the release authority), [`models`] (where they come from), [`operator`]
+//! (people) and [`spool`] (a disk). Which
 //! parser is in which target says `docs/fuzzing.md`.
 
 mod identity;
 mod metadata;
+mod models;
 mod operator;
 mod shell;
 mod spool;
@@ -95,6 +97,10 @@ pub const TARGETS: &[Target] = &[
     target("values", operator::values, operator::values_samples),
     target("selector", operator::selector, operator::selector_samples),
     target("api", operator::api, operator::api_samples),
+    slow("source", models::source, models::source_samples),
+    target("artifact", models::artifact, models::artifact_samples),
+    target("registry", models::registry, models::registry_samples),
+    slow("external", models::external, models::external_samples),
     slow("ceremony", operator::ceremony, operator::ceremony_samples),
 ];
 

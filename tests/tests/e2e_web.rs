@@ -82,7 +82,7 @@ async fn walked() -> Result<()> {
     });
     let file = fleet.dir().join("walk.json");
     std::fs::write(&file, instructions.to_string()).context("instructions")?;
-    let said = tokio::task::spawn_blocking(move || browser::walk(&file)).await??;
+    let said = tokio::task::spawn_blocking(move || browser::run("web/walk.mjs", &file)).await??;
     println!("{}", said.trim());
     let figures: serde_json::Value = serde_json::from_str(&said).context("figures")?;
     let views = figures["views"].as_object().context("no views")?;

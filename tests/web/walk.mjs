@@ -16,7 +16,7 @@ const axe = readFileSync(require.resolve("axe-core/axe.min.js"), "utf8");
 
 const FIRST_VIEW_BYTES_MAX = 100 * 1024;
 const LIVE_MS_MAX = 4_000; // events come at once; asking every 30 s would not pass
-const VIEWS = ["/", "/rollouts", `/rollouts/${rollout}`, `/rollouts/${halted}`, "/rollouts/new",
+const VIEWS = ["/", "/rollouts", "/rollouts/1", `/rollouts/${rollout}`, `/rollouts/${halted}`, "/rollouts/new",
   `/rollouts/new?release=digits%40v2&phases=1&soak_min=5`, "/devices", "/devices?q=nothing%3Dhere", "/devices?q=a%3D%3D%3D",
   `/devices/${device}`, "/models", "/drift", "/audit", "/keys", "/system", "/rollouts/999"];
 
@@ -120,6 +120,21 @@ async function plain() {
   quiet("pages without JavaScript");
 }
 
+/** What the canaries did beside the others is drawn, with its numbers, also without JavaScript. */
+async function gates() {
+  const made = await context({ javaScriptEnabled: false });
+  const page = await made.newPage();
+  await page.goto(`${base}/login`);
+  await page.fill("input[name=token]", viewer);
+  await page.click("button");
+  await page.goto(`${base}/rollouts/1`);
+  const errors = page.locator("section[aria-labelledby=gates] tr", { hasText: "error rate" });
+  assert.match(await errors.innerText(), /inconclusive/, "three devices say too little");
+  assert.match(await errors.innerText(), /canary\s+[\d–]/, "the canaries have their line");
+  assert.equal(await errors.locator("svg.bar").count(), 2, "canary and control");
+  await made.close();
+}
+
 async function api(method, where, token = operator) {
   const answer = await fetch(base + where, { method, headers: { authorization: `Bearer ${token}`, "content-type": "application/json" }, body: method === "GET" ? undefined : "null" });
   assert.ok(answer.ok, `${method} ${where}: ${answer.status} ${await answer.clone().text()}`);
@@ -213,6 +228,7 @@ try {
   await weigh();
   await walk();
   await plain();
+  await gates();
   await keys();
   await escaped();
   await live();

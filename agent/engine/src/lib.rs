@@ -19,7 +19,8 @@
 //! 4. [`batch`]: several rows in one run, where that changes no answer;
 //! 5. [`golden`], [`npz`]: what the right answers are;
 //! 6. [`watch`], [`samples`]: what is read off one answer, in use and at import;
-//! 7. [`selftest`]: all of it in a process that may die.
+//! 7. [`selftest`]: all of it in a process that may die;
+//! 8. [`external`], [`outline`]: for importers, files in pieces made whole, and what a model consists of.
 //!
 //! Not here on purpose: int8 kernels of our own (`qnn`), what is counted and judged
 //! (`fleetway_protocol`).
@@ -28,9 +29,11 @@
 pub mod batch;
 mod clock;
 pub mod engine;
+pub mod external;
 pub mod golden;
 pub mod limits;
 pub mod npz;
+pub mod outline;
 pub mod samples;
 pub mod selftest;
 mod softmax;

@@ -48,7 +48,7 @@ pub(crate) fn reason(reason: Reason) -> ReasonView {
     ReasonView { code: reason.code().into(), text: reason.to_string() }
 }
 
-pub(super) fn why(why: &Why) -> ReasonView {
+pub(crate) fn why(why: &Why) -> ReasonView {
     ReasonView { code: why.code().into(), text: why.to_string() }
 }
 
@@ -276,6 +276,13 @@ pub(crate) fn rollout_summary(fleet: &Fleet, rollout: &Rollout) -> RolloutSummar
 
 /// A rollout with all its devices.
 pub(crate) fn rollout(fleet: &Fleet, rollout: &Rollout) -> RolloutView {
+    let devices = rollout.devices.iter();
+    let devices = devices.map(|d| rollout_device(fleet, &rollout.spec.model, d)).collect();
+    RolloutView { devices, ..rollout_alone(fleet, rollout) }
+}
+
+/// A rollout without its devices.
+pub(crate) fn rollout_alone(fleet: &Fleet, rollout: &Rollout) -> RolloutView {
     let spec = &rollout.spec;
     let total = rollout.report.total;
     let phases = spec.phases.iter().enumerate().map(|(at, phase)| PhaseView {
@@ -293,11 +300,16 @@ pub(crate) fn rollout(fleet: &Fleet, rollout: &Rollout) -> RolloutView {
         gates: rollout.looked.clone(),
         barred: rollout.report.barred as u32,
         phase_list: phases.collect(),
-        devices: rollout.devices.iter().map(|d| rollout_device(fleet, &spec.model, d)).collect(),
+        devices: Vec::new(),
     }
 }
 
-fn rollout_device(fleet: &Fleet, model: &ModelName, report: &DeviceReport) -> RolloutDevice {
+/// One of its devices.
+pub(crate) fn rollout_device(
+    fleet: &Fleet,
+    model: &ModelName,
+    report: &DeviceReport,
+) -> RolloutDevice {
     let device = fleet.device(&report.device);
     let online = device.as_ref().is_some_and(|d| d.online);
     let model =
@@ -313,7 +325,8 @@ fn rollout_device(fleet: &Fleet, model: &ModelName, report: &DeviceReport) -> Ro
     }
 }
 
-fn device_state(why: &Why) -> &'static str {
+/// Where one of its devices is, in a word.
+pub(crate) fn device_state(why: &Why) -> &'static str {
     match why {
         Why::Confirmed | Why::AlreadyRuns => "confirmed",
         Why::Failed(_) | Why::RolledBack(_) | Why::Silent | Why::Late => "failed",

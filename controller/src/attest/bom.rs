@@ -7,9 +7,13 @@
 use fleetway_engine::{TensorSpec, tensor::DType};
 use fleetway_protocol::ids::Digest;
 use fleetway_protocol::manifest::Manifest;
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::bundle::Verified;
+use crate::catalog::source::{
+    ANNOTATIONS_MAX, Annotation, DOCUMENTS_MAX, Document, Papers, is_document_name,
+};
 
 /// The bytes of the bill of materials of a release that `manifest` is about to describe.
 pub fn write(
@@ -17,6 +21,7 @@ pub fn write(
     inputs: &[TensorSpec],
     outputs: &[TensorSpec],
     bundle: Option<&Verified>,
+    papers: &Papers,
 ) -> Vec<u8> {
     let name = manifest.model.as_str();
     let version = manifest.version.as_str();
@@ -28,6 +33,7 @@ pub fn write(
     if let Some(note) = &manifest.golden_mismatch_accepted {
         properties.push(property("fleetway:golden-mismatch-accepted", note));
     }
+    properties.extend(papers.annotations.iter().map(|fact| property(&fact.name, &fact.value)));
     let model = manifest.variants.first().map(|variant| variant.model);
     let golden = manifest.variants.first().map(|variant| variant.golden);
     let reference = format!("{name}@{version}");
@@ -44,13 +50,18 @@ pub fn write(
         }},
         "properties": properties,
     });
-    if let Some(bundle) = bundle {
-        subject["externalReferences"] = json!([{
+    let bundle = bundle.map(|bundle| {
+        json!({
             "type": "attestation",
             "url": "attestation.sigstore.json",
             "comment": "OpenSSF Model Signing bundle, verified at import",
             "hashes": [hash(&bundle.digest)],
-        }]);
+        })
+    });
+    let references: Vec<_> =
+        bundle.into_iter().chain(papers.documents.iter().map(document)).collect();
+    if !references.is_empty() {
+        subject["externalReferences"] = references.into();
     }
     let vectors = json!({
         "type": "data",
@@ -77,6 +88,82 @@ pub fn write(
         ],
     });
     format!("{bom:#}\n").into_bytes()
+}
+
+/// A document of the source: with its digest it is bound to the release, for this file is.
+fn document(document: &Document) -> Value {
+    let kind = if document.name == "README.md" { "documentation" } else { "configuration" };
+    json!({
+        "type": kind,
+        "url": format!("documents/{}", document.name),
+        "comment": "as the source had it",
+        "hashes": [hash(&Digest::of(&document.bytes))],
+    })
+}
+
+/// What a bill of materials says of the release's source: facts, and documents with their digests.
+///
+/// # Errors
+/// What does not read, for whoever finds such a file.
+pub fn read(bytes: &[u8]) -> Result<Told, String> {
+    let bom: Bom = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
+    let subject = bom.metadata.component;
+    let facts = subject.properties.into_iter().filter(|fact| !fact.name.starts_with("fleetway:"));
+    let mut told = Told { annotations: facts.collect(), documents: Vec::new() };
+    for reference in subject.external_references {
+        let Some(name) = reference.url.strip_prefix("documents/") else { continue };
+        let digest = reference.hashes.iter().find(|hash| hash.alg == "SHA-256");
+        let digest = digest.and_then(|hash| hash.content.parse().ok());
+        match digest.filter(|_| is_document_name(name)) {
+            Some(digest) => told.documents.push((name.to_owned(), digest)),
+            None => return Err(format!("the document {name:?} has no name or digest that can be")),
+        }
+    }
+    match told.annotations.len() <= ANNOTATIONS_MAX && told.documents.len() <= DOCUMENTS_MAX {
+        true => Ok(told),
+        false => Err("it tells of more documents or facts than an import keeps".to_owned()),
+    }
+}
+
+/// What [`read`] gives.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Told {
+    /// Facts about the source.
+    pub annotations: Vec<Annotation>,
+    /// Documents in `documents/`, by name.
+    pub documents: Vec<(String, Digest)>,
+}
+
+#[derive(Deserialize)]
+struct Bom {
+    metadata: Metadata,
+}
+
+#[derive(Deserialize)]
+struct Metadata {
+    component: Subject,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Subject {
+    #[serde(default)]
+    properties: Vec<Annotation>,
+    #[serde(default)]
+    external_references: Vec<Reference>,
+}
+
+#[derive(Deserialize)]
+struct Reference {
+    url: String,
+    #[serde(default)]
+    hashes: Vec<Hash>,
+}
+
+#[derive(Deserialize)]
+struct Hash {
+    alg: String,
+    content: String,
 }
 
 fn property(name: &str, value: impl std::fmt::Display) -> Value {

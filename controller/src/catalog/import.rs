@@ -7,13 +7,10 @@ use std::time::Duration;
 
 use fleetway_engine::GoldenSet;
 use fleetway_engine::golden::GoldenRule as EngineRule;
-use fleetway_engine::limits::NPZ_BYTES_MAX;
 use fleetway_engine::selftest::{SelfTest, SelfTestError};
 use fleetway_protocol::codec;
 use fleetway_protocol::ids::{Counter, Digest, ModelName, Version};
-use fleetway_protocol::limits::{
-    ARTIFACT_BYTES_MAX, CHUNK_BYTES_DEFAULT, HARDWARE_MAX, MANIFEST_BYTES_MAX,
-};
+use fleetway_protocol::limits::{CHUNK_BYTES_DEFAULT, HARDWARE_MAX, MANIFEST_BYTES_MAX};
 use fleetway_protocol::manifest::{
     Artifact, Attestation, AttestationKind, GoldenRule, Manifest, Variant, VariantKind,
 };
@@ -24,8 +21,8 @@ use crate::attest::{self, AttestationKey, bom};
 use super::files::{create_dir, io, read, sync_dir, write};
 use super::health;
 use super::{
-    AttestationRequest, BOM, BUNDLE, Catalog, CatalogError, CatalogRelease, GOLDEN, GOLDEN_CHUNKS,
-    ImportReport, ImportRequest, MANIFEST, MODEL, MODEL_CHUNKS,
+    AttestationRequest, BOM, BUNDLE, Catalog, CatalogError, CatalogRelease, DOCUMENTS, GOLDEN,
+    GOLDEN_CHUNKS, ImportReport, ImportRequest, MANIFEST, MODEL, MODEL_CHUNKS,
 };
 
 /// What the self-test of a candidate found.
@@ -49,20 +46,19 @@ impl Catalog {
             return Err(CatalogError::Exists { model, version, dir });
         }
         let (counter, previous) = self.counters(request)?;
-        let onnx = read(&request.onnx, u64::from(ARTIFACT_BYTES_MAX))?;
-        let npz = read(&request.golden_npz, NPZ_BYTES_MAX as u64)?;
+        let onnx = &request.onnx.bytes;
         let golden_error =
-            |source| CatalogError::Golden { path: request.golden_npz.clone(), source };
-        let golden_set = GoldenSet::from_npz(&npz).map_err(golden_error)?;
+            |source| CatalogError::Golden { path: request.golden_npz.path.clone(), source };
+        let golden_set = GoldenSet::from_npz(&request.golden_npz.bytes).map_err(golden_error)?;
         let golden = golden_set.encode().map_err(golden_error)?;
         let chunk_bytes = request.chunk_bytes.unwrap_or(CHUNK_BYTES_DEFAULT);
-        let (model_artifact, model_chunks) = artifact_of(&onnx, chunk_bytes)?;
+        let (model_artifact, model_chunks) = artifact_of(onnx, chunk_bytes)?;
         let (golden_artifact, golden_chunks) = artifact_of(&golden, chunk_bytes)?;
-        let attested = request.attestation.as_ref().map(|a| attested(a, &onnx)).transpose()?;
+        let attested = request.attestation.as_ref().map(|a| attested(a, onnx)).transpose()?;
         let (bundle, verified) = attested.unzip();
         let test = self_test_of(request);
-        let tested = self_test(&test, request.rule, &onnx, &golden)?;
-        let made = health::make(&request.health, &onnx, &golden_set, &test)?;
+        let tested = self_test(&test, request.rule, onnx, &golden)?;
+        let made = health::make(&request.health, onnx, &golden_set, &test)?;
         let mut manifest = Manifest {
             model: model.clone(),
             version: version.clone(),
@@ -82,7 +78,7 @@ impl Catalog {
             }
         }
         let (inputs, outputs) = (golden_set.inputs(), golden_set.outputs());
-        let bom = bom::write(&manifest, inputs, outputs, verified.as_ref());
+        let bom = bom::write(&manifest, inputs, outputs, verified.as_ref(), &request.papers);
         let kinds = verified.iter().map(|v| (AttestationKind::ModelSigning, v.digest));
         let kinds = kinds.chain([(AttestationKind::BillOfMaterials, Digest::of(&bom))]);
         // Two of four.
@@ -92,7 +88,7 @@ impl Catalog {
         let encoded = codec::encode(&manifest, &mut buf)
             .map_err(|e| CatalogError::Encode { what: "the manifest", max: e.max })?;
         let mut files: Vec<(&str, &[u8])> = vec![
-            (MODEL, &onnx),
+            (MODEL, onnx),
             (GOLDEN, &golden),
             (MODEL_CHUNKS, &model_chunks),
             (GOLDEN_CHUNKS, &golden_chunks),
@@ -100,6 +96,10 @@ impl Catalog {
             (BOM, &bom),
         ];
         files.extend(bundle.as_deref().map(|bundle| (BUNDLE, bundle)));
+        let documents = request.papers.documents.iter();
+        let documents: Vec<_> =
+            documents.map(|d| (format!("{DOCUMENTS}/{}", d.name), d.bytes.as_slice())).collect();
+        files.extend(documents.iter().map(|(name, bytes)| (name.as_str(), *bytes)));
         self.put_into_place(model, version, &files)?;
         let digest = Digest::of(encoded);
         Ok(ImportReport {
@@ -145,9 +145,11 @@ impl Catalog {
         }
         create_dir(&tmp)?;
         for (name, bytes) in files {
-            write(&tmp.join(name), bytes)?;
+            let path = tmp.join(name);
+            path.parent().map_or(Ok(()), create_dir)?;
+            write(&path, bytes)?;
+            path.parent().map_or(Ok(()), sync_dir)?;
         }
-        sync_dir(&tmp)?;
         fs::rename(&tmp, &dir).map_err(io("move into place", &dir))?;
         sync_dir(&parent)
     }

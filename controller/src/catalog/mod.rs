@@ -4,15 +4,18 @@
 //! `model.onnx`, `golden.bin` (a golden set of `fleetway-engine`),
 //! `model.chunks` and `golden.chunks` (the chunk lists: SHA-256 of each chunk),
 //! `manifest.bin` (the exact bytes that are signed), `bom.cdx.json` (a CycloneDX bill of materials),
-//! `attestation.sigstore.json` where one was given and, once signed, `release.env`.
+//! `attestation.sigstore.json` and `documents/` where such were given and, once signed, `release.env`.
 //! The daemon reads it to seed the broker and to answer `want`; the release key is needed
 //! by [`Catalog::sign`] alone, which can run on another machine over the same directory.
 
+pub mod compare;
 mod errors;
 mod export;
 mod files;
 mod health;
 mod import;
+pub mod oci;
+pub mod source;
 #[cfg(test)]
 mod tests;
 
@@ -31,6 +34,7 @@ pub use health::{HealthRequest, WatchName, WatchNameError};
 
 use crate::attest;
 use files::{io, read, replace};
+use source::{Given, Papers};
 
 use crate::trust::signer::{self, Signer};
 
@@ -48,9 +52,11 @@ pub struct ImportRequest {
     /// What people shall call it.
     pub version: Version,
     /// The ONNX file.
-    pub onnx: PathBuf,
+    pub onnx: Given,
+    /// What came with it, for the bill of materials.
+    pub papers: Papers,
     /// Golden vectors by onnxruntime: an `.npz` with `in.<name>` and `out.<name>`.
-    pub golden_npz: PathBuf,
+    pub golden_npz: Given,
     /// How near the answers must come.
     pub rule: GoldenRule,
     /// Bytes per chunk, `None` for the default.
@@ -139,6 +145,7 @@ const MANIFEST: &str = "manifest.bin";
 const ENVELOPE: &str = "release.env";
 const BOM: &str = "bom.cdx.json";
 const BUNDLE: &str = "attestation.sigstore.json";
+const DOCUMENTS: &str = "documents";
 /// Bytes of a bill of materials: some pages of JSON.
 const BOM_BYTES_MAX: u64 = 1 << 20;
 /// Bytes of a chunk list at most.

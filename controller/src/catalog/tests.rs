@@ -13,24 +13,25 @@ use super::*;
 use crate::ErrorKind;
 use crate::trust::signer::PlainFile;
 
-fn model() -> ModelName {
+pub(super) fn model() -> ModelName {
     ModelName::new("digits").unwrap()
 }
 
-fn version(text: &str) -> Version {
+pub(super) fn version(text: &str) -> Version {
     Version::new(text).unwrap()
 }
 
 /// A request for one of the digits models. The self-test's child is this crate's own test
 /// binary's neighbour, so these tests run only where it was built.
-fn request(name: &str, exe: &Path) -> ImportRequest {
+pub(super) fn request(name: &str, exe: &Path) -> ImportRequest {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/models/digits");
     ImportRequest {
         attestation: None,
         model: model(),
         version: version(name),
-        onnx: dir.join(format!("digits-{name}.onnx")),
-        golden_npz: dir.join(format!("digits-{name}.golden.npz")),
+        onnx: given(&dir.join(format!("digits-{name}.onnx"))),
+        papers: Papers::default(),
+        golden_npz: given(&dir.join(format!("digits-{name}.golden.npz"))),
         rule: GoldenRule { abs_err_max: 0.5, same_top1: true },
         chunk_bytes: Some(4096),
         counter: None,
@@ -45,8 +46,12 @@ fn request(name: &str, exe: &Path) -> ImportRequest {
     }
 }
 
+fn given(path: &Path) -> Given {
+    Given::read(path, 1 << 20).unwrap()
+}
+
 /// `fleetway-engine-child` in the target directory.
-fn child() -> PathBuf {
+pub(super) fn child() -> PathBuf {
     let exe = std::env::current_exe().unwrap();
     let child = exe.parent().unwrap().parent().unwrap().join("fleetway-engine-child");
     assert!(child.exists(), "build it first, as `cargo xtask test` does: cargo build --workspace");
@@ -54,7 +59,7 @@ fn child() -> PathBuf {
 }
 
 /// A release as an import would leave it, without the engine.
-fn put(data: &Path, name: &str, counter: Counter) -> Catalog {
+pub(super) fn put(data: &Path, name: &str, counter: Counter) -> Catalog {
     let catalog = Catalog::open(data);
     let bytes = vec![counter as u8; 10_000];
     let (artifact, chunks) = import::artifact_of(&bytes, 4096).unwrap();
@@ -134,7 +139,8 @@ fn a_reference_must_be_large_enough() {
     let (data, exe) = (tempfile::tempdir().unwrap(), child());
     let catalog = Catalog::open(data.path());
     let plain = request("v1", &exe);
-    let few = HealthRequest { reference: Some(plain.golden_npz.clone()), ..plain.health.clone() };
+    let few =
+        HealthRequest { reference: Some(plain.golden_npz.path.clone()), ..plain.health.clone() };
     let error = catalog.import(&ImportRequest { health: few, ..plain.clone() }).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Usage);
     assert!(error.to_string().contains("8 samples, at least 300"), "{error}");
@@ -189,8 +195,6 @@ fn requests_that_cannot_be_are_refused_before_anything_runs() {
     let published =
         ImportRequest { counter: Some(7), highest_published: Some(9), ..request("v2", never) };
     assert!(catalog.import(&published).unwrap_err().to_string().contains("use 10"));
-    let missing = ImportRequest { onnx: "/nonexistent".into(), ..request("v2", never) };
-    assert_eq!(catalog.import(&missing).unwrap_err().kind(), ErrorKind::NotFound);
     let mut no_golden = request("v2", never);
     no_golden.golden_npz = no_golden.onnx.clone();
     assert_eq!(catalog.import(&no_golden).unwrap_err().kind(), ErrorKind::Usage);
@@ -223,7 +227,37 @@ fn golden_vectors_decide_and_a_reason_overrides_them() {
     let loaded = catalog.load(&model(), &version("v3")).unwrap();
     assert_eq!(loaded, report.release);
     let hostile = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/models/digits/hostile");
-    let onnx = hostile.join("dims-huge.onnx");
+    let onnx = given(&hostile.join("dims-huge.onnx"));
     let error = catalog.import(&ImportRequest { onnx, ..request("v4", &exe) }).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Trust, "{error}");
+}
+
+/// What stays with a release: the documents of its source, and its facts in the bill of materials.
+#[test]
+fn releases_are_compared_with_their_papers() {
+    let (data, exe) = (tempfile::tempdir().unwrap(), child());
+    let catalog = Catalog::open(data.path());
+    let mut first = request("v1", &exe);
+    first.papers.note("mlflow:run_id", "abc");
+    let card = source::Document { name: "README.md".into(), bytes: b"# A card".to_vec() };
+    first.papers.documents.push(card);
+    let v1 = catalog.import(&first).unwrap().release;
+    let v2 = catalog.import(&request("v2", &exe)).unwrap().release;
+    assert_eq!(fs::read(v1.dir.join("documents/README.md")).unwrap(), b"# A card");
+    let compare::Comparison { from, to, tensors } = catalog.compare(&v1, &v2).unwrap();
+    assert_eq!((&from.inputs, &from.operators), (&to.inputs, &to.operators));
+    assert_eq!(from.inputs, ["image: f32 [1, 1, 8, 8]"]);
+    assert!(from.precision["int8"] > from.precision["float"], "{:?}", from.precision);
+    assert_eq!(from.annotations["mlflow:run_id"], "abc");
+    assert_eq!(from.documents["README.md"], Digest::of(b"# A card").to_string());
+    assert!(to.annotations.is_empty() && to.documents.is_empty());
+    // Two trainings of one network: every weight tensor has other values, and the same shape.
+    assert!(tensors.added.is_empty() && tensors.removed.is_empty(), "{tensors:?}");
+    assert!(!tensors.changed.is_empty() && tensors.changed_elements <= tensors.elements);
+    assert!(tensors.changed_elements * 2 > tensors.elements, "{tensors:?}");
+    let itself = catalog.compare(&v1, &v1).unwrap();
+    assert_eq!((itself.tensors.changed_elements, itself.tensors.changed.len()), (0, 0));
+    assert_eq!(itself.from, itself.to);
+    fs::write(v2.dir.join(MODEL), b"rotten").unwrap();
+    assert_eq!(catalog.compare(&v1, &v2).unwrap_err().kind(), ErrorKind::Trust);
 }

@@ -8,14 +8,15 @@ use fleetway_controller::access::Role;
 use fleetway_link::BrokerUrl;
 
 mod device;
+mod model;
 mod rollout;
 
 pub(crate) use super::config::ConfigVerb;
 pub(crate) use device::*;
+pub(crate) use model::*;
 pub(crate) use rollout::*;
 
 pub(crate) use super::trust_args::{DelegateArgs, KeyVerb, SecretArgs, TrustInitArgs, TrustVerb};
-use super::values::{self, ReleaseName};
 
 /// The whole command line.
 #[derive(Debug, Parser)]
@@ -209,122 +210,6 @@ pub(crate) struct InitArgs {
     /// Use this broker instead of the embedded one
     #[arg(long, value_name = "URL")]
     pub(crate) broker: Option<BrokerUrl>,
-}
-
-/// `model ...`.
-#[derive(Debug, Subcommand)]
-pub(crate) enum ModelVerb {
-    /// Check a model file, run its golden vectors, and keep it as a draft (offline)
-    #[command(
-        after_long_help = "Example:\n  fleetway model import digits.onnx --name digits --version v1 --golden digits.npz\n  fleetway model import digits.onnx --name digits --version v2 --health policy.toml --reference train.npz\n\nA policy; all of it may be left out, and a bound is switched off with \"off\":\n  samples_min = 20                  # answers before anything is judged\n  window = \"1h\"                     # older answers do not count\n  inconclusive = \"wait\"             # or \"confirm after 1d\", \"roll back after 2h\"\n  errors_max = \"2%\"\n  p95_max = \"20ms\"\n  p95_beside_before_max = \"300%\"    # of the release before, on the same device\n  collapse_max = \"95%\"              # share of the most frequent class\n  psi_max = 0.1                     # drift from --reference\n  confidence_shift_max = 0.15\n  memory_max = \"512MiB\"\n  memory_growth_max = \"256MiB\"\n  crashes_max = 2\n  probation_min = \"10m\"\n  watch = [\"mean(image)\", \"confidence\"]\n  watch_classes = true"
-    )]
-    Import(Box<ImportArgs>),
-    /// Sign a draft as the release authority (offline: no server, no network)
-    #[command(
-        after_long_help = "Example:\n  fleetway model sign digits@v1 --key /media/usb/release.key"
-    )]
-    Sign {
-        /// Which release
-        #[arg(value_name = "MODEL@VERSION")]
-        release: ReleaseName,
-        /// The key: FILE, ssh-agent:... or pkcs11:... [default: keys/release.key in the data directory]
-        #[arg(long, value_name = "KEY")]
-        key: Option<String>,
-        #[command(flatten)]
-        secret: SecretArgs,
-    },
-    /// Hand a signed release to the controller, which checks everything again
-    #[command(after_long_help = "Example:\n  fleetway model publish digits@v1")]
-    Publish {
-        /// Which release
-        #[arg(value_name = "MODEL@VERSION")]
-        release: ReleaseName,
-    },
-    /// Write a release with its papers into a directory: manifest, signatures, bill of materials
-    #[command(after_long_help = "Example:\n  fleetway model export digits@v1 --dir ./digits-v1")]
-    Export {
-        /// Which release
-        #[arg(value_name = "MODEL@VERSION")]
-        release: ReleaseName,
-        /// A new or empty directory
-        #[arg(long, value_name = "DIR")]
-        dir: PathBuf,
-    },
-    /// List the releases that the controller has
-    #[command(after_long_help = "Example:\n  fleetway model list -o json")]
-    List,
-    /// List releases that turned out bad on a class of hardware, and are not offered to it
-    #[command(after_long_help = "Example:\n  fleetway model bad -o json")]
-    Bad,
-    /// Let a release be offered again to hardware that it was found to be bad on
-    #[command(
-        after_long_help = "Example:\n  fleetway model allow digits@v2 --hardware pi5 --reason new-driver"
-    )]
-    Allow {
-        /// Which release
-        #[arg(value_name = "MODEL@VERSION")]
-        release: ReleaseName,
-        /// To which hardware
-        #[arg(long, value_name = "CLASS")]
-        hardware: fleetway_protocol::ids::HardwareClass,
-        /// Why; it is kept in the audit log
-        #[arg(long, value_name = "TEXT")]
-        reason: String,
-    },
-    /// Show one release, published or still a draft
-    #[command(after_long_help = "Example:\n  fleetway model show digits@v1")]
-    Show {
-        /// Which release
-        #[arg(value_name = "MODEL@VERSION")]
-        release: ReleaseName,
-    },
-}
-
-/// `model import`.
-#[derive(Debug, Args)]
-pub(crate) struct ImportArgs {
-    /// The model: an ONNX file
-    #[arg(value_name = "FILE")]
-    pub(crate) file: PathBuf,
-    /// Name of the model, the same for all its versions
-    #[arg(long, value_name = "MODEL")]
-    pub(crate) name: fleetway_protocol::ids::ModelName,
-    /// What people call this release
-    #[arg(long, value_name = "VERSION")]
-    pub(crate) version: fleetway_protocol::ids::Version,
-    /// Golden vectors made with a reference runtime [default: FILE with .golden.npz]
-    #[arg(long, value_name = "FILE.npz")]
-    pub(crate) golden: Option<PathBuf>,
-    /// Place in the order of releases [default: one above the last import]
-    #[arg(long, value_name = "N")]
-    pub(crate) counter: Option<u64>,
-    /// Once confirmed, devices refuse releases below this counter [default: the previous release's]
-    #[arg(long, value_name = "N")]
-    pub(crate) min_release: Option<u64>,
-    /// Hardware class that it is for; repeat it, up to 8 [default: any]
-    #[arg(long, value_name = "CLASS")]
-    pub(crate) hardware: Vec<fleetway_protocol::ids::HardwareClass>,
-    /// A policy: when devices shall call it healthy [default: 2% errors, no class above 95%]
-    #[arg(long, value_name = "FILE.toml")]
-    pub(crate) health: Option<PathBuf>,
-    /// Inputs as applications will send them, to tell drift by: an array in.INPUT for each input
-    #[arg(long, value_name = "FILE.npz")]
-    pub(crate) reference: Option<PathBuf>,
-    /// Size of the pieces that travel
-    #[arg(long, value_name = "SIZE", value_parser = values::bytes)]
-    pub(crate) chunk_bytes: Option<u32>,
-    /// Largest difference to a golden output that is tolerated
-    #[arg(long, value_name = "X", default_value_t = 0.1)]
-    pub(crate) abs_err: f32,
-    /// Take the model although it does not match its golden vectors; the reason travels with it
-    #[arg(long, value_name = "REASON")]
-    pub(crate) accept_golden_mismatch: Option<String>,
-    /// An OpenSSF Model Signing bundle that must vouch for the file; its digest is signed with it
-    #[arg(long, value_name = "BUNDLE", requires = "attestation_key")]
-    pub(crate) attestation: Option<PathBuf>,
-    /// Public key of whoever made that bundle: P-256, P-384 or P-521
-    #[arg(long, value_name = "PEM", requires = "attestation")]
-    pub(crate) attestation_key: Option<PathBuf>,
 }
 
 #[cfg(test)]

@@ -1,24 +1,20 @@
 //! `fleetway model ...`: import and sign offline, publish through the API.
 
+mod diff;
+mod import;
+mod transfer;
+
 use fleetway_controller::audit;
-use fleetway_controller::catalog::{
-    AttestationRequest, Catalog, CatalogError, CatalogRelease, ImportRequest,
-};
+use fleetway_controller::catalog::{Catalog, CatalogError, CatalogRelease};
 use fleetway_controller::clock;
 use fleetway_controller::trust::files::TrustDir;
 use fleetway_controller::trust::signer::Signer;
 use fleetway_controller::trust::stage::Release;
-use fleetway_engine::selftest::SelfTest;
-use fleetway_protocol::ids::Note;
-use fleetway_protocol::limits::HARDWARE_MAX;
-use fleetway_protocol::manifest::GoldenRule;
-use fleetway_protocol::order::Terms;
 use std::path::Path;
 
 use hyper::Method;
-use serde::Serialize;
 
-use super::args::{ImportArgs, ModelVerb, SecretArgs};
+use super::args::{ModelVerb, SecretArgs};
 use super::files::Layout;
 use super::output::{bytes, count, facts, or_dash, table, talk};
 use super::show::measured_lines;
@@ -31,10 +27,14 @@ use crate::api::view::{self, failed};
 
 pub(super) fn run(verb: ModelVerb, context: &Context) -> Result<(), Failure> {
     match verb {
-        ModelVerb::Import(args) => import(*args, context),
+        ModelVerb::Import(args) => import::run(*args, context),
         ModelVerb::Sign { release, key, secret } => sign(&release, key, &secret, context),
         ModelVerb::Publish { release } => block_on(publish(&release, context)),
-        ModelVerb::Export { release, dir } => export(&release, &dir, context),
+        ModelVerb::Export { release, to: Some(to), .. } => transfer::export(&release, &to, context),
+        ModelVerb::Export { release, dir, .. } => {
+            export(&release, &dir.unwrap_or_default(), context)
+        }
+        ModelVerb::Diff { from, to } => diff::run(&from, &to, context),
         ModelVerb::Bad => block_on(known_bad::list(context)),
         ModelVerb::Allow { release, hardware, reason } => {
             block_on(known_bad::allow(&release, &hardware, reason, context))
@@ -48,97 +48,6 @@ pub(super) fn run(verb: ModelVerb, context: &Context) -> Result<(), Failure> {
 fn local(release: &CatalogRelease) -> ReleaseView {
     let state = if release.envelope.is_some() { "signed" } else { "draft" };
     view::release(release.digest, &release.manifest, state, release.envelope.as_deref())
-}
-
-/// What `model import` prints.
-#[derive(Serialize)]
-struct Imported {
-    #[serde(flatten)]
-    release: ReleaseView,
-    golden: String,
-    golden_passed: bool,
-    /// What the Model Signing bundle vouches for.
-    attestation: Option<String>,
-    latency_us: Option<u64>,
-}
-
-fn import(args: ImportArgs, context: &Context) -> Result<(), Failure> {
-    let note = |reason: String| {
-        Note::new(&reason).map_err(|error| Failure::usage(format!("the reason {reason:?} {error}")))
-    };
-    if args.hardware.len() > HARDWARE_MAX {
-        let named = args.hardware.len();
-        return Err(Failure::usage(format!("{named} hardware classes; at most {HARDWARE_MAX}"))
-            .mend("leave --hardware out if the release is for any"));
-    }
-    let terms = Terms::default();
-    let health = super::policy::load(args.health.as_deref(), args.reference.as_deref())?;
-    let request = ImportRequest {
-        model: args.name,
-        version: args.version,
-        golden_npz: args.golden.unwrap_or_else(|| args.file.with_extension("golden.npz")),
-        onnx: args.file,
-        rule: GoldenRule { abs_err_max: args.abs_err, same_top1: true },
-        chunk_bytes: args.chunk_bytes,
-        counter: args.counter,
-        min_release: args.min_release,
-        hardware: args.hardware,
-        health,
-        highest_published: None,
-        accept_golden_mismatch: args.accept_golden_mismatch.map(note).transpose()?,
-        attestation: args
-            .attestation
-            .zip(args.attestation_key)
-            .map(|(bundle, key)| AttestationRequest { bundle, key }),
-        self_test_exe: SelfTest::default().exe,
-        self_test_ms_max: terms.self_test_ms_max,
-        self_test_mib_max: terms.self_test_mib_max,
-    };
-    let golden = &request.golden_npz;
-    if !golden.exists() {
-        return Err(Failure::not_found(format!("no golden vectors at {}", golden.display())).mend(
-            "make them with onnxruntime on the same file, and name them with --golden FILE.npz",
-        ));
-    }
-    talk(format!("running the golden vectors of {}", request.onnx.display()));
-    let report = Catalog::open(&context.data)
-        .import(&request)
-        .map_err(|error| failed(error.kind(), &error))?;
-    let imported = Imported {
-        release: local(&report.release),
-        golden: report.golden,
-        golden_passed: report.golden_passed,
-        attestation: report.attestation.map(|found| {
-            let others = found.files.saturating_sub(1);
-            format!("vouches for it as {:?}, and for {others} other files", found.name)
-        }),
-        latency_us: report.latency_us,
-    };
-    audit::offline::note(
-        &context.data,
-        &operator(),
-        "model.import",
-        None,
-        &format!(
-            "imported {} {} as {:.12}",
-            imported.release.model, imported.release.version, imported.release.digest
-        ),
-    );
-    report.notes.iter().for_each(|note| talk(format!("note: {note}")));
-    if !imported.golden_passed {
-        talk(
-            "WARNING: its answers differ from its golden vectors; the reason you gave travels with it",
-        );
-    }
-    let name = format!("{}@{}", imported.release.model, imported.release.version);
-    context.output.data(&imported, || {
-        let mut lines = release_facts(&imported.release);
-        lines.push(("check", imported.golden.clone()));
-        lines.extend(imported.attestation.clone().map(|said| ("bundle", said)));
-        lines.push(("latency", super::output::millis(imported.latency_us)));
-        lines.push(("next", format!("fleetway model sign {name}")));
-        facts(&lines)
-    })
 }
 
 fn export(name: &ReleaseName, dir: &Path, context: &Context) -> Result<(), Failure> {

@@ -81,11 +81,11 @@ fn device_facts(id: &DeviceId, device: &Device) -> DeviceFacts {
         names.into_iter().map(|name| (name.clone(), model_facts(device, name))).collect();
     DeviceFacts {
         id: id.clone(),
-        labels: device.record.labels.clone(),
+        labels: device.record.labels.clone().into(),
         hardware: device.record.hardware.clone(),
         online: device.live.online,
         heard_s: device.live.heard_s,
-        models,
+        models: models.into(),
     }
 }
 

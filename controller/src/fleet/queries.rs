@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use fleetway_protocol::counters::Counters;
 use fleetway_protocol::ids::{Counter, DeviceId, Digest, ModelName, RolloutId};
 use fleetway_protocol::report::State;
+use memchr::memmem;
 
 use super::{
     Answered, Device, DeviceView, Fleet, FleetError, Ignored, ModelState, ModelView, ReleaseView,
@@ -108,9 +109,22 @@ impl Fleet {
             rollout.is_none_or(|id| entry.rollout == Some(id))
                 && device.is_none_or(|id| entry.device.as_ref() == Some(id))
         };
-        let stored = self.store.list(Kind::Journal)?;
-        let entries = stored.iter().rev().filter_map(|(_, line)| Some(read_line(line).ok()?.0));
-        let mut entries: Vec<Entry> = entries.filter(about).take(last).collect();
+        // From the newest on, and read only where the device's name stands: of all that is kept, few
+        // lines are about one device.
+        let name = device.map(|id| format!("\"{id}\""));
+        let names_it = |line: &[u8]| {
+            name.as_ref().is_none_or(|name| memmem::find(line, name.as_bytes()).is_some())
+        };
+        let Bounds { floor, head } = self.audit;
+        let mut entries = Vec::new();
+        for seq in (floor.seq + 1..=head.seq).rev() {
+            if entries.len() == last {
+                break;
+            }
+            let line = self.store.get(Kind::Journal, &seq.to_be_bytes())?;
+            let entry = line.filter(|line| names_it(line)).and_then(|line| read_line(&line).ok());
+            entries.extend(entry.map(|(entry, ..)| entry).filter(about));
+        }
         entries.reverse();
         Ok(entries)
     }

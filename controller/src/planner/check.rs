@@ -1,7 +1,7 @@
 //! Whether a plan is sane, told from the input and the plan alone, without looking at how
 //! plans are made. The controller asserts it before a plan becomes an order.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use fleetway_protocol::ids::{DeviceId, ModelName, RolloutId};
 
@@ -88,11 +88,18 @@ pub enum Insane {
 /// # Errors
 /// [`Insane`] names the first rule that is broken.
 pub fn check(input: &Input, plan: &Plan) -> Result<(), Insane> {
-    let mut after = input.clone();
+    // Without its devices: of them a plan changes only what they were told, which no rule reads.
+    let mut after = Input {
+        rollouts: input.rollouts.clone(),
+        releases: input.releases.clone(),
+        known_bad: input.known_bad.clone(),
+        devices: Vec::new(),
+        ..*input
+    };
     apply(&mut after, plan);
     check_changes(input, plan)?;
-    let devices: BTreeMap<_, _> = input.devices.iter().map(|d| (&d.id, d)).collect();
-    let mut seen: BTreeMap<_, &Assignment> = BTreeMap::new();
+    let devices: HashMap<_, _> = input.devices.iter().map(|d| (&d.id, d)).collect();
+    let mut seen: HashMap<_, &Assignment> = HashMap::with_capacity(plan.orders.len());
     for order in &plan.orders {
         let unknown = || Insane::Unknown(order.device.clone(), order.rollout);
         let device = devices.get(&order.device).ok_or_else(unknown)?;
@@ -115,7 +122,7 @@ pub fn check(input: &Input, plan: &Plan) -> Result<(), Insane> {
     for rollout in &after.rollouts {
         check_bounds(input, &after, plan, rollout)?;
     }
-    check_reasons(&after, plan)
+    check_reasons(input, &after, plan)
 }
 
 fn find(input: &Input, id: RolloutId) -> Option<&RolloutFacts> {
@@ -130,7 +137,7 @@ fn check_offer(
     device: &DeviceFacts,
     order: &Assignment,
 ) -> Result<(), Insane> {
-    let id = device.id.clone();
+    let id = || device.id.clone();
     // An offer may fill a phase whose gate is open already, and the next one may want approval.
     let runs = match state {
         RolloutState::Running { .. } => true,
@@ -138,29 +145,29 @@ fn check_offer(
         _ => false,
     };
     if !runs {
-        return Err(Insane::State(rollout.id, id));
+        return Err(Insane::State(rollout.id, id()));
     }
     let before = rollout.deployments.get(&device.id).and_then(|d| d.verdict);
     let offered = rollout.deployments.contains_key(&device.id) && before != Some(Verdict::Left);
     let again = offered && may_try_again(rollout, device);
     if !(again || is_member(input, rollout, device) && !offered) {
-        return Err(Insane::NotSelected(rollout.id, id));
+        return Err(Insane::NotSelected(rollout.id, id()));
     }
     if order.wish != Wish::Run(rollout.spec.release) || order.model != rollout.spec.model {
-        return Err(Insane::Release(rollout.id, id));
+        return Err(Insane::Release(rollout.id, id()));
     }
     let is_bad = |bad: &KnownBad| bad.bars(rollout) && Some(&bad.class) == device.hardware.as_ref();
     if after.known_bad.iter().any(is_bad) {
-        return Err(Insane::KnownBad(id));
+        return Err(Insane::KnownBad(id()));
     }
     let quiet_s = device.heard_s.map(|at| input.now_s.saturating_sub(at));
     let heard = |s| s <= rollout.spec.offline_after_s || input.listening_since_s > device.heard_s;
     if !device.online || input.listening_since_s.is_none() || !quiet_s.is_some_and(heard) {
-        return Err(Insane::Offline(id));
+        return Err(Insane::Offline(id()));
     }
     let newer = device.models.get(&order.model).and_then(|m| m.assigned).map(|(by, _)| by);
     if let Some(newer) = newer.filter(|by| *by > rollout.id) {
-        return Err(Insane::Held(id, newer));
+        return Err(Insane::Held(id(), newer));
     }
     // After the plan: a rollout that ends in this very plan lets go of its devices.
     let holder = after.rollouts.iter().find(|other| {
@@ -169,7 +176,7 @@ fn check_offer(
             && other.state.is_open()
             && other.deployments.get(&device.id).is_some_and(|d| d.verdict.is_none())
     });
-    holder.map_or(Ok(()), |other| Err(Insane::Held(id, other.id)))
+    holder.map_or(Ok(()), |other| Err(Insane::Held(id(), other.id)))
 }
 
 /// Whether a device that failed may be tried once more.
@@ -218,9 +225,9 @@ fn check_bounds(
     let RolloutState::Running { phase } = rollout.state else { return Ok(()) };
     let told = plan.rollouts.iter().find(|r| r.rollout == rollout.id);
     let (total, late) = told.map_or((0, 0), |r| (r.total, r.late));
-    debug_assert!(total <= after.devices.len() + rollout.deployments.len());
+    debug_assert!(total <= before.devices.len() + rollout.deployments.len());
     // What is known to be bad on its hardware is left to itself, and bounds nobody else.
-    let barred: BTreeSet<_> = after
+    let barred: BTreeSet<_> = before
         .devices
         .iter()
         .filter(|d| is_barred(after, rollout, Some(d)))
@@ -230,7 +237,7 @@ fn check_bounds(
     let counted = counted.map(|(_, d)| d).filter(|d| d.verdict != Some(Verdict::Left));
     let offered = counted.clone().count();
     let in_flight = counted.filter(|d| d.verdict.is_none()).count();
-    let in_flight = in_flight - aside(after, rollout);
+    let in_flight = in_flight - aside(&before.devices, after, rollout);
     // A plan may fill a phase and leave it: what it ordered was within that phase's bound.
     let begun = match before.rollouts.iter().find(|r| r.id == rollout.id).map(|r| &r.state) {
         Some(RolloutState::Running { phase: begun }) => (*begun).min(phase),
@@ -269,13 +276,13 @@ fn check_pace(after: &Input, rollout: &RolloutFacts) -> Result<(), Insane> {
 }
 
 /// Devices that were offered the release, are held, and not waited for.
-fn aside(after: &Input, rollout: &RolloutFacts) -> usize {
+fn aside(devices: &[DeviceFacts], after: &Input, rollout: &RolloutFacts) -> usize {
     let set_aside = |device: &&DeviceFacts| {
         let open = rollout.deployments.get(&device.id).filter(|d| d.verdict.is_none());
         let open = open.filter(|_| !is_barred(after, rollout, Some(*device)));
         open.is_some_and(|deployment| is_aside(after, rollout, Some(*device), deployment))
     };
-    after.devices.iter().filter(set_aside).count()
+    devices.iter().filter(set_aside).count()
 }
 
 fn check_changes(input: &Input, plan: &Plan) -> Result<(), Insane> {
@@ -308,11 +315,11 @@ fn check_changes(input: &Input, plan: &Plan) -> Result<(), Insane> {
     Ok(())
 }
 
-fn check_reasons(after: &Input, plan: &Plan) -> Result<(), Insane> {
-    let told: BTreeSet<_> = plan.report.iter().map(|r| (r.rollout, &r.device)).collect();
+fn check_reasons(before: &Input, after: &Input, plan: &Plan) -> Result<(), Insane> {
+    let told: HashSet<_> = plan.report.iter().map(|r| (r.rollout, &r.device)).collect();
     for rollout in &after.rollouts {
         let selected =
-            after.devices.iter().filter(|d| is_selected(after, rollout, d)).map(|d| &d.id);
+            before.devices.iter().filter(|d| is_selected(after, rollout, d)).map(|d| &d.id);
         for device in selected.chain(rollout.deployments.keys()) {
             if !told.contains(&(rollout.id, device)) {
                 return Err(Insane::NoReason(rollout.id, device.clone()));

@@ -2,6 +2,7 @@
 //! release.
 
 use std::collections::HashMap;
+use std::iter::Peekable;
 
 use fleetway_protocol::ids::{DeviceId, Digest, ModelName, RolloutId};
 use fleetway_protocol::limits::MODELS_PER_DEVICE_MAX;
@@ -145,12 +146,17 @@ impl<'a> Cohort<'a> {
     pub(super) fn of(round: &Round<'a>, rollout: &'a RolloutFacts) -> Self {
         let mut members = Vec::with_capacity(round.input.devices.len());
         let mut known = 0;
+        let by_id = &rollout.deployments;
+        let mut deployments = Joined::of(by_id.iter(), |id| by_id.get(id));
+        let mut members_then = rollout.members.as_deref().map(|all| {
+            Joined::of(all.iter().map(|id| (id, ())), |id| all.contains(id).then_some(()))
+        });
         for device in &round.input.devices {
-            let before = rollout.deployments.get(&device.id);
+            let before = deployments.get(&device.id);
             known += usize::from(before.is_some());
             // One that left and came back is a new device.
             let deployment = before.filter(|d| d.verdict != Some(Verdict::Left));
-            let there = rollout.members.as_ref().is_none_or(|m| m.contains(&device.id));
+            let there = members_then.as_mut().is_none_or(|all| all.get(&device.id).is_some());
             let standing = match (deployment, rollout.spec.membership) {
                 (Some(deployment), _) => standing_offered(round, rollout, device, deployment),
                 (None, Membership::Snapshot) if rollout.members.is_some() && there => {
@@ -213,6 +219,33 @@ impl<'a> Cohort<'a> {
             }
             _ => None,
         })
+    }
+}
+
+/// A sorted collection that is asked for ids which mostly rise: it walks along, and searches only for
+/// one that does not.
+struct Joined<'a, V, I: Iterator<Item = (&'a DeviceId, V)>, F: Fn(&DeviceId) -> Option<V>> {
+    rest: Peekable<I>,
+    search: F,
+    last: Option<&'a DeviceId>,
+}
+
+impl<'a, V, I, F> Joined<'a, V, I, F>
+where
+    I: Iterator<Item = (&'a DeviceId, V)>,
+    F: Fn(&DeviceId) -> Option<V>,
+{
+    fn of(sorted: I, search: F) -> Self {
+        Self { rest: sorted.peekable(), search, last: None }
+    }
+
+    fn get(&mut self, id: &'a DeviceId) -> Option<V> {
+        if self.last.is_some_and(|last| last >= id) {
+            return (self.search)(id);
+        }
+        self.last = Some(id);
+        while self.rest.next_if(|(key, _)| *key < id).is_some() {}
+        self.rest.next_if(|(key, _)| *key == id).map(|(_, value)| value)
     }
 }
 

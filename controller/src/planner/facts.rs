@@ -73,8 +73,8 @@ impl KnownBad {
 pub struct DeviceFacts {
     /// Which.
     pub id: DeviceId,
-    /// Its labels.
-    pub labels: Labels,
+    /// Its labels. Shared, like what it runs: a plan is made on a copy, in which few devices change.
+    pub labels: Arc<Labels>,
     /// What hardware it is, if it said so.
     pub hardware: Option<HardwareClass>,
     /// Whether it said that it is there and its last will did not say otherwise.
@@ -82,7 +82,7 @@ pub struct DeviceFacts {
     /// When it last said anything, `None` if not since the controller started.
     pub heard_s: Option<u64>,
     /// What it runs.
-    pub models: BTreeMap<ModelName, ModelFacts>,
+    pub models: Arc<BTreeMap<ModelName, ModelFacts>>,
 }
 
 /// One model on one device.

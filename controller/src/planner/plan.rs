@@ -1,7 +1,11 @@
 //! The plan itself: one step, repeated until it changes nothing.
 
+use std::borrow::Cow;
 use std::cmp::Reverse;
+use std::collections::HashMap;
+use std::sync::Arc;
 
+use fleetway_protocol::ids::DeviceId;
 use fleetway_protocol::machine::Phase;
 
 use super::allowance::allowance;
@@ -19,23 +23,20 @@ use super::spec::OnAbort;
 /// What to do now, and why not more. Applying it and planning again gives nothing new.
 pub fn plan(input: &Input) -> Plan {
     let mut plan = Plan::default();
-    let first = step(input);
-    if first.orders.is_empty() && first.changes.is_empty() {
-        report(input, &mut plan);
-        return plan;
-    }
-    let mut work = input.clone();
-    let mut next = first;
+    let mut work = Cow::Borrowed(input);
     // Ends: a device is offered a release a bounded number of times per rollout, phases only
     // rise, what is over stays over.
-    while !(next.orders.is_empty() && next.changes.is_empty()) {
-        apply(&mut work, &next);
+    loop {
+        let round = Round::new(&work);
+        let (mut next, cohorts) = step(&round);
+        if next.orders.is_empty() && next.changes.is_empty() {
+            report(&round, cohorts, &mut plan);
+            return plan;
+        }
+        apply(work.to_mut(), &next);
         plan.orders.append(&mut next.orders);
         plan.changes.append(&mut next.changes);
-        next = step(&work);
     }
-    report(&work, &mut plan);
-    plan
 }
 
 /// [`plan`], held to [`check`].
@@ -78,12 +79,14 @@ pub fn apply(input: &mut Input, plan: &Plan) {
             }
         }
     }
-    let mut orders: Vec<&Assignment> = plan.orders.iter().collect();
-    orders.sort_by(|a, b| a.device.cmp(&b.device));
+    let mut orders: HashMap<&DeviceId, Vec<&Assignment>> = HashMap::new();
+    for order in &plan.orders {
+        orders.entry(&order.device).or_default().push(order);
+    }
     for device in &mut input.devices {
-        let from = orders.partition_point(|o| o.device < device.id);
-        for order in orders[from..].iter().take_while(|o| o.device == device.id) {
-            let model = device.models.entry(order.model.clone()).or_insert(ModelFacts {
+        for order in orders.get(&device.id).into_iter().flatten() {
+            let models = Arc::make_mut(&mut device.models);
+            let model = models.entry(order.model.clone()).or_insert(ModelFacts {
                 reported: false,
                 running: None,
                 floor: 0,
@@ -140,46 +143,49 @@ pub(crate) fn deployment_after(
     })
 }
 
+/// Open rollouts with their devices.
+pub(super) type Cohorts<'a> = Vec<(&'a RolloutFacts, Cohort<'a>)>;
+
 /// Verdicts by time, else state changes, else the orders of the rollout that goes first: the one
-/// of the highest priority, of these the newest.
-fn step(input: &Input) -> Plan {
-    let mut plan = Plan::default();
+/// of the highest priority, of these the newest. If there is none of these, the cohorts are those of
+/// every open rollout.
+fn step<'a>(round: &Round<'a>) -> (Plan, Cohorts<'a>) {
+    let (input, mut plan) = (round.input, Plan::default());
     let mut rollouts: Vec<&RolloutFacts> = input.rollouts.iter().collect();
     rollouts.sort_by_key(|r| Reverse((r.spec.priority, r.id)));
-    let round = Round::new(input);
     for rollout in &rollouts {
-        timed_out(&round, rollout, &mut plan);
+        timed_out(round, rollout, &mut plan);
     }
     // Before anybody is offered anything: who goes back changes who is still to move.
     for rollout in rollouts.iter().filter(|r| r.state == RolloutState::Aborted) {
         revert(input, rollout, &mut plan);
     }
     if !(plan.changes.is_empty() && plan.orders.is_empty()) {
-        return plan;
+        return (plan, Vec::new());
     }
     let active = rollouts.iter().filter(|r| r.state.is_open());
-    let cohorts: Vec<_> = active.map(|r| (*r, Cohort::of(&round, r))).collect();
+    let cohorts: Cohorts<'_> = active.map(|r| (*r, Cohort::of(round, r))).collect();
     for (rollout, cohort) in &cohorts {
         plan.changes.extend(bad_classes(input, rollout));
-        plan.changes.extend(look_at(&round, rollout, &cohort.tally));
+        plan.changes.extend(look_at(round, rollout, &cohort.tally));
     }
     if !plan.changes.is_empty() {
-        return plan;
+        return (plan, cohorts);
     }
     for (rollout, cohort) in &cohorts {
-        if let Some((to, why)) = next_state(&round, rollout, &cohort.tally) {
+        if let Some((to, why)) = next_state(round, rollout, &cohort.tally) {
             plan.changes.push(Change::State { rollout: rollout.id, to, why });
         }
     }
     if !plan.changes.is_empty() {
-        return plan;
+        return (plan, cohorts);
     }
     for (rollout, cohort) in &cohorts {
         if plan.orders.is_empty() {
-            offer(&round, rollout, cohort, &mut plan);
+            offer(round, rollout, cohort, &mut plan);
         }
     }
-    plan
+    (plan, cohorts)
 }
 
 /// Devices in flight that were silent for too long, or are not done by the deadline. Not while

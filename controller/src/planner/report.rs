@@ -1,6 +1,6 @@
 //! Where everybody stands, and why.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
 use fleetway_protocol::ids::{DeviceId, RolloutId};
 use fleetway_protocol::machine::Phase;
@@ -13,29 +13,33 @@ use super::facts::{
     RolloutState, Verdict,
 };
 use super::gate::judge;
+use super::plan::Cohorts;
 
 /// Where everybody stands now, without deciding anything.
 pub fn survey(input: &Input) -> Plan {
     let mut plan = Plan::default();
-    report(input, &mut plan);
+    report(&Round::new(input), Vec::new(), &mut plan);
     plan
 }
 
-/// Where everybody stands, once the plan is carried out.
-pub(super) fn report(input: &Input, plan: &mut Plan) {
-    let round = Round::new(input);
+/// Where everybody stands, once the plan is carried out; `cohorts` are those that are known already.
+pub(super) fn report(round: &Round<'_>, cohorts: Cohorts<'_>, plan: &mut Plan) {
+    let input = round.input;
+    let mut cohorts: BTreeMap<_, _> =
+        cohorts.into_iter().map(|(r, cohort)| (r.id, cohort)).collect();
     let mut rollouts: Vec<&RolloutFacts> = input.rollouts.iter().collect();
     rollouts.sort_by_key(|r| r.id);
     let ordered: HashSet<_> = plan.orders.iter().map(|o| (o.rollout, &o.device)).collect();
     for rollout in rollouts {
-        let cohort = Cohort::of(&round, rollout);
-        let waits = why_not_offered(&round, rollout, &cohort.tally);
+        let known = cohorts.remove(&rollout.id);
+        let cohort = known.unwrap_or_else(|| Cohort::of(round, rollout));
+        let waits = why_not_offered(round, rollout, &cohort.tally);
         plan.report.reserve(cohort.members.len());
         for member in &cohort.members {
             let now = ordered.contains(&(rollout.id, member.id));
             plan.report.push(device_report(input, rollout, &waits, member, now));
         }
-        plan.rollouts.push(rollout_report(&round, rollout, &cohort.tally));
+        plan.rollouts.push(rollout_report(round, rollout, &cohort.tally));
     }
 }
 

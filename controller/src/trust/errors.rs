@@ -113,6 +113,9 @@ pub enum TrustError {
     /// What would be published is not what a device would take.
     #[error("not published, because a device would refuse it: {0}")]
     Refused(String),
+    /// What came from another place is not what a device would believe.
+    #[error("not imported, because a device would not believe it: {0}")]
+    Disbelieved(String),
 }
 
 impl TrustError {
@@ -130,7 +133,8 @@ impl TrustError {
             | Self::Missing(_)
             | Self::Keyset(_)
             | Self::Damaged { .. }
-            | Self::Refused(_) => ErrorKind::Trust,
+            | Self::Refused(_)
+            | Self::Disbelieved(_) => ErrorKind::Trust,
             Self::Io { .. } => ErrorKind::Unavailable,
             Self::Signer(error) => error.kind(),
         }

@@ -11,9 +11,11 @@
 //! 3. [`ceremony`]: whose signatures are there, and whose are missing;
 //! 4. [`publish`]: staged becomes published, once the devices' own client took it (`rehearse`);
 //!    the server's own signatures;
+//!    [`brought`]: what another place published, with a release on a stick;
 //! 5. [`signer`]: where secret keys are; [`files`]: how it becomes durable;
 //!    [`online`]: the keys that lie on this machine.
 
+pub mod brought;
 pub mod ceremony;
 mod errors;
 pub mod files;
@@ -25,7 +27,7 @@ pub mod repo;
 pub mod signer;
 pub mod stage;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use errors::TrustError;
 pub use meta::Meta;

@@ -38,7 +38,8 @@ pub(super) fn check(before: &Repo, next: &Repo, now_s: u64) -> Result<(), TrustE
     Ok(())
 }
 
-struct Device {
+/// A device that takes metadata as it comes.
+pub(super) struct Device {
     who: &'static str,
     client: Client,
     shelf: Memory,
@@ -47,7 +48,8 @@ struct Device {
 }
 
 impl Device {
-    fn new(who: &'static str, pinned: &[u8]) -> Result<Self, TrustError> {
+    /// One that believes this root, and nothing else yet.
+    pub(super) fn new(who: &'static str, pinned: &[u8]) -> Result<Self, TrustError> {
         let shelf = Memory::default();
         let client = Client::open(pinned, &shelf, Limits::DEVICE, Transport::Push)
             .map_err(|error| refused(who, &error.to_string()))?;
@@ -112,6 +114,37 @@ impl Device {
                 return Ok(());
             }
         }
+    }
+
+    /// [`Self::refresh`], for who has one set of files and no other way to better ones.
+    pub(super) fn believes(&mut self, files: &Files, now_s: u64) -> Result<(), TrustError> {
+        let who = self.who;
+        self.refresh(files, now_s).map_err(|error| refused(who, &error.to_string()))
+    }
+
+    /// Whether what says what may run is good at this time; when the first of it ends, Unix seconds.
+    pub(super) fn good_now(&self, now_s: u64) -> Result<u64, TrustError> {
+        let roles = self.client.roles();
+        let mut lasting = roles.iter().filter(|state| matches!(state.role, "root" | "targets"));
+        match lasting.clone().find(|state| state.expires_s <= now_s) {
+            Some(state) => {
+                let why = format!("{} {} has expired", state.role, state.version);
+                Err(refused(self.who, &why))
+            }
+            None => Ok(lasting.by_ref().map(|state| state.expires_s).min().unwrap_or(0)),
+        }
+    }
+
+    /// Whether exactly this release is listed.
+    pub(super) fn lists(
+        &mut self,
+        files: &Files,
+        release: &Release<'_>,
+        now_s: u64,
+    ) -> Result<(), TrustError> {
+        let who = self.who;
+        let answer = self.ask(files, |client, shelf| client.authorize(shelf, release, now_s));
+        answer.map_err(|error| refused(who, &error.to_string()))
     }
 
     /// Hands in what the client asks for, each file once.

@@ -14,9 +14,9 @@ use super::signer::{PlainFile, Signer};
 use super::stage::{Release, Setup};
 use super::*;
 
-const NOW: u64 = 1_800_000_000;
+pub(crate) const NOW: u64 = 1_800_000_000;
 
-fn key(seed: u8) -> PlainFile {
+pub(crate) fn key(seed: u8) -> PlainFile {
     SigningKey::from_bytes(&[seed; 32]).into()
 }
 
@@ -37,7 +37,7 @@ fn setup() -> Setup {
     }
 }
 
-fn publish(repo: &Repo, now_s: u64) -> Result<Repo, TrustError> {
+pub(crate) fn publish(repo: &Repo, now_s: u64) -> Result<Repo, TrustError> {
     repo.publish(&Online { snapshot: &key(20), timestamp: &key(21) }, now_s)
 }
 
@@ -52,7 +52,7 @@ fn elsewhere(repo: &Repo, name: &str, seed: u8) -> Detached {
 }
 
 /// The first ceremony, published.
-fn published() -> Repo {
+pub(crate) fn published() -> Repo {
     let mut repo = Repo::begin(&setup(), NOW).unwrap();
     for seed in [1, 2, 10] {
         repo.sign(&key(seed), NOW).unwrap();

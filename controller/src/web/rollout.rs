@@ -1,10 +1,14 @@
 //! One rollout: its phases, its gate, every device that does not move with the reason why.
 
+use std::collections::HashMap;
+
 use askama::Template;
 use axum::extract::{Path, Query, State};
 use fleetway_controller::audit::Entry;
-use fleetway_controller::fleet::Fleet;
+use fleetway_controller::fleet::{Fleet, RolloutView as Rollout};
+use fleetway_controller::planner::DeviceReport;
 use fleetway_protocol::ids::RolloutId;
+use fleetway_protocol::reason::Reason;
 use serde::Deserialize;
 
 use super::page::{Ask, Page, Shown, Tab, Wrong, html};
@@ -82,18 +86,24 @@ pub(super) fn shown(
     };
     let mut lines = fleet.journal(LINES, Some(id), None).map_err(|e| failed(e.kind(), &e))?;
     lines.reverse();
-    Ok(view(page, view::rollout(fleet, &rollout), lines, filter))
+    Ok(view(page, fleet, &rollout, lines, filter))
 }
 
-fn view(page: Page, mut rollout: RolloutView, lines: Vec<Entry>, filter: Filter) -> View {
-    let mut devices = std::mem::take(&mut rollout.devices);
-    devices.sort_by_key(|device| STATES.iter().position(|state| *state == device.state));
-    let count = |state: &&str| devices.iter().filter(|device| device.state == **state).count();
+/// Of all its devices only those of this page are put into words.
+fn view(page: Page, fleet: &Fleet, rollout: &Rollout, lines: Vec<Entry>, filter: Filter) -> View {
+    let of = rollout.devices.iter().map(|report| (view::device_state(&report.why), report));
+    let mut devices: Vec<Placed<'_>> = of.collect();
+    devices.sort_by_key(|(state, _)| STATES.iter().position(|known| known == state));
+    let count = |state: &&str| devices.iter().filter(|(of, _)| of == state).count();
     let states = STATES.iter().map(|state| (*state, count(state))).filter(|(_, n)| *n > 0);
     let states = states.collect();
     let groups = groups(&devices);
-    devices.retain(|device| filter.state.is_empty() || device.state == filter.state);
+    devices.retain(|(state, _)| filter.state.is_empty() || *state == filter.state);
     let (found, at) = (devices.len(), filter.page.max(1));
+    let shown = devices.into_iter().skip((at - 1) * ROWS).take(ROWS);
+    let model = &rollout.spec.model;
+    let devices = shown.map(|(_, report)| view::rollout_device(fleet, model, report)).collect();
+    let rollout = view::rollout_alone(fleet, rollout);
     View {
         page,
         groups,
@@ -102,35 +112,32 @@ fn view(page: Page, mut rollout: RolloutView, lines: Vec<Entry>, filter: Filter)
         chosen: filter.state,
         at,
         pages: found.div_ceil(ROWS).max(1),
-        devices: devices.into_iter().skip((at - 1) * ROWS).take(ROWS).collect(),
+        devices,
         rollout,
         lines,
     }
 }
 
+/// A device with the word for where it is.
+type Placed<'a> = (&'static str, &'a DeviceReport);
+
 /// Everything that is not done, by reason: where a device gave its own, by that.
-fn groups(devices: &[RolloutDevice]) -> Vec<Group> {
+fn groups(devices: &[Placed<'_>]) -> Vec<Group> {
     let mut groups: Vec<Group> = Vec::new();
-    for device in devices.iter().filter(|device| device.state != "confirmed") {
-        let why = device.cause.as_ref().unwrap_or(&device.reason);
-        let known = groups.iter_mut().find(|g| g.state == device.state && g.code == why.code);
-        let group = match known {
-            Some(group) => group,
-            None => {
-                groups.push(Group {
-                    state: device.state.clone(),
-                    code: why.code.clone(),
-                    text: why.text.clone(),
-                    devices: 0,
-                    named: Vec::new(),
-                });
-                let last = groups.len() - 1;
-                &mut groups[last]
-            }
-        };
+    let mut at: HashMap<(&str, &str), usize> = HashMap::new();
+    for (state, report) in devices.iter().filter(|(state, _)| *state != "confirmed") {
+        let own = report.why.reason();
+        let code = own.map_or_else(|| report.why.code(), Reason::code);
+        let at = *at.entry((state, code)).or_insert_with(|| {
+            let text = own.map_or_else(|| report.why.to_string(), |own| own.to_string());
+            let (state, code) = ((*state).to_owned(), code.to_owned());
+            groups.push(Group { state, code, text, devices: 0, named: Vec::new() });
+            groups.len() - 1
+        });
+        let group = &mut groups[at];
         group.devices += 1;
         if group.named.len() < NAMED {
-            group.named.push(device.id.clone());
+            group.named.push(report.device.to_string());
         }
     }
     groups
@@ -215,28 +222,29 @@ impl View {
 
 #[cfg(test)]
 mod tests {
+    use fleetway_controller::planner::Why;
+    use fleetway_protocol::ids::DeviceId;
+
     use super::*;
-    use crate::api::types::ReasonView;
 
     #[test]
     fn failures_are_grouped_by_the_devices_own_reason() {
-        let device = |id: &str, state: &str, code: &str, cause: Option<&str>| RolloutDevice {
-            id: id.into(),
-            online: true,
-            rollout_phase: Some(1),
-            state: state.into(),
-            reason: ReasonView { code: code.into(), text: format!("{id} {code}") },
-            cause: cause.map(|code| ReasonView { code: code.into(), text: code.to_lowercase() }),
-            model: None,
+        let report = |id: &str, why| DeviceReport {
+            device: DeviceId::new(id).unwrap(),
+            rollout: 1,
+            running: None,
+            phase: Some(0),
+            why,
         };
-        let devices = [
-            device("a", "failed", "ROLLED_BACK", Some("HEALTH_COLLAPSE")),
-            device("b", "failed", "FAILED", Some("HEALTH_COLLAPSE")),
-            device("c", "failed", "FAILED", Some("GOLDEN")),
-            device("d", "waiting", "OFFLINE", None),
-            device("e", "confirmed", "CONFIRMED", None),
+        let reports = [
+            report("a", Why::RolledBack(Reason::HealthCollapse)),
+            report("b", Why::Failed(Reason::HealthCollapse)),
+            report("c", Why::Failed(Reason::Golden)),
+            report("d", Why::Offline { quiet_s: None }),
+            report("e", Why::Confirmed),
         ];
-        let found: Vec<_> = groups(&devices)
+        let placed: Vec<_> = reports.iter().map(|r| (view::device_state(&r.why), r)).collect();
+        let found: Vec<_> = groups(&placed)
             .into_iter()
             .map(|g| (g.state, g.code, g.devices, g.named.join(" ")))
             .collect();

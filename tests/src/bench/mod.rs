@@ -7,7 +7,7 @@
 //! is a failure.
 //!
 //! Read in this order: [`figures`] (what is printed), [`measure`] (memory, start, size of
-//! the fleet), [`planner`] (how long it thinks), [`orders`] (what signatures cost), [`serving`] (overhead, load, idleness),
+//! the fleet), [`planner`] (how long it thinks), [`pages`] (how long a person waits for it), [`orders`] (what signatures cost), [`serving`] (overhead, load, idleness),
 //! [`swap`] (gaps and rollbacks), with [`asker`] (an application that keeps
 //! time) [`line`] (one that sends bytes, and an echo), and [`padded`] (a model of 5 MiB).
 
@@ -17,6 +17,7 @@ mod line;
 mod measure;
 mod orders;
 pub mod padded;
+mod pages;
 mod planner;
 mod serving;
 mod swap;
@@ -29,8 +30,9 @@ use anyhow::{Context as _, Result, bail};
 use figures::Figures;
 
 /// What can be measured by itself.
-const PARTS: [&str; 13] = [
+const PARTS: [&str; 14] = [
     "planner",
+    "pages",
     "orders",
     "reports",
     "memory",
@@ -119,6 +121,7 @@ async fn bench(arguments: Arguments) -> Result<()> {
         eprintln!("measuring {part} ...");
         let measured = match part {
             "planner" => planner::plans(&mut figures),
+            "pages" => pages::loads(&mut figures).await,
             "orders" => orders::sign(&mut figures),
             "reports" => orders::reports(&mut figures),
             "memory" => measure::memory(&mut figures).await,

@@ -85,11 +85,11 @@ fn fleet(devices: usize, max_unavailable: Size) -> Result<Input> {
             [("site", format!("s{}", n % 50)), ("role", "cam".into()), ("rack", n.to_string())];
         Ok(DeviceFacts {
             id: DeviceId::new(&format!("cam-{n:06}"))?,
-            labels: labels.map(|(key, value)| (key.to_owned(), value)).into(),
+            labels: Arc::new(labels.map(|(key, value)| (key.to_owned(), value)).into()),
             hardware: Some(HardwareClass::new("pi4")?),
             online: true,
             heard_s: Some(NOW_S),
-            models: [(model.clone(), facts)].into(),
+            models: Arc::new([(model.clone(), facts)].into()),
         })
     };
     let devices = (0..devices).map(device).collect::<Result<Vec<_>>>()?;

@@ -12,7 +12,8 @@
 //!
 //! Read in this order: [`fleet`]; its parts [`controller`], [`mosquitto`], [`agent`];
 //! [`feeder`] with [`infer`] and [`digits`]; [`http`], which asks the controller's API over the network, and [`sink`], which is posted to; then the tools [`process`], [`wait`],
-//! [`together`], [`programs`], [`ports`], [`words`]; and [`debian`], a box to install packages in.
+//! [`together`], [`programs`], [`ports`], [`words`]; [`debian`], a box to install packages in, and [`registry`],
+//! where models of others lie.
 
 pub mod agent;
 pub mod cli;
@@ -28,6 +29,7 @@ pub mod ports;
 pub mod process;
 pub mod programs;
 pub mod prometheus;
+pub mod registry;
 pub mod sink;
 pub mod together;
 pub mod views;

@@ -1,6 +1,6 @@
 //! One device that is nothing but numbers. What it counted is drawn when somebody looks.
 
-use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use fleetway_controller::planner::analysis::Sample;
 use fleetway_controller::planner::analysis::sample::Install;
@@ -54,11 +54,11 @@ impl Device {
         };
         let facts = DeviceFacts {
             id,
-            labels: BTreeMap::new(),
+            labels: Arc::default(),
             hardware: Some(class(of)),
             online: true,
             heard_s: Some(super::START_S),
-            models: [(model.clone(), models)].into(),
+            models: Arc::new([(model.clone(), models)].into()),
         };
         Self {
             facts,
@@ -98,7 +98,7 @@ impl Device {
     }
 
     pub(super) fn settle(&mut self, running: Digest) {
-        if let Some(model) = self.facts.models.get_mut(&self.model) {
+        if let Some(model) = Arc::make_mut(&mut self.facts.models).get_mut(&self.model) {
             model.running = Some(running);
         }
     }

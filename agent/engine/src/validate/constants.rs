@@ -14,7 +14,7 @@ pub(super) fn type_name(elem_type: i32) -> String {
 }
 
 /// Bytes of one element, for the types that tract can load.
-fn element_bytes(dtype: DataType) -> Option<usize> {
+pub(crate) fn element_bytes(dtype: DataType) -> Option<usize> {
     Some(match dtype {
         DataType::Bool | DataType::Int8 | DataType::Uint8 => 1,
         DataType::Int16 | DataType::Uint16 | DataType::Float16 => 2,

@@ -17,6 +17,7 @@ mod refused;
 mod scope;
 mod sizes;
 
+pub(crate) use constants::element_bytes;
 pub use refused::Refused;
 
 use crate::limits::{self, bounded};

@@ -3,6 +3,7 @@
 
 mod follow;
 mod identities;
+mod known_bad;
 mod orders;
 mod planned;
 mod record;

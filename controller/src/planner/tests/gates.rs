@@ -18,7 +18,7 @@ fn world(change: impl FnOnce(&mut RolloutSpec)) -> Input {
     let mut world = input(40, vec![(1, spec)]);
     for (n, device) in world.devices.iter_mut().enumerate() {
         device.hardware = Some(class(n));
-        device.models.insert(model(0), facts(Some(0), None));
+        Arc::make_mut(&mut device.models).insert(model(0), facts(Some(0), None));
     }
     world
 }
@@ -67,7 +67,7 @@ fn finish(world: &mut Input) -> Plan {
     let confirmed = |d: &Deployment| d.verdict == Some(Verdict::Confirmed);
     for device in &mut world.devices {
         if world.rollouts[0].deployments.get(&device.id).is_some_and(confirmed) {
-            device.models.insert(model(0), facts(Some(1), Some((1, 1))));
+            Arc::make_mut(&mut device.models).insert(model(0), facts(Some(1), Some((1, 1))));
         }
     }
     go(world)

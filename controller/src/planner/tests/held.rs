@@ -9,7 +9,9 @@ const HOUR_S: u64 = spec::HOLD_ASIDE_S_DEFAULT;
 /// The device says that its update is held since then.
 fn hold(input: &mut Input, n: usize, since_s: u64) {
     let conditions = Conditions::NONE.with(Condition::Unlocked).with(Condition::Mains);
-    let facts = input.devices[n].models.get_mut(&model(0)).expect("it was offered something");
+    let facts = Arc::make_mut(&mut input.devices[n].models)
+        .get_mut(&model(0))
+        .expect("it was offered something");
     facts.phase = Phase::Held;
     facts.held = Some(Held { before: Point::Activation, conditions, since_s });
 }
@@ -23,7 +25,7 @@ fn confirm(input: &mut Input, n: usize) {
     let now_s = input.now_s;
     let deployment = input.rollouts[0].deployments.get_mut(&id(n)).expect("offered");
     (deployment.verdict, deployment.verdict_s) = (Some(Verdict::Confirmed), now_s);
-    let facts = input.devices[n].models.get_mut(&model(0)).expect("offered");
+    let facts = Arc::make_mut(&mut input.devices[n].models).get_mut(&model(0)).expect("offered");
     (facts.phase, facts.held) = (Phase::Idle, None);
 }
 
@@ -54,7 +56,8 @@ fn a_held_device_says_for_what_and_takes_a_place_for_an_hour() {
     let said = plan.report.iter().find(|r| r.device == id(held)).unwrap().why.to_string();
     assert!(said.ends_with("the rollout goes on without it meanwhile"), "{said}");
     // It goes on, and takes its place again: nobody new is offered anything.
-    world.devices[held].models.get_mut(&model(0)).unwrap().phase = Phase::Probation;
+    Arc::make_mut(&mut world.devices[held].models).get_mut(&model(0)).unwrap().phase =
+        Phase::Probation;
     confirm(&mut world, other);
     assert_eq!(go(&mut world).orders, [], "two are in flight again");
 }
@@ -130,7 +133,8 @@ fn only_who_is_heard_and_was_ordered_long_ago_is_set_aside() {
     assert_eq!(go(&mut world).orders, [], "it is silent");
     // What it says of another rollout's order is nothing about this one.
     let (mut world, held, _) = one_of_two_held(NOW_S);
-    world.devices[held].models.get_mut(&model(0)).unwrap().assigned = Some((9, digest(3)));
+    Arc::make_mut(&mut world.devices[held].models).get_mut(&model(0)).unwrap().assigned =
+        Some((9, digest(3)));
     later(&mut world, HOUR_S);
     assert_eq!(go(&mut world).orders, []);
 }

@@ -7,6 +7,7 @@ mod obeyed;
 mod random;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use fleetway_protocol::ids::{DeviceId, Digest, HardwareClass, ModelName, Version};
 use fleetway_protocol::machine::Phase;
@@ -33,11 +34,11 @@ fn device(n: usize) -> DeviceFacts {
     let labels = [("site", ["a", "b"][n % 2]), ("cam", "yes")];
     DeviceFacts {
         id: id(n),
-        labels: labels.map(|(k, v)| (k.to_owned(), v.to_owned())).into(),
+        labels: Labels::from(labels.map(|(k, v)| (k.to_owned(), v.to_owned()))).into(),
         online: true,
         hardware: HardwareClass::new(["pi4", "orin"][n % 2]).ok(),
         heard_s: Some(NOW_S),
-        models: BTreeMap::new(),
+        models: Arc::default(),
     }
 }
 
@@ -230,9 +231,9 @@ fn offline_devices_are_waited_for_and_not_ordered() {
 #[test]
 fn aborting_turns_back_what_is_in_flight() {
     let mut world = input(4, vec![(1, spec(1, &[]))]);
-    world.devices[0].models.insert(model(0), facts(Some(0), None));
-    world.devices[1].models.insert(model(0), facts(None, None));
-    world.devices[3].models.insert(model(0), facts(Some(0), None));
+    Arc::make_mut(&mut world.devices[0].models).insert(model(0), facts(Some(0), None));
+    Arc::make_mut(&mut world.devices[1].models).insert(model(0), facts(None, None));
+    Arc::make_mut(&mut world.devices[3].models).insert(model(0), facts(Some(0), None));
     go(&mut world);
     let deployments = &mut world.rollouts[0].deployments;
     deployments.get_mut(&id(3)).unwrap().verdict = Some(Verdict::Confirmed);
@@ -273,11 +274,12 @@ fn two_rollouts_of_one_model_never_meet_on_a_device() {
 #[test]
 fn who_cannot_or_need_not_take_it_is_left_out_with_the_reason() {
     let mut world = input(4, vec![(1, spec(1, &[]))]);
-    world.devices[0].models.insert(model(0), facts(Some(1), None));
-    world.devices[1].models.insert(model(0), ModelFacts { floor: 3, ..facts(Some(3), None) });
+    Arc::make_mut(&mut world.devices[0].models).insert(model(0), facts(Some(1), None));
+    Arc::make_mut(&mut world.devices[1].models)
+        .insert(model(0), ModelFacts { floor: 3, ..facts(Some(3), None) });
     for n in 0..8 {
         let name = ModelName::new(&format!("m{n}")).unwrap();
-        world.devices[2].models.insert(name, facts(Some(0), Some((0, 0))));
+        Arc::make_mut(&mut world.devices[2].models).insert(name, facts(Some(0), Some((0, 0))));
     }
     let plan = go(&mut world);
     let codes: Vec<_> = (0..4).map(|n| why(&plan, n)).collect();

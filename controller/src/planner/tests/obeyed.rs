@@ -84,7 +84,7 @@ fn who_comes_later_enters_last_or_not_at_all() {
         world.rollouts[0].spec.membership = membership;
         let there = (0..10).step_by(2).map(id).collect();
         world.rollouts[0].members = Some(Arc::new(there));
-        world.devices[0].labels.clear();
+        Arc::make_mut(&mut world.devices[0].labels).clear();
         assert_eq!(go(&mut world).rollouts[0].total, total, "{membership:?}");
     }
 }
@@ -93,15 +93,15 @@ fn who_comes_later_enters_last_or_not_at_all() {
 fn hardware_and_what_runs_now_select() {
     let mut world = world(&[], |s| s.selector = "hardware=pi4,release=v0".parse().unwrap());
     for (n, runs) in [(0, 0), (1, 0), (2, 0), (4, 3)] {
-        world.devices[n].models.insert(model(0), facts(Some(runs), None));
+        Arc::make_mut(&mut world.devices[n].models).insert(model(0), facts(Some(runs), None));
     }
-    world.devices[6].models.insert(model(1), facts(Some(0), None));
+    Arc::make_mut(&mut world.devices[6].models).insert(model(1), facts(Some(0), None));
     go(&mut world);
     assert_eq!(offered(&world), [0, 2]);
     // A release that is not known here has no name, and is not none.
     let mut world = self::world(&[], |s| s.selector = "release,release!=v0".parse().unwrap());
     for (n, runs) in [(0, 0), (1, 9)] {
-        world.devices[n].models.insert(model(0), facts(Some(runs), None));
+        Arc::make_mut(&mut world.devices[n].models).insert(model(0), facts(Some(runs), None));
     }
     go(&mut world);
     assert_eq!(offered(&world), [1]);

@@ -159,7 +159,7 @@ prop_compose! {
                 None => Phase::Idle,
             };
             let facts = ModelFacts { floor, phase, held, ..facts(running, assigned) };
-            device.models.insert(model(of), facts);
+            Arc::make_mut(&mut device.models).insert(model(of), facts);
         }
         device
     }
@@ -351,7 +351,7 @@ fn live(world: &mut Input, random: &mut fastrand::Rng) {
             if !device.online || deployment.verdict.is_some() || random.bool() {
                 continue;
             }
-            let facts = device.models.get_mut(&rollout.spec.model).unwrap();
+            let facts = Arc::make_mut(&mut device.models).get_mut(&rollout.spec.model).unwrap();
             // Held for a while, some of them.
             let held = random.u8(..3) == 0;
             let since_s = facts.held.map_or(now_s, |held| held.since_s);
