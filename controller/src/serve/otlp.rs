@@ -28,10 +28,6 @@ use crate::api::metrics;
 
 /// Largest answer that is read: a collector says what it did not take in a sentence.
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
-/// Where systems keep whom they trust; the first that there is.
-const SYSTEM_ROOTS: [&str; 3] =
-    ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"];
-
 /// A collector, as one speaks to it.
 pub(super) struct Collector {
     settings: Settings,
@@ -178,29 +174,34 @@ fn packed(body: &[u8]) -> Option<Vec<u8>> {
 /// Why there is no TLS.
 #[derive(Debug, thiserror::Error)]
 enum TlsError {
-    #[error("no file with certificates of authorities is on this system; name one")]
-    NoRoots,
     #[error("cannot read {}", .0.display())]
     File(PathBuf, #[source] std::io::Error),
     #[error("no authority's certificate in {}", .0.display())]
     Empty(PathBuf),
+    #[error("this system has no certificates of authorities; name a file with them")]
+    NoRoots,
     #[error("TLS")]
     Rustls(#[from] rustls::Error),
 }
 
 fn connector(ca: Option<&Path>) -> Result<TlsConnector, TlsError> {
-    let system = || SYSTEM_ROOTS.iter().map(PathBuf::from).find(|path| path.is_file());
-    let path = ca.map(Path::to_owned).or_else(system).ok_or(TlsError::NoRoots)?;
-    let pem = std::fs::read(&path).map_err(|error| TlsError::File(path.clone(), error))?;
     let mut roots = rustls::RootCertStore::empty();
-    // A system's file has some that rustls does not read; the others do.
-    let (read, _) = roots.add_parsable_certificates(CertificateDer::pem_slice_iter(&pem).flatten());
-    if read == 0 {
-        return Err(TlsError::Empty(path));
+    // One that does not parse is no reason to believe nobody.
+    match ca {
+        Some(path) => {
+            let pem = std::fs::read(path).map_err(|error| TlsError::File(path.into(), error))?;
+            roots.add_parsable_certificates(CertificateDer::pem_slice_iter(&pem).flatten());
+        }
+        None => {
+            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        }
+    }
+    if roots.is_empty() {
+        return Err(ca.map_or(TlsError::NoRoots, |path| TlsError::Empty(path.into())));
     }
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = rustls::ClientConfig::builder_with_provider(provider)
-        .with_protocol_versions(&[&rustls::version::TLS13])?
+        .with_safe_default_protocol_versions()?
         .with_root_certificates(roots)
         .with_no_client_auth();
     Ok(TlsConnector::from(Arc::new(config)))
