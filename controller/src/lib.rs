@@ -11,7 +11,7 @@
 //! 3. [`store`]: how it becomes durable; [`catalog`], [`keys`]: releases, and keys in files;
 //!    [`attest`]: what others say of a model; [`registry`]: where models lie for everybody;
 //!    [`audit`]: what was done, in a chain that shows what was changed; [`mirror`]: what devices say,
-//!    for dashboards;
+//!    for dashboards; [`metrics`]: what the controller counts, as text; [`otlp`]: the same for a collector;
 //! 4. [`trust`]: the release authority's files, and who signs them;
 //! 5. [`broker`], [`pki`], [`enroll`]: how devices reach us, and how they come in;
 //! 6. [`access`]: who may ask for what; `serve`, `api`, `cli`, `config`: the shell.
@@ -25,7 +25,9 @@ pub mod clock;
 pub mod enroll;
 pub mod fleet;
 pub mod keys;
+pub mod metrics;
 pub mod mirror;
+pub mod otlp;
 pub mod pki;
 pub mod places;
 pub mod planner;

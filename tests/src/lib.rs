@@ -16,6 +16,7 @@ pub mod browser;
 pub mod demo;
 pub mod faults;
 pub mod fuzz;
+pub mod grafana;
 pub mod harness;
 pub mod hostile;
 pub mod library;

@@ -79,6 +79,22 @@ pub fn schemathesis() -> Result<&'static Path> {
     prepared.as_deref().map_err(|error| anyhow::anyhow!("{error}"))
 }
 
+/// OpenTelemetry's own messages.
+const OTLP: [&str; 1] = ["opentelemetry-proto==1.45.2"];
+
+/// An export request as OpenTelemetry's package reads it, as JSON; `coding` is `gzip` or nothing.
+///
+/// # Errors
+/// If it does not read it.
+pub fn otlp(body: &Path, coding: &str) -> Result<String> {
+    static PYTHON: OnceLock<std::result::Result<PathBuf, String>> = OnceLock::new();
+    let prepared = PYTHON
+        .get_or_init(|| prepare("python-otlp-1.45.2", &OTLP).map_err(|error| format!("{error:#}")));
+    let python = prepared.as_deref().map_err(|error| anyhow::anyhow!("{error}"))?;
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("python/otlp.py");
+    run(Command::new(python).arg(script).arg(body).arg(coding))
+}
+
 /// What an application in Python has.
 const NUMPY: [&str; 1] = ["numpy==2.3.4"];
 

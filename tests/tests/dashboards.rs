@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use fleetway_protocol::topics::ROOT_DEFAULT;
+use fleetway_tests::grafana::{Source, boards};
 use fleetway_tests::harness::programs::workspace;
 use serde_json::Value;
 
@@ -134,5 +135,46 @@ fn node_red_listens_to_topics_of_the_mirror() {
     assert!(topics.len() >= 3, "{topics:?}");
     for topic in topics {
         assert!(topic.as_str().and_then(kind).is_some(), "{topic} is no topic of the mirror");
+    }
+}
+
+/// Written down once in `fleetway_tests::grafana::boards`; the queries of Prometheus run in `e2e_dashboards`.
+#[test]
+fn the_shipped_grafana_dashboards_are_those_of_the_tables() {
+    let dir = workspace().join("contrib/grafana");
+    let names: BTreeSet<_> =
+        boards::ALL.iter().map(|board| format!("{}.json", board.name)).collect();
+    for board in boards::ALL {
+        let (path, text) = (dir.join(format!("{}.json", board.name)), board.text());
+        if std::env::var_os("FLEETWAY_BLESS").is_some() {
+            std::fs::write(&path, &text).expect("a directory");
+        }
+        let there = std::fs::read_to_string(&path).unwrap_or_default();
+        assert!(there == text, "{}: run this test with FLEETWAY_BLESS=1", path.display());
+    }
+    let there = std::fs::read_dir(&dir).expect("a directory").flatten();
+    let there: BTreeSet<_> =
+        there.map(|file| file.file_name().to_string_lossy().into_owned()).collect();
+    assert_eq!(there, names, "files of dashboards that are no more");
+}
+
+#[test]
+fn grafana_over_mqtt_shows_keys_that_somebody_says() {
+    let live = boards::ALL.into_iter().filter(|board| board.source == Source::Mqtt);
+    let panels: Vec<_> = live.flat_map(|board| board.panels).collect();
+    assert!(panels.len() > 5);
+    for query in panels.iter().flat_map(|panel| panel.queries) {
+        let topic = query.ask.replace("$device", "+").replace("$model", "+");
+        let word = kind(&format!("{ROOT_DEFAULT}j/{topic}")).unwrap_or_else(|| panic!("{topic}"));
+        if word == "on" {
+            // A bare number is Grafana's `Value`.
+            assert_eq!(query.shows, "Value");
+            continue;
+        }
+        let (_, schema, _) = KINDS.into_iter().find(|(known, ..)| *known == word).expect("a kind");
+        let keys = keys(schema);
+        let unknown: Vec<_> =
+            query.shows.split(", ").filter(|key| !keys.contains_key(*key)).collect();
+        assert_eq!(unknown, [""; 0], "{word} has no such key");
     }
 }

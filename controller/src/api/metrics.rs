@@ -1,4 +1,5 @@
-//! `/metrics` for Prometheus, in OpenMetrics text: what the fleet is, in numbers.
+//! `/metrics` for Prometheus, in OpenMetrics text: what the fleet is, in numbers. The same is pushed by
+//! `serve/otlp.rs`.
 //!
 //! No series per device: ten thousand devices times some numbers would be a burden on every scrape.
 //! Who wants some of them asks for those: `/metrics/devices?match=site=lab`, at most
@@ -10,14 +11,8 @@ use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse as _, Response};
 use fleetway_controller::fleet::{Answered, DeviceView as Device, Fleet};
-use fleetway_protocol::histogram::Histogram;
-use prometheus_client::collector::Collector;
-use prometheus_client::encoding::text::encode;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _, MetricEncoder};
-use prometheus_client::metrics::MetricType;
-use prometheus_client::metrics::counter::ConstCounter;
-use prometheus_client::metrics::gauge::ConstGauge;
-use prometheus_client::registry::{Registry, Unit};
+use fleetway_controller::metrics::{Gathered, Labels, Value, openmetrics};
+use prometheus_client::registry::Unit;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -28,99 +23,6 @@ use crate::serve::Running;
 
 /// Most devices with series of their own.
 const DEVICES_MAX: usize = 1_000;
-/// Every eighth bucket of the fleet's histogram is one of Prometheus': powers of two of a microsecond.
-const BUCKET_STEP: usize = 8;
-
-type Labels = Vec<(&'static str, String)>;
-
-/// One sample.
-#[derive(Debug)]
-enum Value {
-    Gauge(f64),
-    Counter(u64),
-    Latency(Answered),
-}
-
-/// One metric with its samples.
-#[derive(Debug)]
-struct Metric {
-    name: &'static str,
-    help: &'static str,
-    unit: Option<Unit>,
-    samples: Vec<(Labels, Value)>,
-}
-
-/// What was gathered for one scrape.
-#[derive(Debug, Default)]
-struct Gathered(Vec<Metric>);
-
-impl Gathered {
-    fn push(
-        &mut self,
-        name: &'static str,
-        help: &'static str,
-        unit: Option<Unit>,
-        samples: Vec<(Labels, Value)>,
-    ) {
-        if !samples.is_empty() {
-            self.0.push(Metric { name, help, unit, samples });
-        }
-    }
-
-    fn gauge(&mut self, name: &'static str, help: &'static str, value: u64) {
-        self.push(name, help, None, vec![(Vec::new(), Value::Gauge(value as f64))]);
-    }
-
-    fn counter(&mut self, name: &'static str, help: &'static str, value: u64) {
-        self.push(name, help, None, vec![(Vec::new(), Value::Counter(value))]);
-    }
-}
-
-impl Collector for Gathered {
-    fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), std::fmt::Error> {
-        for Metric { name, help, unit, samples } in &self.0 {
-            let kind = match samples.first() {
-                Some((_, Value::Counter(_))) => MetricType::Counter,
-                Some((_, Value::Latency(_))) => MetricType::Histogram,
-                _ => MetricType::Gauge,
-            };
-            let mut metric = encoder.encode_descriptor(name, help, unit.as_ref(), kind)?;
-            for (labels, value) in samples {
-                value.encode(metric.encode_family(labels)?)?;
-            }
-        }
-        Ok(())
-    }
-}
-
-impl Value {
-    fn encode(&self, mut encoder: MetricEncoder) -> Result<(), std::fmt::Error> {
-        match self {
-            Self::Gauge(value) => ConstGauge::new(*value).encode(encoder),
-            Self::Counter(value) => ConstCounter::new(*value).encode(encoder),
-            Self::Latency(answered) => {
-                let sum = answered.latency_sum_us() as f64 / 1e6;
-                let buckets = buckets(answered);
-                let count = answered.latency.iter().sum();
-                encoder.encode_histogram::<Labels>(sum, count, &buckets, None)
-            }
-        }
-    }
-}
-
-/// Prometheus' buckets, each with what is in it alone; the last is `+Inf`.
-fn buckets(answered: &Answered) -> Vec<(f64, u64)> {
-    let mut buckets = Vec::new();
-    let mut inside = 0;
-    for (at, count) in answered.latency.iter().enumerate() {
-        inside += count;
-        if at % BUCKET_STEP == 0 {
-            buckets.push((Histogram::bound_us(at) as f64 / 1e6, std::mem::take(&mut inside)));
-        }
-    }
-    buckets.push((f64::MAX, inside));
-    buckets
-}
 
 fn label(name: &'static str, value: impl Into<String>) -> Labels {
     vec![(name, value.into())]
@@ -263,19 +165,23 @@ fn around(running: &Running, all: &mut Gathered) {
 }
 
 fn text(all: Gathered) -> Result<Response, Failure> {
-    let mut registry = Registry::default();
-    registry.register_collector(Box::new(all));
-    let mut text = String::new();
-    encode(&mut text, &registry).map_err(|error| Failure::error(format!("metrics: {error}")))?;
-    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    Ok(([(header::CONTENT_TYPE, kind)], text).into_response())
+    let text = openmetrics::text(all).map_err(|e| Failure::error(format!("metrics: {e}")))?;
+    Ok(([(header::CONTENT_TYPE, openmetrics::CONTENT_TYPE)], text).into_response())
+}
+
+/// Everything there is to count, but for single devices.
+///
+/// # Errors
+/// If the controller stops.
+pub(crate) async fn gather(running: &Running) -> Result<Gathered, Failure> {
+    let mut gathered = running.core.ask(|all, now_s| fleet(all, now_s)).await?;
+    around(running, &mut gathered);
+    Ok(gathered)
 }
 
 /// `GET /metrics`.
 pub(super) async fn all(State(running): State<Running>) -> Result<Response, Failure> {
-    let mut gathered = running.core.ask(|all, now_s| fleet(all, now_s)).await?;
-    around(&running, &mut gathered);
-    text(gathered)
+    text(gather(&running).await?)
 }
 
 /// Which devices.

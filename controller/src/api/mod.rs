@@ -25,7 +25,7 @@ mod idempotency;
 pub(crate) mod identities;
 mod known_bad;
 mod measured;
-mod metrics;
+pub(crate) mod metrics;
 mod openapi;
 mod releases;
 pub(crate) mod rollouts;

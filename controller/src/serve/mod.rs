@@ -9,7 +9,8 @@
 //! Read in this order: this page; `connect` (broker and links); `inbox` and `reports` (what
 //! devices say, and whether it is they who say it);
 //! `open` and [`core`] (the fleet and its thread); `enroll` and `cut` (who comes in, and who
-//! is thrown out); `http` (the API's listener on the network); `mirror` (what dashboards get); `blobs`, `pieces`, `queue`, `pump` (model bytes).
+//! is thrown out); `http` (the API's listener on the network); `mirror` (what dashboards get); `otlp` (metrics
+//! for a collector); `blobs`, `pieces`, `queue`, `pump` (model bytes).
 
 mod audit;
 pub(crate) mod blobs;
@@ -23,6 +24,7 @@ mod identity;
 pub(crate) mod inbox;
 mod mirror;
 pub(crate) mod open;
+mod otlp;
 pub(crate) mod pieces;
 mod pump;
 mod queue;
@@ -191,10 +193,15 @@ impl Running {
 pub(crate) async fn run(data: &Path) -> Result<(), Failure> {
     let config = Config::load(data)?;
     let layout = Layout::new(data);
+    let collector = otlp::read()?;
     let opened = tokio::task::block_in_place(|| open_fleet(data, &config))?;
     let store = opened.store.clone();
     let (running, parts) = start(&config, &layout, opened).await?;
+    let exporter = collector.map(|collector| collector.start(&running));
     let served = serve_api(&running, &config).await;
+    if let Some(exporter) = exporter {
+        exporter.abort();
+    }
     stop(&running, parts).await;
     // Whoever waits for the lock may start now.
     drop(store);

@@ -1,5 +1,6 @@
 //! The controller as a process, and what an operator does with it.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -26,6 +27,7 @@ pub struct Controller {
     log: PathBuf,
     process: Option<Process>,
     broker: SocketAddr,
+    env: BTreeMap<String, String>,
 }
 
 impl Controller {
@@ -44,7 +46,14 @@ impl Controller {
         let external = external.unwrap_or_default();
         cli.ok(&format!("init --listen {listen} --enroll {enroll}{external}")).await?;
         let broker = broker.unwrap_or(listen);
-        Ok(Self { cli, data, log: dir.join("controller.log"), process: None, broker })
+        Ok(Self {
+            cli,
+            data,
+            log: dir.join("controller.log"),
+            process: None,
+            broker,
+            env: BTreeMap::new(),
+        })
     }
 
     /// Has devices told to connect to this address: the bad network's.
@@ -74,6 +83,11 @@ impl Controller {
         let path = self.data.join("fleetway.toml");
         let config = std::fs::read_to_string(&path).context("fleetway.toml")?;
         std::fs::write(&path, format!("{config}{line}\n")).context("fleetway.toml")
+    }
+
+    /// Sets a variable of its environment, for its next start.
+    pub fn set_env(&mut self, name: &str, value: &str) {
+        self.env.insert(name.to_owned(), value.to_owned());
     }
 
     /// Its data directory.
@@ -121,7 +135,7 @@ impl Controller {
     /// The command that runs it in the foreground.
     pub fn serve_command(&self) -> Command {
         let mut command = Command::new(&programs::programs().fleetway);
-        command.arg("serve").env("FLEETWAY_DATA", &self.data);
+        command.arg("serve").env("FLEETWAY_DATA", &self.data).envs(&self.env);
         command
     }
 

@@ -1,11 +1,13 @@
 //! What is shipped for dashboards, run where it can be run: the flow in the real Node-RED, the bridge
-//! before the real Home Assistant.
+//! before the real Home Assistant, queries of panels in the real Prometheus; and what a collector is sent.
 //!
 //! Read in this order: this page (a fleet on which a release is rolled back), then one file for each program.
 #![allow(clippy::unwrap_used, reason = "a test may")]
 
+mod grafana;
 mod home_assistant;
 mod node_red;
+mod otlp;
 
 use std::time::Duration;
 
