@@ -103,24 +103,33 @@ fn read(
 }
 
 fn list(context: &Context, wanted: impl Fn(&Entry) -> bool, last: usize) -> Result<(), Failure> {
-    let mut entries = VecDeque::new();
     // What is listed is what is in the files, checked or not; `verify` judges.
-    let verdict = read(context, &Bounds::default(), None, |entry| {
-        if wanted(&entry) {
-            entries.push_back(entry);
-            if entries.len() > last {
-                entries.pop_front();
+    let listed = || {
+        let mut entries = VecDeque::new();
+        let verdict = read(context, &Bounds::default(), None, |entry| {
+            if wanted(&entry) {
+                entries.push_back(entry);
+                if entries.len() > last {
+                    entries.pop_front();
+                }
             }
-        }
-    })?;
-    let entries: Vec<Entry> = entries.into();
+        })?;
+        Ok::<_, Failure>((Vec::from(entries), verdict.head))
+    };
+    // Whoever did something a moment ago wants to see it.
+    let decided = block_on(context.client().get::<AuditView>("/v1/audit")).map(|view| view.head);
+    let (mut entries, head) = listed()?;
+    let number = |head: &str| head.parse::<Head>().map_or(0, |head| head.seq);
+    if decided.is_ok_and(|decided| number(&decided) > number(&head)) {
+        std::thread::sleep(WRITTEN);
+        (entries, _) = listed()?;
+    }
     let waiting = offline::waiting(&context.data).len();
     if waiting > 0 {
         super::output::talk(format!(
             "{waiting} more were done offline and are not in the log yet; the daemon takes them in"
         ));
     }
-    drop(verdict);
     context.output.data(&entries, || {
         let lines: Vec<String> = entries.iter().map(line).collect();
         if lines.is_empty() { "nothing was noted".into() } else { lines.join("\n") }

@@ -16,7 +16,7 @@ use crate::api::failure::Failure;
 pub(crate) enum ConfigVerb {
     /// Show the settings of the command line
     #[command(
-        after_long_help = "Example:\n  fleetway config view --origin\n\nThe strongest wins: flag, FLEETWAY_* variable, --config FILE, ~/.config/fleetway/config.toml,\n/etc/fleetway/config.toml. A file:\n  context = \"lab\"        # the context in use\n  output = \"wide\"\n  no_input = false\n\n  [contexts.lab]\n  data = \"/srv/fleet-lab\""
+        after_long_help = "Example:\n  fleetway config view --origin\n\nThe strongest wins: flag, FLEETWAY_* variable, --config FILE, ~/.config/fleetway/config.toml,\n/etc/fleetway/conf.d/*.toml (the last name first), /etc/fleetway/config.toml. A file:\n  context = \"lab\"        # the context in use\n  output = \"wide\"\n  no_input = false\n\n  [contexts.lab]\n  data = \"/srv/fleet-lab\""
     )]
     View {
         /// Say where each of them comes from

@@ -1,5 +1,5 @@
 //! Where the command line finds its settings: flag, variable, `--config`, the user's file, the
-//! system's file, in this order; the strongest place that says something wins.
+//! system's `conf.d`, the system's file, in this order; the strongest place that says something wins.
 //!
 //! Pure but for [`gather`], which reads the files and the environment. Not to be confused with
 //! `fleetway.toml` in a data directory, which is the controller's.
@@ -18,8 +18,8 @@ use super::args::{Format, Global};
 use crate::api::failure::Failure;
 use crate::config::{one_line, place_of};
 
-/// The system's file.
-const SYSTEM_FILE: &str = "/etc/fleetway/config.toml";
+/// The system's directory: its file, and `conf.d` for packages and configuration management.
+const SYSTEM_DIR: &str = "/etc/fleetway";
 /// The user's file, below the directory for configurations.
 const USER_FILE: &str = "fleetway/config.toml";
 
@@ -152,7 +152,7 @@ pub(crate) fn gather(global: &Global) -> Result<Settings, Failure> {
         let text = super::files::read(&path)?;
         places.push(Place::file(path.clone(), parse(&text, &path)?));
     }
-    for path in user_file().into_iter().chain([PathBuf::from(SYSTEM_FILE)]) {
+    for path in user_file().into_iter().chain(system_files(Path::new(SYSTEM_DIR))?) {
         match std::fs::read_to_string(&path) {
             Ok(text) => places.push(Place::file(path.clone(), parse(&text, &path)?)),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
@@ -186,6 +186,27 @@ pub(crate) fn user_file() -> Option<PathBuf> {
         .map(PathBuf::from)
         .or_else(|| variable("HOME").map(|home| Path::new(&home).join(".config")));
     base.map(|base| base.join(USER_FILE))
+}
+
+/// The system's files, the strongest first: of `conf.d` whichever name comes last in the alphabet,
+/// then `config.toml`, whether it is there or not.
+fn system_files(dir: &Path) -> Result<Vec<PathBuf>, Failure> {
+    let drop_ins = dir.join("conf.d");
+    let mut files = Vec::new();
+    match std::fs::read_dir(&drop_ins) {
+        Ok(entries) => {
+            for entry in entries {
+                let path = entry.map_err(|error| Failure::file("read", &drop_ins, &error))?.path();
+                files.extend(Some(path).filter(|p| p.extension() == Some("toml".as_ref())));
+            }
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(error) => return Err(Failure::file("read", &drop_ins, &error)),
+    }
+    files.sort();
+    files.reverse();
+    files.push(dir.join("config.toml"));
+    Ok(files)
 }
 
 fn parse(text: &str, path: &Path) -> Result<File, Failure> {
@@ -301,6 +322,22 @@ mod tests {
         check("data = \"/a\"\n  outptu = \"json\"\n", "c.toml:2:3: unknown field `outptu`");
         check("output = \"xml\"\n", "c.toml:1:10: unknown variant `xml`");
         check("[contexts.a]\n", "c.toml:1:1: missing field `data`");
+    }
+
+    #[test]
+    fn the_last_of_the_system_s_files_goes_first() {
+        let dir = tempfile::tempdir().unwrap();
+        let names = || -> Vec<String> {
+            let files = system_files(dir.path()).unwrap();
+            let name = |p: &PathBuf| p.strip_prefix(dir.path()).unwrap().display().to_string();
+            files.iter().map(name).collect()
+        };
+        assert_eq!(names(), ["config.toml"], "nothing is there");
+        std::fs::create_dir(dir.path().join("conf.d")).unwrap();
+        for name in ["10-site.toml", "90-host.toml", "90-host.toml.dpkg-old", "README"] {
+            std::fs::write(dir.path().join("conf.d").join(name), "").unwrap();
+        }
+        assert_eq!(names(), ["conf.d/90-host.toml", "conf.d/10-site.toml", "config.toml"]);
     }
 
     #[test]

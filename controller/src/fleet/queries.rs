@@ -109,12 +109,12 @@ impl Fleet {
             rollout.is_none_or(|id| entry.rollout == Some(id))
                 && device.is_none_or(|id| entry.device.as_ref() == Some(id))
         };
-        // From the newest on, and read only where the device's name stands: of all that is kept, few
-        // lines are about one device.
-        let name = device.map(|id| format!("\"{id}\""));
-        let names_it = |line: &[u8]| {
-            name.as_ref().is_none_or(|name| memmem::find(line, name.as_bytes()).is_some())
-        };
+        // From the newest on, and read only where it stands what they are about: of all that is kept,
+        // few lines are about one device or rollout.
+        let rollout_is = rollout.map(|id| format!("\"rollout\":{id},"));
+        let device_is = device.map(|id| format!("\"device\":\"{id}\""));
+        let stands: Vec<_> = rollout_is.iter().chain(&device_is).map(memmem::Finder::new).collect();
+        let names_it = |line: &[u8]| stands.iter().all(|finder| finder.find(line).is_some());
         let Bounds { floor, head } = self.audit;
         let mut entries = Vec::new();
         for seq in (floor.seq + 1..=head.seq).rev() {
