@@ -221,6 +221,7 @@ async fn registry() -> Result<()> {
     ensure!(diff.from.inputs == diff.to.inputs, "{diff:?}");
     ensure!(diff.from.annotations["mlflow:version"] == "3.17.2", "{diff:?}");
     ensure!(diff.to.annotations["modelpack:licenses"] == "MIT", "{diff:?}");
+    ensure!(diff.to.annotations["source:file"] == "model.onnx", "{diff:?}");
     ensure!(!diff.tensors.changed.is_empty(), "{diff:?}");
     ensure!(diff.tensors.changed_elements <= diff.tensors.elements, "{diff:?}");
     docker.check_running()?;

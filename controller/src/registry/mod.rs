@@ -12,6 +12,8 @@
 pub mod auth;
 pub mod client;
 pub mod reference;
+#[cfg(test)]
+mod tests;
 mod wire;
 
 pub use client::Registry;

@@ -83,6 +83,29 @@ pub fn system(program: &str) -> Option<PathBuf> {
     dirs.into_iter().map(|dir| dir.join(program)).find(|file| file.is_file())
 }
 
+/// Debian's package of that name, unpacked once under the target directory: its programs need neither root
+/// nor a service there. Gives the directory.
+///
+/// # Errors
+/// If it can be neither fetched nor unpacked.
+pub fn unpacked(package: &str) -> Result<PathBuf> {
+    let target = std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
+    let target = target.unwrap_or_else(|| workspace().join("target"));
+    let (dir, ready) = (target.join(format!("debian-{package}")), "ready");
+    std::fs::create_dir_all(&dir).context("the target directory")?;
+    // Test programs may run at once: one of them fetches it, the others wait.
+    let lock = std::fs::File::create(target.join(format!("debian-{package}.lock")))?;
+    lock.lock()?;
+    if !dir.join(ready).exists() {
+        let fetch =
+            format!("apt-get download -q {package} && dpkg -x {package}_*.deb . && touch {ready}");
+        let done = Command::new("sh").args(["-ec", &fetch]).current_dir(&dir).output();
+        let done = done.context("cannot start a shell")?;
+        ensure!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    }
+    Ok(dir)
+}
+
 /// A library of the system, where Debian and others put them.
 pub fn library(name: &str) -> Option<PathBuf> {
     let arch = format!("/usr/lib/{}-linux-gnu", std::env::consts::ARCH);

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 use tokio::net::TcpStream;
 
 use super::process::Process;
@@ -82,21 +82,8 @@ impl Registry {
 
 /// The system's, or Debian's package unpacked.
 fn program() -> Result<PathBuf> {
-    if let Some(program) = programs::system(PROGRAM) {
-        return Ok(program);
+    match programs::system(PROGRAM) {
+        Some(program) => Ok(program),
+        None => Ok(programs::unpacked(PROGRAM)?.join("usr/bin").join(PROGRAM)),
     }
-    let target = std::env::var_os("CARGO_TARGET_DIR")
-        .map_or_else(|| programs::workspace().join("target"), PathBuf::from);
-    let dir = target.join("debian-docker-registry");
-    let program = dir.join("root/usr/bin").join(PROGRAM);
-    // Test programs may run at once: one of them fetches it, the others wait.
-    let lock = std::fs::File::create(target.join("debian-docker-registry.lock"))?;
-    lock.lock()?;
-    if !program.is_file() {
-        std::fs::create_dir_all(&dir)?;
-        let fetch = "apt-get download -q docker-registry && dpkg -x docker-registry_*.deb root";
-        let done = Command::new("sh").args(["-ec", fetch]).current_dir(&dir).output()?;
-        ensure!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
-    }
-    Ok(program)
 }

@@ -65,7 +65,7 @@ pub fn open(dir: &Path, chosen: Option<&str>) -> Result<Candidate, SourceError> 
     let mut notes = Vec::new();
     let onnx = model(&inside(dir, dir, &name)?, &mut notes)?;
     let mut papers = Papers::default();
-    papers.note("huggingface:file", &name);
+    papers.note("source:file", &name);
     papers.note("huggingface:revision", &revision(dir, &name).unwrap_or_default());
     let readers: [(&str, Reader); 2] = [(CARD, read_card), (CONFIG, read_config)];
     for (name, read) in readers {

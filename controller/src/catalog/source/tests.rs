@@ -119,7 +119,7 @@ fn a_directory_that_hf_downloaded() {
     assert_eq!(names(&found), ["README.md", "config.json", "preprocessor_config.json"]);
     for (name, value) in [
         ("huggingface:revision", commit),
-        ("huggingface:file", "onnx/model_int8.onnx"),
+        ("source:file", "onnx/model_int8.onnx"),
         ("huggingface:license", "apache-2.0"),
         ("huggingface:base_model", "a/b, c/d"),
         ("huggingface:model_type", "vit"),

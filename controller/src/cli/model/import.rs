@@ -109,6 +109,10 @@ fn request(
         return Err(Failure::usage(format!("{named} hardware classes; at most {HARDWARE_MAX}"))
             .mend("leave --hardware out if the release is for any"));
     }
+    if args.trust_root.is_some() {
+        return Err(Failure::usage("--trust-root is for signed releases, and this is none")
+            .mend("leave it out: a model becomes a draft, which your own release key signs"));
+    }
     let (Some(model), Some(version)) = (args.name, args.version) else {
         return Err(Failure::usage("a model that is no signed release needs a name and a version")
             .mend("say --name MODEL --version VERSION"));
