@@ -106,8 +106,8 @@ async fn pulled(liar: &Liar) -> Result<Artifact, RegistryError> {
 async fn what_is_not_what_was_named_is_not_taken() {
     assert_eq!(pulled(&Liar::start(|_| honest()).await).await.unwrap(), artifact());
     let to = |place: &str| (307, format!("location: {place}\r\n"), Vec::new());
-    let cases: [(&str, (u16, String, Vec<u8>), &str); 7] = [
-        ("other bytes", (200, String::new(), b"abd".to_vec()), "was changed or cut"),
+    let cases = [
+        ("other bytes", (200_u16, String::new(), b"abd".to_vec()), "was changed or cut"),
         ("fewer bytes", (200, String::new(), b"ab".to_vec()), "was changed or cut"),
         ("more bytes", (200, String::new(), vec![b'a'; 1 << 20]), "is over 3 bytes"),
         ("sent on without TLS", to("http://192.0.2.1/blob"), "without TLS"),

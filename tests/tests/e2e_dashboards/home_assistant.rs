@@ -43,8 +43,7 @@ struct HomeAssistant {
 }
 
 impl HomeAssistant {
-    fn start(dir: &Path, broker: &Mosquitto, wanted: &[&str]) -> Result<Self> {
-        let python = python::home_assistant()?;
+    fn start(python: &Path, dir: &Path, broker: &Mosquitto, wanted: &[&str]) -> Result<Self> {
         std::fs::create_dir_all(dir)?;
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("python/home_assistant.py");
         let log = dir.join("said");
@@ -67,6 +66,7 @@ impl HomeAssistant {
 }
 
 async fn seen(broker: BrokerKind) -> Result<()> {
+    let Some(python) = python::home_assistant()? else { return Ok(()) };
     let page = "[bridge.home_assistant]\npage = \"https://fleet.example:8885\"";
     let mut fleet = fleet_on_v1(broker, 1, page).await?;
     let mosquitto = bridged(&fleet).await?;
@@ -76,7 +76,7 @@ async fn seen(broker: BrokerKind) -> Result<()> {
         "event.cam_1_updates:event_type=rolled_back",
         "sensor.cam_1_digits_phase=idle",
     ];
-    let mut home = HomeAssistant::start(&dir, &mosquitto, &wanted)?;
+    let mut home = HomeAssistant::start(&python, &dir, &mosquitto, &wanted)?;
     wait::until("Home Assistant to find the device", WAIT, async || {
         ensure!(
             dir.join("ready").exists() || home.process.ended()?.is_some(),
@@ -107,7 +107,7 @@ async fn seen(broker: BrokerKind) -> Result<()> {
     // A device that is away is shown as that; Home Assistant was restarted, so this is what brokers keep.
     fleet.agents[0].stop().await?;
     let wanted = ["update.cam_1_digits=unavailable", "sensor.cam_1_processor=unavailable"];
-    let mut home = HomeAssistant::start(&fleet.dir().join("away"), &mosquitto, &wanted)?;
+    let mut home = HomeAssistant::start(&python, &fleet.dir().join("away"), &mosquitto, &wanted)?;
     home.entities().await?;
     Ok(())
 }
