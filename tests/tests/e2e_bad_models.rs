@@ -122,7 +122,9 @@ async fn undone(bad: Bad<'_>) -> Result<()> {
     .await?;
     let (since, how) = trial.map_or((cut, "since the cut"), |trial| (trial, "on trial"));
     let took = since.elapsed();
-    ensure!(!fleet.agents[0].status().await?.link.connected, "it is connected");
+    // Where a thread hung the process starts anew, and for a moment nobody answers.
+    let status = wait::until("it to answer", WAIT, async || fleet.agents[0].status().await).await?;
+    ensure!(!status.link.connected, "it is connected");
     ensure!(took <= POLICY, "it took {took:?}, the policy gives {POLICY:?}");
     if bad.fault == Some(Fault::Hang) {
         nothing_hangs(&mut fleet).await?;
