@@ -7,7 +7,7 @@ use fleetway_protocol::ids::Digest;
 use hyper::{Method, StatusCode, Uri};
 
 use super::auth::{self, Challenge};
-use super::wire::{self, Answer, Ask, authority};
+use super::wire::{self, ANSWER_BYTES_MAX, Answer, Ask, authority};
 use super::{Reference, RegistryError};
 use crate::catalog::oci::{
     Artifact, Descriptor, IMAGE_INDEX, IMAGE_MANIFEST, MANIFEST_BYTES_MAX, Manifest, OciError,
@@ -15,8 +15,6 @@ use crate::catalog::oci::{
 
 /// Other hosts that are asked for one blob: a registry sends one on to its storage, and that to a cache.
 const REDIRECTS_MAX: usize = 4;
-/// Bytes of an answer that is no blob: a token, an error, an upload's address.
-const ANSWER_BYTES_MAX: u64 = 64 * 1024;
 /// Characters of a registry's own words that are shown.
 const SAID_CHARS_MAX: usize = 200;
 

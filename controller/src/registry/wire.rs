@@ -23,6 +23,9 @@ const REQUEST: Duration = Duration::from_secs(300);
 /// Longest time to connect, TLS included.
 const CONNECT: Duration = Duration::from_secs(20);
 
+/// Bytes of an answer that is no blob: a token, an error, an upload's address.
+pub(super) const ANSWER_BYTES_MAX: u64 = 64 * 1024;
+
 /// What is asked.
 #[derive(Clone, Debug)]
 pub(super) struct Ask {
@@ -30,7 +33,8 @@ pub(super) struct Ask {
     pub(super) uri: Uri,
     pub(super) headers: Vec<(&'static str, String)>,
     pub(super) body: Bytes,
-    /// Bytes of the answer at most.
+    /// Bytes of the answer at most, if it is what was asked for; a refusal or a redirection may be longer than a
+    /// small blob.
     pub(super) bytes_max: u64,
 }
 
@@ -110,7 +114,8 @@ async fn exchange(stream: Box<dyn Stream>, ask: Ask) -> Result<Answer, String> {
     let request = request.body(Full::new(ask.body)).map_err(|error| error.to_string())?;
     let response = sender.send_request(request).await.map_err(failed)?;
     let (head, body) = response.into_parts();
-    let max = usize::try_from(ask.bytes_max).unwrap_or(usize::MAX);
+    let max = if head.status == StatusCode::OK { ask.bytes_max } else { ANSWER_BYTES_MAX };
+    let max = usize::try_from(max).unwrap_or(usize::MAX);
     let body = Limited::new(body, max).collect().await;
     let body = body.map_err(|error| format!("the answer was cut or is over {max} bytes: {error}"));
     driver.abort();
