@@ -6,7 +6,7 @@
 //! its digest. TLS by the system's certificates (`SSL_CERT_FILE` is obeyed); plain HTTP on loopback only, as
 //! other tools do.
 //!
-//! Read in this order: [`reference`], what is asked for; [`client`], pull and push; [`auth`], who asks;
+//! Read in this order: [`mod@reference`], what is asked for; [`client`], pull and push; [`auth`], who asks;
 //! [`wire`], one request.
 
 pub mod auth;
