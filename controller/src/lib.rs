@@ -19,6 +19,7 @@
 pub mod access;
 pub mod attest;
 pub mod audit;
+pub mod authorities;
 pub mod broker;
 pub mod catalog;
 pub mod clock;

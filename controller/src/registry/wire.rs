@@ -1,7 +1,6 @@
 //! One HTTP request to one host: a connection of its own, TLS unless it is loopback, a bound on the
 //! answer, a deadline.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -10,13 +9,12 @@ use hyper::header::{HOST, HeaderMap};
 use hyper::{Method, Request, StatusCode, Uri};
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
-use rustls::{ClientConfig, RootCertStore};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
-use tokio_rustls::TlsConnector;
 
 use super::RegistryError;
+use crate::authorities;
 
 /// Longest time for one request: the largest model over a slow line.
 const REQUEST: Duration = Duration::from_secs(300);
@@ -80,24 +78,9 @@ async fn connect(uri: &Uri) -> Result<Box<dyn Stream>, String> {
         return Ok(Box::new(tcp));
     }
     let server = ServerName::try_from(name.to_owned()).map_err(|error| error.to_string())?;
-    let tls = TlsConnector::from(tls()?).connect(server, tcp).await;
+    let tls = authorities::connector(None).map_err(|error| error.to_string())?;
+    let tls = tls.connect(server, tcp).await;
     Ok(Box::new(tls.map_err(|error| error.to_string())?))
-}
-
-/// TLS by the system's certificates.
-fn tls() -> Result<Arc<ClientConfig>, String> {
-    let mut roots = RootCertStore::empty();
-    let found = rustls_native_certs::load_native_certs();
-    // One that does not parse is no reason to believe nobody.
-    roots.add_parsable_certificates(found.certs);
-    if roots.is_empty() {
-        return Err("this system has no certificates to check it by".to_owned());
-    }
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|error| error.to_string())?;
-    Ok(Arc::new(config.with_root_certificates(roots).with_no_client_auth()))
 }
 
 async fn exchange(stream: Box<dyn Stream>, ask: Ask) -> Result<Answer, String> {

@@ -2,11 +2,10 @@
 //! nothing kept between them. A collector that is down is told once, and once when it is back.
 
 use std::io::Write as _;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use bytes::Bytes;
 use flate2::{Compression, write::GzEncoder};
+use fleetway_controller::authorities;
 use fleetway_controller::clock;
 use fleetway_controller::otlp::{Answer, Origin, Pace, Settings, Url, request};
 use http_body_util::{BodyExt as _, Full, Limited};
@@ -14,8 +13,7 @@ use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, HOST, RETRY_AFTER};
 use hyper::{Request, rt};
 use hyper_util::rt::TokioIo;
 use prost::Message as _;
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
@@ -46,7 +44,7 @@ pub(super) fn read() -> Result<Option<Collector>, Failure> {
     let settings = Settings::read(&|name| std::env::var(name).ok()).map_err(|e| wrong(&e))?;
     let Some(settings) = settings else { return Ok(None) };
     let tls = match settings.url.tls {
-        true => Some(connector(settings.ca.as_deref()).map_err(|e| wrong(&e))?),
+        true => Some(authorities::connector(settings.ca.as_deref()).map_err(|e| wrong(&e))?),
         false => None,
     };
     Ok(Some(Collector { settings, tls }))
@@ -169,40 +167,4 @@ fn packed(body: &[u8]) -> Option<Vec<u8>> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
     encoder.write_all(body).ok()?;
     encoder.finish().ok()
-}
-
-/// Why there is no TLS.
-#[derive(Debug, thiserror::Error)]
-enum TlsError {
-    #[error("cannot read {}", .0.display())]
-    File(PathBuf, #[source] std::io::Error),
-    #[error("no authority's certificate in {}", .0.display())]
-    Empty(PathBuf),
-    #[error("this system has no certificates of authorities; name a file with them")]
-    NoRoots,
-    #[error("TLS")]
-    Rustls(#[from] rustls::Error),
-}
-
-fn connector(ca: Option<&Path>) -> Result<TlsConnector, TlsError> {
-    let mut roots = rustls::RootCertStore::empty();
-    // One that does not parse is no reason to believe nobody.
-    match ca {
-        Some(path) => {
-            let pem = std::fs::read(path).map_err(|error| TlsError::File(path.into(), error))?;
-            roots.add_parsable_certificates(CertificateDer::pem_slice_iter(&pem).flatten());
-        }
-        None => {
-            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        }
-    }
-    if roots.is_empty() {
-        return Err(ca.map_or(TlsError::NoRoots, |path| TlsError::Empty(path.into())));
-    }
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    Ok(TlsConnector::from(Arc::new(config)))
 }

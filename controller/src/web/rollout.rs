@@ -228,6 +228,15 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_phase_that_waits_is_approved_and_not_walked_past() {
+        let of = |state| verbs(state, 0).iter().map(|verb| verb.verb).collect::<Vec<_>>();
+        assert_eq!(of("waiting_for_approval"), ["approve", "abort"]);
+        assert_eq!(of("running"), ["pause", "promote", "abort"]);
+        assert_eq!(of("paused"), ["resume", "promote", "abort"]);
+        assert!(of("aborted").is_empty());
+    }
+
+    #[test]
     fn failures_are_grouped_by_the_devices_own_reason() {
         let report = |id: &str, why| DeviceReport {
             device: DeviceId::new(id).unwrap(),
