@@ -198,6 +198,11 @@ async function plan() {
   await page.locator("#plan").waitFor();
   const body = await page.getAttribute("form[data-api='/v1/rollouts']", "data-body");
   const planned = await (await fetch(`${base}/v1/rollouts/plan`, { method: "POST", headers: { authorization: `Bearer ${operator}`, "content-type": "application/json" }, body })).json();
+  // What is started is what is shown: the button names the plan, and another one starts nothing.
+  assert.equal(JSON.parse(body).plan, planned.hash, "the button names another plan");
+  const other = JSON.stringify({ ...JSON.parse(body), plan: "0".repeat(64) });
+  const refused = await fetch(`${base}/v1/rollouts`, { method: "POST", headers: { authorization: `Bearer ${operator}`, "content-type": "application/json" }, body: other });
+  assert.equal(refused.status, 409, "a plan that was not shown is started");
   const shown = await page.locator(".figures dd").first().textContent();
   const moves = planned.devices.filter((d) => d.phase !== null).length;
   assert.equal(shown.replace(/\s+/g, " ").trim(), `${moves} of ${planned.devices.length}`);
