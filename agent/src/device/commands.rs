@@ -150,8 +150,7 @@ impl<F: Fs> Device<F> {
 
     pub(super) fn admitted(&mut self, at: usize, now: Now, token: Token, admitted: Admitted) {
         let model = &mut self.models[at];
-        let Some(goal) = model.machine.goal() else { return };
-        let facts = facts(&admitted.manifest, goal.variant);
+        let facts = facts(&admitted.manifest, admitted.variant);
         model.admitted = Some(admitted);
         model.machine.handle(now.ms, Event::Admitted(token, Ok(facts)));
     }
@@ -162,9 +161,8 @@ impl<F: Fs> Device<F> {
         at: usize,
         part: Part,
     ) -> Option<fleetway_protocol::manifest::Artifact> {
-        let model = &self.models[at];
-        let admitted = model.admitted.as_ref()?;
-        part.artifact(admitted.manifest.get(), model.machine.goal()?.variant)
+        let admitted = self.models[at].admitted.as_ref()?;
+        part.artifact(admitted.manifest.get(), admitted.variant)
     }
 }
 

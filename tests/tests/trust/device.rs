@@ -202,8 +202,8 @@ impl Box {
         self.generation += 1;
         let id = DeviceId::new("cam-01").unwrap();
         let terms = Terms { probation_s: 1, probation_answers: 0, ..Terms::default() };
-        let (variant, action) = (VariantKind::Onnx, Action::Run);
-        let wish = ModelOrder { model: model(), release, variant, action, rollout: 1, terms };
+        let action = Action::Run;
+        let wish = ModelOrder { model: model(), release, action, rollout: 1, terms };
         let order = Order {
             device: id.clone(),
             generation: self.generation,
