@@ -28,7 +28,7 @@ pub trait Engine: Send + Sync {
     /// rows, each with the very bits that it has when it is asked for alone.
     fn run(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>, RunError>;
 
-    /// Short name of the engine for reports: `tract`.
+    /// Short name of the engine for reports: `qnn`, `tract`.
     fn kind(&self) -> &'static str;
 }
 

@@ -8,14 +8,12 @@
 
 use crate::batch;
 use crate::engine::{Engine, RunError, check_inputs};
+use crate::guard::guarded;
 use crate::limits::{TENSOR_ELEMENTS_MAX, bounded};
+use crate::load::LoadError;
 use crate::softmax;
 use crate::tensor::{DType, Tensor, TensorData, TensorError, TensorSpec};
-use crate::validate::{Refused, ValidModel, validate};
-use fleetway_protocol::ids::Digest;
-use fleetway_protocol::trust::VerifiedArtifact;
-use std::any::Any;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use crate::validate::{ValidModel, validate};
 use std::sync::Arc;
 use tract_onnx::Onnx;
 use tract_onnx::prelude::{
@@ -24,43 +22,8 @@ use tract_onnx::prelude::{
 };
 use tract_onnx::tract_core::internal as tract;
 
-/// Why a model could not be loaded.
-#[derive(Debug, Clone, PartialEq, thiserror::Error)]
-pub enum LoadError {
-    /// The validator refused it.
-    #[error(transparent)]
-    Refused(#[from] Refused),
-    /// tract refused it: an unsupported form of an operator, shapes that do not fit.
-    #[error("tract cannot load the model: {0}")]
-    Tract(String),
-    /// tract panicked.
-    #[error("tract panicked while loading the model: {0}")]
-    Panicked(String),
-    /// An activation is larger than [`TENSOR_ELEMENTS_MAX`].
-    #[error(
-        "node `{node}` makes a tensor of {shape}, more than {TENSOR_ELEMENTS_MAX} elements: use smaller inputs or pads"
-    )]
-    TooLarge {
-        /// Name of the node.
-        node: String,
-        /// Shape that it makes.
-        shape: String,
-    },
-    /// An input or output whose shape depends on data, or whose type this engine does not carry.
-    #[error(
-        "`{name}` is {detail}; inputs and outputs need a fixed shape and a plain type: export with fixed sizes"
-    )]
-    Interface {
-        /// Name of the input or output.
-        name: String,
-        /// What is wrong.
-        detail: String,
-    },
-}
-
 /// A model loaded into tract.
 pub struct TractEngine {
-    digest: Digest,
     /// Layouts by rising number of rows; the first is for one.
     plans: Vec<Plan>,
     inputs: Vec<TensorSpec>,
@@ -76,7 +39,6 @@ struct Plan {
 impl std::fmt::Debug for TractEngine {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("TractEngine")
-            .field("digest", &self.digest)
             .field("inputs", &self.inputs)
             .field("outputs", &self.outputs)
             .finish()
@@ -93,21 +55,7 @@ pub(crate) fn look_around() {
 }
 
 impl TractEngine {
-    /// Loads a model that was signed, ordered for this device, and arrived whole. There is no other
-    /// way in: only the self-test's child parses bytes without this proof.
-    pub fn load(artifact: &VerifiedArtifact<'_>) -> Result<Self, LoadError> {
-        let engine = Self::parse(artifact.bytes())?;
-        Ok(Self { digest: artifact.digest(), ..engine })
-    }
-
-    /// Digest of the bytes that are loaded: what a device reports as running.
-    pub fn digest(&self) -> Digest {
-        self.digest
-    }
-
-    /// Parses bytes that carry no proof of where they come from. Only the self-test's child may
-    /// call this in a shipped program: there the proof was checked by the parent, and the bytes
-    /// came through a pipe from it.
+    /// Parses an ONNX file. No proof of where it comes from: [`load`](crate::load::load) asks for one.
     pub(crate) fn parse(bytes: &[u8]) -> Result<Self, LoadError> {
         let mut onnx = tract_onnx::onnx();
         softmax::register(&mut onnx.op_register);
@@ -124,7 +72,7 @@ impl TractEngine {
         let outputs = output_specs(&typed, &model)?;
         let inputs = model.inputs().to_vec();
         let plan = plan(typed, 1)?;
-        let mut engine = Self { digest: Digest::of(bytes), plans: vec![plan], inputs, outputs };
+        let mut engine = Self { plans: vec![plan], inputs, outputs };
         if model.is_open() && bytes.len() <= batch::FILE_BYTES_MAX {
             engine.add_batches(&onnx, &mut model);
         }
@@ -140,7 +88,7 @@ impl TractEngine {
                 let typed = optimize(onnx, model)?;
                 match activation_elements(&typed) {
                     Some(count) if count <= batch::ACTIVATION_ELEMENTS_MAX => plan(typed, rows),
-                    _ => Err(LoadError::Tract("too large a batch".to_owned())),
+                    _ => Err(refused("too large a batch".to_owned())),
                 }
             });
             let Ok(Ok(plan)) = laid_out else { return };
@@ -222,7 +170,7 @@ fn optimize(onnx: &Onnx, model: &ValidModel) -> Result<TypedModel, LoadError> {
         .map_err(tract_error)?;
     check_sizes(&typed)?;
     if typed.inputs.len() != model.inputs().len() {
-        return Err(LoadError::Tract(format!(
+        return Err(refused(format!(
             "it sees {} inputs instead of {}",
             typed.inputs.len(),
             model.inputs().len()
@@ -351,20 +299,12 @@ fn from_tract(
     Tensor::new(value.shape().to_vec(), data).map_err(|e| bad(e.to_string()))
 }
 
-/// Runs `work` and turns a panic into its message. tract holds no state of ours across the call:
-/// a model that panicked while loading is dropped, and every run starts from fresh state.
-fn guarded<T>(work: impl FnOnce() -> T) -> Result<T, String> {
-    catch_unwind(AssertUnwindSafe(work)).map_err(|payload| panic_text(payload.as_ref()))
-}
-
-fn panic_text(payload: &(dyn Any + Send)) -> String {
-    let text = payload.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    let text = text.or_else(|| payload.downcast_ref::<String>().cloned());
-    bounded(text.unwrap_or_else(|| "a panic without a message".to_owned()))
+fn refused(detail: String) -> LoadError {
+    LoadError::Engine { engine: "tract", detail: bounded(detail) }
 }
 
 fn tract_error(error: tract::TractError) -> LoadError {
-    LoadError::Tract(bounded(format!("{error:#}")))
+    refused(format!("{error:#}"))
 }
 
 fn run_error(error: tract::TractError) -> RunError {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use fleetway_engine::GoldenSet;
 use fleetway_engine::golden::GoldenRule as EngineRule;
-use fleetway_engine::selftest::{SelfTest, SelfTestError};
+use fleetway_engine::selftest::{Candidate, SelfTest, SelfTestError};
 use fleetway_protocol::codec;
 use fleetway_protocol::ids::{Counter, Digest, ModelName, Version};
 use fleetway_protocol::limits::{CHUNK_BYTES_DEFAULT, HARDWARE_MAX, MANIFEST_BYTES_MAX};
@@ -220,7 +220,7 @@ fn self_test(
 ) -> Result<Tested, CatalogError> {
     let GoldenRule { abs_err_max, same_top1 } = rule;
     let rule = EngineRule { max_abs_err: abs_err_max, require_same_top1: same_top1 };
-    match test.run(onnx, golden, rule) {
+    match test.run(Candidate::onnx(onnx), golden, rule) {
         Ok(report) => Ok(Tested {
             figures: report.golden.to_string(),
             passed: report.golden.passed,

@@ -221,6 +221,7 @@ impl World {
             root: ROOT_DEFAULT.to_owned(),
             trust_root: self.pinned.clone(),
             hardware: None,
+            forms: fleetway_engine::load::FORMS,
             hold: d.owner,
             transfer: transfer::Config { window_chunks: 4, bytes_per_s: 0, seed: device as u32 },
             agent: Version::new("0.1.0").expect("a version"),
