@@ -102,7 +102,7 @@ async fn deploy(fleet: &Fleet, attack: Attack) -> Result<()> {
     let file = fleet.dir().join(format!("{version}.onnx"));
     std::fs::write(&file, attack.put_into(&sound()))?;
     let golden = golden_of("digits-v1");
-    fleet.controller.release_file(&file, &golden, &version, "").await?;
+    fleet.controller.release_file(&file, &golden, &version, "--onnx-only").await?;
     let rollout = fleet.controller.rollout(&version, "--phase 100% --soak 0s").await?;
     let rollout = fleet.controller.rollout_end(rollout.id, WAIT).await?;
     let said = describe(&rollout);

@@ -28,7 +28,7 @@ mod value;
 mod write;
 
 pub use error::CompileError;
-pub use mixed::{Mixed, compile_mixed};
+pub use mixed::{Mixed, Region, compile_mixed};
 
 /// Compiles an ONNX file. The result is a file that [`fleetway_qnn::Model::load`] takes.
 pub fn compile(onnx: &[u8]) -> Result<Vec<u8>, CompileError> {

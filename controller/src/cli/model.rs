@@ -1,5 +1,6 @@
 //! `fleetway model ...`: import and sign offline, publish through the API.
 
+mod compiled;
 mod diff;
 mod import;
 mod transfer;
@@ -34,6 +35,8 @@ pub(super) fn run(verb: ModelVerb, context: &Context) -> Result<(), Failure> {
         ModelVerb::Export { release, dir, .. } => {
             export(&release, &dir.unwrap_or_default(), context)
         }
+        ModelVerb::Compile { model, to } => compiled::compile(&model, &to, context),
+        ModelVerb::Inspect { model } => compiled::inspect(&model, context),
         ModelVerb::Diff { from, to } => diff::run(&from, &to, context),
         ModelVerb::Bad => block_on(known_bad::list(context)),
         ModelVerb::Allow { release, hardware, reason } => {
