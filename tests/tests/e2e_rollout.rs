@@ -73,11 +73,11 @@ async fn good_release(broker: BrokerKind) -> Result<()> {
     let rollout = fleet.controller.rollout_end(rollout.id, WAIT).await?;
     ensure!(rollout.succeeded && rollout.counts.confirmed == 4, "{rollout:?}");
     check_all_run(&fleet, "v2").await?;
+    // The other door: TCP on loopback, at the port that the agent says.
+    let status = fleet.agents[0].status().await?;
     // It is int8, so that it runs compiled.
     let running = status.models.first().and_then(|model| model.running.as_ref());
     ensure!(running.is_some_and(|running| running.engine == "qnn"), "{running:?}");
-    // The other door: TCP on loopback, at the port that the agent says.
-    let status = fleet.agents[0].status().await?;
     let tcp = status.serving.tcp.context("no TCP port in the agent's status")?;
     let digits = Digits::heldout();
     let answer = Application::new(Endpoint::Tcp(tcp)).ask(digits.body(0)).await?;

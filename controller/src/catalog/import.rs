@@ -26,10 +26,10 @@ use super::{
     ImportReport, ImportRequest, MANIFEST,
 };
 
-/// Bytes of a compiled network up to which a microcontroller may have room for it: flash of the large
-/// ones is 1 to 4 MiB.
-const MCU_MODEL_BYTES_MAX: usize = 4 << 20;
-/// Bytes per chunk of such a network: a sector of NOR flash.
+/// Bytes of a compiled network, or of its golden vectors, up to which a microcontroller may have room for
+/// it: flash of the large ones is 1 to 4 MiB.
+const MCU_BYTES_MAX: usize = 4 << 20;
+/// Bytes per chunk of what may go to one: a sector of NOR flash.
 const CHUNK_BYTES_MCU: u32 = 4096;
 
 /// What the self-test of a candidate found.
@@ -176,11 +176,18 @@ struct Packed {
 impl Packed {
     fn of(form: Form, chunk_bytes: Option<u32>) -> Result<Self, CatalogError> {
         // A microcontroller takes a chunk into memory, and a sector of its flash.
-        let small = form.kind == VariantKind::Qnn && form.model.len() <= MCU_MODEL_BYTES_MAX;
-        let default = if small { CHUNK_BYTES_MCU } else { CHUNK_BYTES_DEFAULT };
-        let chunk_bytes = chunk_bytes.unwrap_or(default);
-        let (model, model_chunks) = artifact_of(&form.model, chunk_bytes)?;
-        let (golden, golden_chunks) = artifact_of(&form.golden, chunk_bytes)?;
+        let small = |bytes: &[u8]| {
+            if bytes.len() <= MCU_BYTES_MAX { CHUNK_BYTES_MCU } else { CHUNK_BYTES_DEFAULT }
+        };
+        let model_chunk = match form.kind {
+            VariantKind::Qnn => small(&form.model),
+            VariantKind::Onnx | VariantKind::Mixed => CHUNK_BYTES_DEFAULT,
+        };
+        // The same for every form: two may have the same vectors, and a file is cut in one way.
+        let golden_chunk = small(&form.golden);
+        let (model, model_chunks) = artifact_of(&form.model, chunk_bytes.unwrap_or(model_chunk))?;
+        let (golden, golden_chunks) =
+            artifact_of(&form.golden, chunk_bytes.unwrap_or(golden_chunk))?;
         let variant = Variant { kind: form.kind, model, golden };
         Ok(Self { form, variant, model_chunks, golden_chunks })
     }
