@@ -90,7 +90,7 @@ async fn bad_sticks(site: &Controller, good: &Path, dir: &Path) -> Result<()> {
     let cli = &site.cli;
     let bytes = fs::read(good)?;
     let mut flipped = bytes.clone();
-    let model = fs::read(model_dir().join("digits-v1.onnx"))?;
+    let model = fs::read(digits::model_dir().join("digits-v1.onnx"))?;
     let weights = &model[model.len() / 2..][..32];
     let at = bytes.windows(32).position(|some| some == weights).context("no weights in it")?;
     flipped[at] ^= 1;
