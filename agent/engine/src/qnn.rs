@@ -5,8 +5,9 @@
 //! match exactly.
 
 use crate::bytes::ModelBytes;
-use crate::engine::{Engine, RunError, check_inputs};
+use crate::engine::{Engine, RunError, append_rows, check_inputs};
 use crate::guard::guarded;
+use crate::limits::ROWS_MAX;
 use crate::load::LoadError;
 use crate::tensor::{DType, Tensor, TensorData, TensorSpec};
 use fleetway_qnn::format::{Element, Io};
@@ -83,10 +84,36 @@ impl Engine for QnnEngine {
         &self.outputs
     }
 
-    /// Threads run side by side, each in an arena of its own. What a run leaves there is overwritten
-    /// by the next before it is read.
+    fn rows_max(&self) -> usize {
+        if self.loaded.borrow_dependent().is_open() { ROWS_MAX } else { 1 }
+    }
+
+    /// Threads run side by side, each in an arena of its own. Rows run one after the other: a batch
+    /// has nothing to share that a run of our own kernels pays for.
     fn run(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>, RunError> {
-        check_inputs(&self.inputs, inputs, 1)?;
+        let rows = check_inputs(&self.inputs, inputs, self.rows_max())?;
+        if rows == 1 {
+            return self.run_row(inputs);
+        }
+        let row =
+            |at: usize| inputs.iter().map(|tensor| tensor.row(at)).collect::<Option<Vec<_>>>();
+        let mut outputs: Vec<Tensor> = Vec::new();
+        for at in 0..rows {
+            let row = row(at).ok_or_else(|| RunError::Failed("rows are missing".to_owned()))?;
+            let more = self.run_row(&row)?;
+            append_rows(&mut outputs, more)?;
+        }
+        Ok(outputs)
+    }
+
+    fn kind(&self) -> &'static str {
+        "qnn"
+    }
+}
+
+impl QnnEngine {
+    /// What a run leaves in its arena is overwritten by the next before it is read.
+    fn run_row(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>, RunError> {
         let arenas = || self.arenas.lock().unwrap_or_else(PoisonError::into_inner);
         let kept = arenas().pop();
         let bytes = self.loaded.borrow_dependent().arena_bytes();
@@ -104,10 +131,6 @@ impl Engine for QnnEngine {
                     .map_err(|e| RunError::Output { index, detail: e.to_string() })
             })
             .collect()
-    }
-
-    fn kind(&self) -> &'static str {
-        "qnn"
     }
 }
 

@@ -7,13 +7,13 @@
 //! child of [`selftest`](crate::selftest).
 
 use crate::batch;
-use crate::engine::{Engine, RunError, check_inputs};
+use crate::engine::{Engine, RunError, append_rows, check_inputs};
 use crate::guard::guarded;
 use crate::limits::{TENSOR_ELEMENTS_MAX, bounded};
 use crate::load::LoadError;
 use crate::region;
 use crate::softmax;
-use crate::tensor::{DType, Tensor, TensorData, TensorError, TensorSpec};
+use crate::tensor::{DType, Tensor, TensorData, TensorSpec};
 use crate::validate::{ValidModel, validate};
 use std::sync::Arc;
 use tract_onnx::Onnx;
@@ -123,14 +123,7 @@ impl TractEngine {
             let piece = piece.ok_or_else(|| RunError::Failed("rows are missing".to_owned()))?;
             let more = self.run_on(plan, &piece)?;
             done += plan.rows;
-            if outputs.is_empty() {
-                outputs = more;
-                continue;
-            }
-            for (index, (output, more)) in outputs.iter_mut().zip(&more).enumerate() {
-                let bad = |e: TensorError| RunError::Output { index, detail: e.to_string() };
-                output.append(more).map_err(bad)?;
-            }
+            append_rows(&mut outputs, more)?;
         }
         Ok(outputs)
     }

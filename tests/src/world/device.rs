@@ -223,7 +223,7 @@ impl World {
             root: ROOT_DEFAULT.to_owned(),
             trust_root: self.pinned.clone(),
             hardware: None,
-            forms: if device % 2 == 0 { FORMS } else { &[VariantKind::Onnx] },
+            forms: if device.is_multiple_of(2) { FORMS } else { &[VariantKind::Onnx] },
             hold: d.owner,
             transfer: transfer::Config { window_chunks: 4, bytes_per_s: 0, seed: device as u32 },
             agent: Version::new("0.1.0").expect("a version"),
