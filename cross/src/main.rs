@@ -14,6 +14,7 @@ mod bindings;
 mod bochs;
 mod cargo;
 mod emulated;
+mod flash;
 mod fuzz;
 mod inference;
 mod lint;
