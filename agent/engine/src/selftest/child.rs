@@ -8,7 +8,7 @@ use crate::clock::Stopwatch;
 use crate::engine::Engine;
 use crate::golden::{BoundGolden, GoldenError, GoldenRule, GoldenSet, Tally};
 use crate::limits::bounded;
-use crate::load::{self, LoadError};
+use crate::load;
 use crate::samples::SampleBatch;
 use fleetway_protocol::manifest::VariantKind;
 use std::io::{self, Write};
@@ -134,7 +134,7 @@ fn test(
 fn parse(kind: VariantKind, model: Vec<u8>) -> Result<Arc<dyn Engine>, Outcome> {
     load::parse(kind, model.into()).map_err(|error| match error {
         #[cfg(feature = "tract")]
-        LoadError::Refused(refused) => {
+        load::LoadError::Refused(refused) => {
             Outcome::Refused { number: refused.number(), text: bounded(refused.to_string()) }
         }
         error => Outcome::Load(bounded(error.to_string())),

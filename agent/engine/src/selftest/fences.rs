@@ -27,6 +27,7 @@ pub(super) struct Fenced {
 /// Puts up every fence.
 pub(super) fn put_up() -> Result<Fenced, String> {
     // What the engine wants to know of this machine it may not look up later.
+    #[cfg(feature = "tract")]
     crate::tract::look_around();
     let mut status = File::open("/proc/self/status").ok();
     let cpu = CpuClock::open();
