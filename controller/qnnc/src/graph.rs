@@ -1,7 +1,7 @@
 //! The validator: from bytes to a graph in which every name, size and order holds.
 
 use crate::error::{CompileError, Rule, no};
-use crate::proto::{AttributeProto, ModelProto, NodeProto, ValueInfoProto, element};
+use crate::proto::{AttributeProto, GraphProto, ModelProto, NodeProto, ValueInfoProto, element};
 use crate::tensor::{Const, elements};
 use prost::Message;
 use std::collections::{HashMap, HashSet};
@@ -24,7 +24,7 @@ pub struct Graph {
 }
 
 /// An input of the graph.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Port {
     pub(crate) name: String,
     /// One of [`element`].
@@ -33,7 +33,7 @@ pub(crate) struct Port {
 }
 
 /// One operator.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Node {
     pub(crate) name: String,
     pub(crate) op: String,
@@ -45,21 +45,7 @@ pub(crate) struct Node {
 
 /// Decodes and checks.
 pub fn read(onnx: &[u8]) -> Result<Graph, CompileError> {
-    let graph = |reason: &str| CompileError::Graph(reason.to_owned());
-    if onnx.len() > FILE_BYTES_MAX {
-        return Err(graph("is larger than 256 MiB"));
-    }
-    let model = ModelProto::decode(onnx).map_err(|e| CompileError::NotOnnx(e.to_string()))?;
-    let proto = model.graph.ok_or_else(|| graph("has no graph"))?;
-    if !model.functions.is_empty() || !proto.sparse_initializer.is_empty() {
-        return Err(graph("has local functions or sparse constants"));
-    }
-    let opset = model.opset_import.iter().find(|set| set.domain.is_empty()).map(|set| set.version);
-    let opset = opset.filter(|version| OPSETS.contains(version));
-    let opset = opset.ok_or_else(|| graph("names no operator set from 10 to 28"))?;
-    if proto.node.len() > NODES_MAX {
-        return Err(graph("has more than 5,000 nodes"));
-    }
+    let (proto, opset) = decode(onnx)?;
     let value = |name: &str, reason: String| CompileError::Value { name: name.into(), reason };
     let mut consts = HashMap::new();
     for tensor in &proto.initializer {
@@ -85,14 +71,7 @@ pub fn read(onnx: &[u8]) -> Result<Graph, CompileError> {
             op: proto.op_type.clone(),
             reason,
         })?;
-        nodes.push(Node {
-            name: name_of(proto),
-            op: proto.op_type.clone(),
-            inputs: proto.input.clone(),
-            outputs: proto.output.clone(),
-            opset,
-            attributes: proto.attribute.clone(),
-        });
+        nodes.push(Node::new(proto, opset));
     }
     for output in &proto.output {
         if !known.contains(output.name.as_str()) {
@@ -104,18 +83,49 @@ pub fn read(onnx: &[u8]) -> Result<Graph, CompileError> {
     Ok(Graph { inputs, outputs, nodes, consts })
 }
 
-fn name_of(node: &NodeProto) -> String {
+/// The graph and its version of the default operator set; what no graph may be is refused.
+pub(crate) fn decode(onnx: &[u8]) -> Result<(GraphProto, i64), CompileError> {
+    let graph = |reason: &str| CompileError::Graph(reason.to_owned());
+    if onnx.len() > FILE_BYTES_MAX {
+        return Err(graph("is larger than 256 MiB"));
+    }
+    let model = ModelProto::decode(onnx).map_err(|e| CompileError::NotOnnx(e.to_string()))?;
+    let proto = model.graph.ok_or_else(|| graph("has no graph"))?;
+    if !model.functions.is_empty() || !proto.sparse_initializer.is_empty() {
+        return Err(graph("has local functions or sparse constants"));
+    }
+    let opset = model.opset_import.iter().find(|set| set.domain.is_empty()).map(|set| set.version);
+    let opset = opset.filter(|version| OPSETS.contains(version));
+    let opset = opset.ok_or_else(|| graph("names no operator set from 10 to 28"))?;
+    if proto.node.len() > NODES_MAX {
+        return Err(graph("has more than 5,000 nodes"));
+    }
+    Ok((proto, opset))
+}
+
+pub(crate) fn name_of(node: &NodeProto) -> String {
     let output = node.output.first().cloned().unwrap_or_default();
     if node.name.is_empty() { output } else { node.name.clone() }
 }
 
 fn check_node<'p>(node: &'p NodeProto, known: &mut HashSet<&'p str>) -> Rule {
+    check_kind(node)?;
+    check_names(node, known)
+}
+
+/// Whether it is a node of a kind that can be read at all.
+pub(crate) fn check_kind(node: &NodeProto) -> Rule {
     if !matches!(node.domain.as_str(), "" | "ai.onnx" | "com.microsoft") {
         return no(format!("operators of `{}` are not supported", node.domain));
     }
     if node.attribute.iter().any(|attribute| attribute.g.is_some()) {
         return no("graphs inside a node are not supported");
     }
+    Ok(())
+}
+
+/// That its inputs are known before it, and its outputs are not.
+pub(crate) fn check_names<'p>(node: &'p NodeProto, known: &mut HashSet<&'p str>) -> Rule {
     if let Some(input) = node.input.iter().find(|i| !i.is_empty() && !known.contains(i.as_str())) {
         return no(format!("its input `{input}` is not known before it"));
     }
@@ -127,7 +137,7 @@ fn check_node<'p>(node: &'p NodeProto, known: &mut HashSet<&'p str>) -> Rule {
     Ok(())
 }
 
-fn port(info: &ValueInfoProto) -> Rule<Port> {
+pub(crate) fn port(info: &ValueInfoProto) -> Rule<Port> {
     let tensor = info.r#type.as_ref().and_then(|kind| kind.tensor_type.as_ref());
     let tensor = tensor.ok_or("is no tensor")?;
     if ![element::FLOAT, element::UINT8, element::INT8].contains(&tensor.elem_type) {
@@ -150,6 +160,17 @@ fn port(info: &ValueInfoProto) -> Rule<Port> {
 }
 
 impl Node {
+    pub(crate) fn new(proto: &NodeProto, opset: i64) -> Self {
+        Self {
+            name: name_of(proto),
+            op: proto.op_type.clone(),
+            inputs: proto.input.clone(),
+            outputs: proto.output.clone(),
+            opset,
+            attributes: proto.attribute.clone(),
+        }
+    }
+
     fn attribute(&self, name: &str) -> Option<&AttributeProto> {
         self.attributes.iter().find(|attribute| attribute.name == name)
     }

@@ -10,7 +10,8 @@
 //!    number that nobody has stored yet;
 //! 3. `lower`: node by node, until QuantizeLinear says how the pending number is to be stored;
 //! 4. `ir`, `pack`, `plan`, `write`: steps, weights, arena, file;
-//! 5. [`inspect`]: what a person sees of it.
+//! 5. [`mixed`]: graphs of which only parts are int8;
+//! 6. [`inspect`]: what a person sees of it.
 #![forbid(unsafe_code)]
 
 pub mod error;
@@ -18,6 +19,7 @@ pub mod graph;
 pub mod inspect;
 mod ir;
 mod lower;
+pub mod mixed;
 mod pack;
 mod plan;
 mod proto;
@@ -26,6 +28,7 @@ mod value;
 mod write;
 
 pub use error::CompileError;
+pub use mixed::{Mixed, compile_mixed};
 
 /// Compiles an ONNX file. The result is a file that [`fleetway_qnn::Model::load`] takes.
 pub fn compile(onnx: &[u8]) -> Result<Vec<u8>, CompileError> {

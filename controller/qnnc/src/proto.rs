@@ -38,6 +38,8 @@ pub(crate) struct GraphProto {
     pub(crate) input: Vec<ValueInfoProto>,
     #[prost(message, repeated, tag = "12")]
     pub(crate) output: Vec<ValueInfoProto>,
+    #[prost(message, repeated, tag = "13")]
+    pub(crate) value_info: Vec<ValueInfoProto>,
     #[prost(message, repeated, tag = "15")]
     pub(crate) sparse_initializer: Vec<Ignored>,
 }
@@ -71,11 +73,14 @@ pub(crate) struct AttributeProto {
     #[prost(message, optional, tag = "5")]
     pub(crate) t: Option<TensorProto>,
     #[prost(message, optional, tag = "6")]
-    pub(crate) g: Option<Ignored>,
+    pub(crate) g: Option<GraphProto>,
     #[prost(float, repeated, tag = "7")]
     pub(crate) floats: Vec<f32>,
     #[prost(int64, repeated, tag = "8")]
     pub(crate) ints: Vec<i64>,
+    /// One of ONNX's numbers for kinds of attributes.
+    #[prost(int32, tag = "20")]
+    pub(crate) kind: i32,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -132,6 +137,8 @@ pub(crate) struct TensorShapeProto {
 pub(crate) struct Dimension {
     #[prost(int64, optional, tag = "1")]
     pub(crate) dim_value: Option<i64>,
+    #[prost(string, optional, tag = "2")]
+    pub(crate) dim_param: Option<String>,
 }
 
 /// ONNX's numbers for element types.

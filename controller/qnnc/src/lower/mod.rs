@@ -2,19 +2,24 @@
 //!
 //! Read in this order: this file (the walk), `quant` (where numbers become bytes and back), `store`
 //! (an expression becomes steps), `dense` (convolutions and products), `moves` (what only moves
-//! bytes), then one rule for each operator of ONNX: `nodes`, `qlinear`, `ways`; `shapes`.
+//! bytes), then one rule for each operator of ONNX: `nodes`, `qlinear`, `ways`; `shapes`. `probe` asks the same rules what would become
+//! of a node.
 
 mod dense;
 mod moves;
 mod nodes;
+mod probe;
 mod qlinear;
 mod quant;
 mod shapes;
 mod store;
 mod ways;
 
+pub(crate) use probe::{Outcome, Probe};
+pub(crate) use shapes::{broadcast, window_out};
+
 use crate::error::{CompileError, Rule, no};
-use crate::graph::{Graph, Node};
+use crate::graph::{self, Graph, Node};
 use crate::ir::{Port, Program};
 use crate::proto::element;
 use crate::tensor::Const;
@@ -25,26 +30,8 @@ use std::rc::Rc;
 
 /// Lowers the whole graph.
 pub(crate) fn lower(graph: &Graph) -> Result<Program, CompileError> {
-    let mut lower = Lower {
-        program: Program::default(),
-        values: HashMap::new(),
-        shapes: graph.inputs.iter().map(|input| input.shape.clone()).collect(),
-        quantized: vec![None; graph.inputs.len()],
-    };
-    for (name, constant) in &graph.consts {
-        lower.values.insert(name.clone(), Value::Const(constant.clone()));
-    }
-    for (index, input) in graph.inputs.iter().enumerate() {
-        let value = if input.element == element::FLOAT {
-            Value::Real(Rc::new(Real::Input(index)))
-        } else {
-            let tensor = lower.program.tensor(&input.shape, false);
-            let flip = if input.element == element::INT8 { 128 } else { 0 };
-            lower.quantized[index] = Some((tensor.clone(), Quant { scale: 1.0, zero: 0, flip }));
-            Value::Stored(tensor, flip == 128)
-        };
-        lower.values.insert(input.name.clone(), value);
-    }
+    let mut lower = Lower::new(&graph.consts);
+    graph.inputs.iter().for_each(|input| lower.input(input));
     for node in &graph.nodes {
         lower.visit(node).map_err(|reason| CompileError::Node {
             node: node.name.clone(),
@@ -68,6 +55,27 @@ struct Lower {
 }
 
 impl Lower {
+    fn new(consts: &HashMap<String, Rc<Const>>) -> Self {
+        let values = consts.iter();
+        let values = values.map(|(name, of)| (name.clone(), Value::Const(of.clone()))).collect();
+        Self { program: Program::default(), values, shapes: vec![], quantized: vec![] }
+    }
+
+    /// One more input.
+    fn input(&mut self, port: &graph::Port) {
+        self.shapes.push(port.shape.clone());
+        let (value, stored) = if port.element == element::FLOAT {
+            (Value::Real(Rc::new(Real::Input(self.shapes.len() - 1))), None)
+        } else {
+            let tensor = self.program.tensor(&port.shape, false);
+            let flip = if port.element == element::INT8 { 128 } else { 0 };
+            let quant = Quant { scale: 1.0, zero: 0, flip };
+            (Value::Stored(tensor.clone(), flip == 128), Some((tensor, quant)))
+        };
+        self.quantized.push(stored);
+        self.values.insert(port.name.clone(), value);
+    }
+
     fn visit(&mut self, node: &Node) -> Rule {
         let values = self.lower_node(node)?;
         for (name, value) in node.outputs.iter().zip(values) {

@@ -15,6 +15,12 @@ pub(super) fn axis(axis: i64, rank: usize) -> Rule<usize> {
     at.ok_or_else(|| format!("it has no axis {axis}"))
 }
 
+/// The shape that a convolution gives, from the shapes of its input and weights.
+pub(crate) fn window_out(node: &Node, input: &[usize], weights: &[usize]) -> Option<Vec<usize>> {
+    let window = window(node, input.get(2..)?, weights.get(2..)?).ok()?;
+    pooled(&window, input, *weights.first()?).ok()
+}
+
 /// The attributes of a window; `spatial` are the sizes that it slides over.
 pub(super) fn window(node: &Node, spatial: &[usize], kernel: &[usize]) -> Rule<Pool> {
     let axes = spatial.len();
@@ -90,7 +96,7 @@ pub(super) fn image(shape: &[usize]) -> Rule<[usize; 4]> {
 }
 
 /// The shape that two shapes broadcast to.
-pub(super) fn broadcast(a: &[usize], b: &[usize]) -> Rule<Vec<usize>> {
+pub(crate) fn broadcast(a: &[usize], b: &[usize]) -> Rule<Vec<usize>> {
     let rank = a.len().max(b.len());
     let dim = |of: &[usize], at: usize| (at + of.len()).checked_sub(rank).map_or(1, |at| of[at]);
     let dims = (0..rank).map(|at| match (dim(a, at), dim(b, at)) {

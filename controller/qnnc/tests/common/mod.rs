@@ -47,7 +47,7 @@ fn run(command: &mut Command) {
 
 /// The interpreter that has onnxruntime; prepared once, under the target directory. The tests of
 /// one program run at once, and so may two programs: the lock lets one of them prepare it.
-fn python() -> PathBuf {
+pub(crate) fn python() -> PathBuf {
     const NAME: &str = "python-onnxruntime-1.32.0";
     let dir = target().join(NAME);
     let (python, ready) = (dir.join("bin/python"), dir.join("ready"));

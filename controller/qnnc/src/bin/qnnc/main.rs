@@ -10,11 +10,13 @@ use anyhow::{Context as _, Result, bail};
 use clock::Stopwatch;
 use fleetway_qnn::format::{Element, Io};
 use fleetway_qnn::{Input, Kernels, Model, Output};
-use std::io::{BufRead as _, Write as _};
+use std::io::{BufRead as _, Read as _, Write as _};
 use std::path::Path;
 
 const HELP: &str = "fleetway-qnnc compile MODEL.onnx OUT.qnn
+fleetway-qnnc mixed MODEL.onnx OUT.onnx       (its int8 regions become a node each, and are listed)
 fleetway-qnnc inspect MODEL.(onnx|qnn)
+fleetway-qnnc run MODEL.qnn                   (inputs one after the other on stdin, outputs likewise on stdout)
 fleetway-qnnc worker MODEL.qnn KERNELS        (best, or the name of a set; times runs, see tests/python/qnn_bench.py)";
 
 fn main() -> Result<()> {
@@ -25,6 +27,8 @@ fn main() -> Result<()> {
             let file = fleetway_qnnc::compile(&read(model)?).context(model.to_owned())?;
             std::fs::write(out, &file).context(out.to_owned())
         }
+        ["mixed", model, out] => mixed(model, out),
+        ["run", model] => once(model),
         ["inspect", model] => {
             print!("{}", fleetway_qnnc::inspect::inspect(&compiled(model)?)?);
             Ok(())
@@ -32,6 +36,59 @@ fn main() -> Result<()> {
         ["worker", model, kernels] => worker(model, kernels),
         _ => bail!("{HELP}"),
     }
+}
+
+fn mixed(path: &str, out: &str) -> Result<()> {
+    let mixed = fleetway_qnnc::compile_mixed(&read(path)?).context(path.to_owned())?;
+    for region in &mixed.regions {
+        let (ins, outs) = (region.inputs.join(", "), region.outputs.join(", "));
+        let bytes = region.file.len();
+        println!("{}: {} nodes, work {}, {bytes} bytes", region.name, region.nodes, region.work);
+        println!("    {ins} -> {outs}");
+    }
+    for left in &mixed.left {
+        println!("left: {} `{}`: {}", left.op, left.node, left.reason);
+    }
+    std::fs::write(out, &mixed.onnx).context(out.to_owned())
+}
+
+/// Runs a file once, for tests that have the rest of a graph elsewhere.
+fn once(path: &str) -> Result<()> {
+    let file = read(path)?;
+    let model = Model::load(&file)?;
+    let mut bytes = Vec::new();
+    std::io::stdin().lock().read_to_end(&mut bytes)?;
+    let mut rest = &bytes[..];
+    let mut given = Vec::new();
+    for (name, io) in model.inputs() {
+        let size = if io.element == Element::F32 { 4 } else { 1 } * io.elements as usize;
+        let (own, behind) = rest.split_at_checked(size).with_context(|| format!("{name} ends"))?;
+        rest = behind;
+        given.push(match io.element {
+            Element::F32 => {
+                Room::F32(own.as_chunks().0.iter().map(|&b| f32::from_le_bytes(b)).collect())
+            }
+            Element::U8 => Room::U8(own.to_vec()),
+            Element::S8 => Room::S8(own.iter().map(|&byte| byte as i8).collect()),
+        });
+    }
+    let mut taken: Vec<Room> = model.outputs().map(|(_, io)| room(&io)).collect();
+    let inputs: Vec<Input<'_>> = given.iter().map(Room::input).collect();
+    let mut outputs: Vec<Output<'_>> = taken.iter_mut().map(Room::output).collect();
+    model.run(Kernels::best(), &mut vec![0; model.arena_bytes()], &inputs, &mut outputs)?;
+    let mut out = std::io::stdout().lock();
+    for room in taken {
+        match room {
+            Room::F32(room) => {
+                out.write_all(&room.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<_>>())?;
+            }
+            Room::U8(room) => out.write_all(&room)?,
+            Room::S8(room) => {
+                out.write_all(&room.iter().map(|&v| v as u8).collect::<Vec<_>>())?;
+            }
+        }
+    }
+    Ok(())
 }
 
 fn read(path: &str) -> Result<Vec<u8>> {
@@ -60,6 +117,24 @@ enum Room {
     S8(Vec<i8>),
 }
 
+impl Room {
+    fn input(&self) -> Input<'_> {
+        match self {
+            Self::F32(room) => Input::F32(room),
+            Self::U8(room) => Input::U8(room),
+            Self::S8(room) => Input::S8(room),
+        }
+    }
+
+    fn output(&mut self) -> Output<'_> {
+        match self {
+            Self::F32(room) => Output::F32(room),
+            Self::U8(room) => Output::U8(room),
+            Self::S8(room) => Output::S8(room),
+        }
+    }
+}
+
 fn room(io: &Io) -> Room {
     let count = io.elements as usize;
     match io.element {
@@ -83,22 +158,8 @@ fn worker(path: &str, kernels: &str) -> Result<()> {
     let load = load.elapsed();
     let given: Vec<Room> = model.inputs().map(|(_, io)| room(&io)).collect();
     let mut taken: Vec<Room> = model.outputs().map(|(_, io)| room(&io)).collect();
-    let inputs: Vec<Input<'_>> = given
-        .iter()
-        .map(|room| match room {
-            Room::F32(room) => Input::F32(room),
-            Room::U8(room) => Input::U8(room),
-            Room::S8(room) => Input::S8(room),
-        })
-        .collect();
-    let mut outputs: Vec<Output<'_>> = taken
-        .iter_mut()
-        .map(|room| match room {
-            Room::F32(room) => Output::F32(room),
-            Room::U8(room) => Output::U8(room),
-            Room::S8(room) => Output::S8(room),
-        })
-        .collect();
+    let inputs: Vec<Input<'_>> = given.iter().map(Room::input).collect();
+    let mut outputs: Vec<Output<'_>> = taken.iter_mut().map(Room::output).collect();
     let mut out = std::io::stdout().lock();
     let name = kernels.name();
     writeln!(out, "{{\"load_us\": {}, \"kernels\": \"{name}\"}}", load.as_secs_f64() * 1e6)?;
