@@ -15,7 +15,8 @@
 //!    model is doing; [`shadow`]: how a candidate does beside it; [`hold`]: when an update may go on;
 //! 7. [`signed`], [`sandbox`], [`telemetry`]: what a device's reports are believed by, what it says
 //!    of its own fences, and how none of its telemetry is lost uncounted;
-//! 8. [`join`], [`enroll`]: how a device comes into the fleet.
+//! 8. [`join`], [`enroll`]: how a device comes into the fleet; [`serial`]: how one without a
+//!    network speaks through a gateway.
 #![no_std]
 #![forbid(unsafe_code)]
 
@@ -41,6 +42,7 @@ pub mod reason;
 pub mod record;
 pub mod report;
 pub mod sandbox;
+pub mod serial;
 pub mod shadow;
 pub mod signed;
 pub mod slot;

@@ -17,6 +17,10 @@ pub const VERSION_BYTES_MAX: usize = 32;
 /// Length of the sentence an operator leaves with an override. One line of a terminal.
 pub const NOTE_BYTES_MAX: usize = 120;
 
+/// Longest topic below the root, in bytes: `d/<id>/up/st/<model>`. It fits the one byte that a
+/// serial link has for its length.
+pub const BARE_TOPIC_BYTES_MAX: usize = 2 + DEVICE_ID_BYTES_MAX + 7 + MODEL_NAME_BYTES_MAX;
+
 /// Chunk size unless the importer says otherwise: four in flight on a 60 s keep-alive
 /// need only 4.4 kB/s, so that slow links keep their session.
 pub const CHUNK_BYTES_DEFAULT: u32 = 32 * 1024;
