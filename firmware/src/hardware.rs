@@ -2,8 +2,7 @@
 //! else in this crate is the same on all boards, and on the host that tests it.
 
 use embedded_storage::nor_flash::NorFlash;
-use fleetway_protocol::ids::ShortDigest;
-use fleetway_protocol::topics::{Piece, Topic};
+use fleetway_protocol::serial::Message;
 
 /// NOR flash that the processor also sees as memory, so that a model runs where it lies.
 ///
@@ -14,35 +13,20 @@ pub trait Flash: NorFlash {
     fn mapped(&self) -> &[u8];
 }
 
-/// What came over the link.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Message<'m> {
-    /// Somebody at the other end listens: from now on, again.
-    Up,
-    /// Nobody does.
-    Down,
-    /// The device's order, in its envelope.
-    Order(&'m [u8]),
-    /// A keyset that may follow the one in force, in its envelope.
-    Keyset(&'m [u8]),
-    /// A piece of something content-addressed.
-    Piece {
-        /// Of what.
-        of: ShortDigest,
-        /// Which.
-        piece: Piece,
-        /// Its bytes, unchecked.
-        bytes: &'m [u8],
-    },
-}
-
-/// The link to the fleet, by way of a gateway that carries bytes and is not trusted.
+/// The link to the fleet, by way of a gateway that carries bytes and is not believed.
 pub trait Uplink {
-    /// The next message, if a whole one has arrived. Returns at once.
-    fn poll(&mut self, now_ms: u64) -> Option<Message<'_>>;
+    /// Whether somebody is at the other end.
+    fn is_up(&self, now_ms: u64) -> bool;
 
-    /// Sends a signed report to its topic. `false`: there is no room now, ask again.
-    fn send(&mut self, now_ms: u64, topic: &Topic, report: &[u8]) -> bool;
+    /// Whether a new session began since this was asked the last time: what the other end was
+    /// told to do for us is forgotten.
+    fn poll_begun(&mut self) -> bool;
+
+    /// Hands the next message that has arrived to `take`, if there is one. Returns at once.
+    fn poll(&mut self, now_ms: u64, take: &mut dyn FnMut(Message<'_>));
+
+    /// Sends a message. `false`: there is no room now, ask again.
+    fn send(&mut self, now_ms: u64, message: &Message<'_>) -> bool;
 }
 
 /// Where inputs come from.

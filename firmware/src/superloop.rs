@@ -29,9 +29,10 @@ pub fn turn<F: Flash, U: Uplink, S: Sensor, W: Watchdog, C: Clock>(
 ) {
     board.watchdog.feed(TURN_MS_MAX);
     let now_ms = board.clock.now_us() / 1000;
-    if let Some(message) = board.link.poll(now_ms) {
-        device.handle(now_ms, &message);
+    if board.link.poll_begun() {
+        device.handle_session();
     }
+    board.link.poll(now_ms, &mut |message| device.handle(now_ms, &message));
     device.tick(now_ms);
     if let Some(ms) = device.work_ms_max() {
         // One golden vector: it may take as long as the whole self-test may.
@@ -43,7 +44,9 @@ pub fn turn<F: Flash, U: Uplink, S: Sensor, W: Watchdog, C: Clock>(
         device.answer(&mut board.sensor, &board.clock);
     }
     board.watchdog.feed(TURN_MS_MAX);
-    device.report(now_ms, &mut board.link);
+    if board.link.is_up(now_ms) {
+        device.report(now_ms, &mut board.link);
+    }
 }
 
 /// Turns for ever.

@@ -1,4 +1,4 @@
-//! What a device says: presence, reported state, telemetry, acks, and chunk requests.
+//! What a device says: presence, reported state, telemetry, acks, nonces, and chunk requests.
 //!
 //! Reports carry the boot's epoch and a rising sequence number, because brokers lose,
 //! repeat and reorder: of two reports the one with the greater `(epoch, seq)` is newer.
@@ -177,6 +177,16 @@ impl Want {
             Piece::Release | Piece::ChunkList => true,
         })
     }
+}
+
+/// What the next order of a device without a clock must carry, so that the device knows it to be
+/// made after this was said. A device believes orders with its newest nonce only.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Nonce {
+    /// When.
+    pub stamp: Stamp,
+    /// Another one in every boot, and not to be guessed before.
+    pub nonce: [u8; 16],
 }
 
 /// A piece in reply to a [`Want`]: this header, then the bytes.

@@ -7,6 +7,7 @@
 //! <root>d/<id>/up/hw            how the machine does                     QoS 0
 //! <root>d/<id>/up/ack           answers to orders                        QoS 1
 //! <root>d/<id>/up/want          chunks asked for                         QoS 1
+//! <root>d/<id>/up/ns            what its next order must carry, retained QoS 1
 //! <root>d/<id>/dn/ds            the order, retained                      QoS 1
 //! <root>d/<id>/dn/blk           chunks in reply to `want`                QoS 0
 //! <root>d/<id>/dn/tm            which telemetry came                     QoS 0
@@ -51,6 +52,8 @@ pub enum Topic {
     Ack(DeviceId),
     /// Chunks that a device asks for.
     Want(DeviceId),
+    /// The nonce of a device without a clock.
+    Nonce(DeviceId),
     /// A device's order.
     Order(DeviceId),
     /// Chunks in reply to `Want`.
@@ -88,6 +91,7 @@ impl Topic {
             Self::Host(id) => write!(text, "{root}d/{id}/up/hw"),
             Self::Ack(id) => write!(text, "{root}d/{id}/up/ack"),
             Self::Want(id) => write!(text, "{root}d/{id}/up/want"),
+            Self::Nonce(id) => write!(text, "{root}d/{id}/up/ns"),
             Self::Order(id) => write!(text, "{root}d/{id}/dn/ds"),
             Self::Block(id) => write!(text, "{root}d/{id}/dn/blk"),
             Self::Heard(id) => write!(text, "{root}d/{id}/dn/tm"),
@@ -116,6 +120,7 @@ impl Topic {
                     ("up", "hw") => Self::Host(id),
                     ("up", "ack") => Self::Ack(id),
                     ("up", "want") => Self::Want(id),
+                    ("up", "ns") => Self::Nonce(id),
                     ("dn", "ds") => Self::Order(id),
                     ("dn", "blk") => Self::Block(id),
                     ("dn", "tm") => Self::Heard(id),
@@ -175,6 +180,7 @@ mod tests {
             Topic::Host(id.clone()),
             Topic::Ack(id.clone()),
             Topic::Want(id.clone()),
+            Topic::Nonce(id.clone()),
             Topic::Order(id.clone()),
             Topic::Block(id.clone()),
             Topic::Heard(id),

@@ -77,6 +77,9 @@ pub enum OrderError {
         /// Seconds past its time.
         late_s: u64,
     },
+    /// Made for an earlier nonce of the device, or for none: nobody knows when.
+    #[error("order refused: it does not carry this device's newest nonce")]
+    Nonce,
     /// Two entries for one model: which is meant?
     #[error("order refused: it names a model twice")]
     Ambiguous,
@@ -104,6 +107,29 @@ impl Verified<Order> {
             return Err(OrderError::Expired { late_s: now_s - expires_s });
         }
         Ok(order)
+    }
+
+    /// The same for a device without a clock: instead of the time the order proves by `nonce`,
+    /// the device's newest, that it was made after the nonce was said, `said_s` seconds ago. So
+    /// it is that old at most, and good for as long as it says it is from there on.
+    ///
+    /// # Errors
+    /// [`OrderError`] names the check that failed; nothing is changed.
+    pub fn admit_by_nonce(
+        bytes: &[u8],
+        keyring: &Keyring,
+        device: &DeviceId,
+        seen: Generation,
+        nonce: &[u8; 16],
+        said_s: u64,
+    ) -> Result<Self, OrderError> {
+        // The nonce first: an order without it says nothing about time.
+        let order = Self::recheck(bytes, keyring, device)?;
+        if order.value.nonce != Some(*nonce) {
+            return Err(OrderError::Nonce);
+        }
+        let latest_s = order.value.issued_s.saturating_add(said_s);
+        Self::admit(bytes, keyring, device, seen, latest_s)
     }
 
     /// Re-check at boot of an order that was admitted before: signature and device.

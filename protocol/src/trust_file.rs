@@ -23,6 +23,8 @@ pub enum TrustFile {
     Delegated(u64, RoleName),
     /// `<sha256>.keyset`: the compact keyset, by the digest of the file.
     Keyset(Digest),
+    /// `<version>.keyset`: the same by its version, for devices that go from each to the next.
+    KeysetVersion(u64),
 }
 
 impl TrustFile {
@@ -32,12 +34,12 @@ impl TrustFile {
         if name == "timestamp.json" {
             return Some(Self::Timestamp);
         }
-        if let Some(digest) = name.strip_suffix(".keyset") {
-            return digest.parse().ok().map(Self::Keyset);
+        if let Some(keyset) = name.strip_suffix(".keyset") {
+            let by_version = || number(keyset).map(Self::KeysetVersion);
+            return keyset.parse().ok().map(Self::Keyset).or_else(by_version);
         }
         let (version, role) = name.strip_suffix(".json")?.split_once('.')?;
-        let is_plain = version.bytes().all(|b| b.is_ascii_digit()) && !version.starts_with('0');
-        let version: u64 = is_plain.then(|| version.parse().ok())??;
+        let version = number(version)?;
         Some(match role {
             "root" => Self::Root(version),
             "snapshot" => Self::Snapshot(version),
@@ -45,6 +47,12 @@ impl TrustFile {
             role => Self::Delegated(version, RoleName::new(role).ok()?),
         })
     }
+}
+
+/// A version in the one way in which it is written.
+fn number(text: &str) -> Option<u64> {
+    let is_plain = text.bytes().all(|b| b.is_ascii_digit()) && !text.starts_with('0');
+    is_plain.then(|| text.parse().ok())?
 }
 
 impl fmt::Display for TrustFile {
@@ -56,6 +64,7 @@ impl fmt::Display for TrustFile {
             Self::Targets(version) => write!(f, "{version}.targets.json"),
             Self::Delegated(version, role) => write!(f, "{version}.{role}.json"),
             Self::Keyset(digest) => write!(f, "{digest}.keyset"),
+            Self::KeysetVersion(version) => write!(f, "{version}.keyset"),
         }
     }
 }
@@ -74,6 +83,7 @@ mod tests {
             (TrustFile::Root(1), "1.root.json"),
             (TrustFile::Snapshot(u64::MAX), "18446744073709551615.snapshot.json"),
             (TrustFile::Targets(20), "20.targets.json"),
+            (TrustFile::KeysetVersion(7), "7.keyset"),
             (TrustFile::Delegated(3, role), "3.team-vision.json"),
         ] {
             assert_eq!(file.to_string(), name);
@@ -99,6 +109,9 @@ mod tests {
             "1.a/b.json",
             "1.root.json.new",
             "ab.keyset",
+            "0.keyset",
+            "07.keyset",
+            "+7.keyset",
         ] {
             assert_eq!(TrustFile::parse(name), None, "{name}");
         }

@@ -173,6 +173,13 @@ fn want() {
     );
 }
 
+/// Breaks: devices without a clock get no order any more that they believe.
+#[test]
+fn nonce() {
+    let golden = "0103ac0255555555555555555555555555555555";
+    check(&samples::nonce(), REPORT_BYTES_MAX, golden);
+}
+
 /// Breaks: controllers believe no device any more; and what a signature covers, on both sides.
 #[test]
 fn signed_report() {

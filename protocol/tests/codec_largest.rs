@@ -23,7 +23,7 @@ use fleetway_protocol::order::{Action, ModelOrder, Order, Terms};
 use fleetway_protocol::reason::Reason;
 use fleetway_protocol::record;
 use fleetway_protocol::report::{
-    Ack, BLOCK_BYTES_MAX, Block, Host, Presence, Progress, Stamp, State, Telemetry, Want,
+    Ack, BLOCK_BYTES_MAX, Block, Host, Nonce, Presence, Progress, Stamp, State, Telemetry, Want,
 };
 use fleetway_protocol::sandbox::{Fence, Sandbox};
 use fleetway_protocol::shadow::{Otherwise, ShadowPolicy, ShadowReport};
@@ -290,6 +290,8 @@ fn the_largest_of_each_kind_fits_its_bound() {
     let pieces = core::iter::repeat_n(Piece::Chunk(u32::MAX), WANT_PIECES_MAX).collect();
     let want = Want { stamp: LARGE_STAMP, of: ShortDigest([0xff; 16]), pieces };
     check("want", &want, REPORT_BYTES_MAX);
+    let nonce = Nonce { stamp: LARGE_STAMP, nonce: [0xff; 16] };
+    check("nonce", &nonce, REPORT_BYTES_MAX);
 
     let mut buf = [0; TABLE_BYTES_MAX];
     let written = record::write(u64::MAX, &largest_table(), &mut buf).expect("fits").len();

@@ -29,6 +29,9 @@ use fleetway_controller::audit::chain;
 use fleetway_engine::validate::validate;
 use fleetway_engine::{DType, GoldenSet, TensorSpec};
 use fleetway_protocol::ids::Digest;
+use fleetway_protocol::serial::{
+    Config as Line, FRAME_WIRE_BYTES_MAX, HEAD_BYTES_MAX, Link, Message,
+};
 use p256::ecdsa::signature::Signer as _;
 use serde_json::json;
 
@@ -69,6 +72,8 @@ pub const TARGETS: &[Target] = &[
     }),
     slow("spool", spool::segment, spool::samples),
     target("want", protocol::fuzz_want, || vec![samples::encoded(&samples::want())]),
+    target("nonce", protocol::fuzz_nonce, || vec![samples::encoded(&samples::nonce())]),
+    target("serial", serial, || vec![b"\x03\x0cd/cam/up/ack".to_vec()]),
     target("block", protocol::fuzz_block, || vec![samples::encoded(&samples::block())]),
     target("record", protocol::fuzz_record, || vec![samples::encoded(&samples::table())]),
     target("topic", protocol::fuzz_topic, || vec![b"fleetway/v1/d/cam-01/up/st/digits".to_vec()]),
@@ -351,4 +356,18 @@ fn statement_sample() -> Vec<u8> {
     })
     .to_string()
     .into_bytes()
+}
+
+/// Whatever a serial line brings, in one piece: a message of it says the same when written again,
+/// and both ends of a link live on.
+fn serial(bytes: &[u8]) -> bool {
+    let mut end = Link::<300, 300>::new(1, Line { window: 4, retry_ms: 200 });
+    end.receive(1, bytes);
+    let mut wire = [0; FRAME_WIRE_BYTES_MAX];
+    while end.poll_transmit(2, &mut wire).is_some() {}
+    let Ok(message) = Message::decode(bytes) else { return false };
+    let mut head = [0; HEAD_BYTES_MAX];
+    let (head, payload) = message.parts(&mut head);
+    assert_eq!(Message::decode(&[head, payload].concat()).as_ref(), Ok(&message));
+    true
 }

@@ -13,7 +13,7 @@ use fleetway_protocol::keyset::Keyset;
 use fleetway_protocol::machine::{Event, Token};
 use fleetway_protocol::manifest::{Artifact, Manifest};
 use fleetway_protocol::reason::Reason;
-use fleetway_protocol::report::{Progress, Stamp, Want};
+use fleetway_protocol::report::Progress;
 use fleetway_protocol::slot::{Place, SlotId, SlotState};
 use fleetway_protocol::topics::Piece;
 use fleetway_protocol::transfer::{Ask, Bitmap, Config, Event as Arrival, Transfer};
@@ -23,8 +23,8 @@ use super::{Device, Parts, facts, payload};
 use crate::hardware::Flash;
 use crate::store::{Part, StoreError};
 
-/// Chunks asked for at once. They are written in order, so that more only wait at the gateway.
-const WINDOW_CHUNKS: u8 = 4;
+/// Chunks asked for at once. They are taken in order, and there is room for one.
+const WINDOW_CHUNKS: u8 = 1;
 /// Wrong manifests under one digest until the order is given up as untrusted: a gateway that
 /// feeds rubbish can only deny, and a new order tries again.
 const BAD_RELEASES_MAX: u32 = 4;
@@ -95,7 +95,7 @@ fn config() -> Config {
 
 impl<F: Flash> Device<'_, F> {
     pub(super) fn fetch_admission(&mut self, now_ms: u64, token: Token, release: Digest) {
-        let fetch = Fetch::new(token, Stage::Admission, SlotId::A, release, self.up, now_ms);
+        let fetch = Fetch::new(token, Stage::Admission, SlotId::A, release, self.broker, now_ms);
         self.fetch = Some(fetch);
     }
 
@@ -105,7 +105,7 @@ impl<F: Flash> Device<'_, F> {
         let cleared = self.store.clear_doubt(slot).map_err(Reason::from);
         match (cleared, release) {
             (Ok(()), Some(release)) => {
-                let fetch = Fetch::new(token, Stage::Release, slot, release, self.up, now_ms);
+                let fetch = Fetch::new(token, Stage::Release, slot, release, self.broker, now_ms);
                 self.fetch = Some(fetch);
                 self.next_stage(now_ms);
             }
@@ -116,15 +116,9 @@ impl<F: Flash> Device<'_, F> {
         }
     }
 
-    pub(super) fn came_up(&mut self, now_ms: u64) {
-        self.up = true;
-        self.said.begin();
-        self.each_transfer(now_ms, Arrival::Up);
-    }
-
-    pub(super) fn went_down(&mut self, now_ms: u64) {
-        self.up = false;
-        self.each_transfer(now_ms, Arrival::Down);
+    pub(super) fn handle_broker(&mut self, now_ms: u64, there: bool) {
+        self.broker = there;
+        self.each_transfer(now_ms, if there { Arrival::Up } else { Arrival::Down });
     }
 
     pub(super) fn tick_fetch(&mut self, now_ms: u64) {
@@ -137,17 +131,12 @@ impl<F: Flash> Device<'_, F> {
         }
     }
 
-    /// What is to be asked for now.
-    pub(super) fn want(&mut self, now_ms: u64) -> Option<Want> {
+    /// What is to be asked for now, and of what.
+    pub(super) fn ask(&mut self, now_ms: u64) -> Option<(ShortDigest, Piece, Ask)> {
         let fetch = self.fetch.as_mut()?;
-        let mut want = Want { stamp: Stamp::default(), of: fetch.of, pieces: heapless::Vec::new() };
-        while let Some(ask) = fetch.transfer.poll(now_ms) {
-            if let Ask::Subscribe(n) | Ask::Want(n) = ask {
-                // At most as many as are in flight.
-                let _ = want.pieces.push(fetch.piece(n));
-            }
-        }
-        (!want.pieces.is_empty()).then_some(want)
+        let ask = fetch.transfer.poll(now_ms)?;
+        let (Ask::Subscribe(n) | Ask::Unsubscribe(n) | Ask::Want(n)) = ask;
+        Some((fetch.of, fetch.piece(n), ask))
     }
 
     pub(super) fn handle_piece(&mut self, now_ms: u64, of: ShortDigest, piece: Piece, bytes: &[u8]) {
@@ -274,7 +263,7 @@ impl<F: Flash> Device<'_, F> {
                     Err(error) => return self.go_on(now_ms, Err(error)),
                 },
             };
-            let up = self.up;
+            let up = self.broker;
             let Some(fetch) = &mut self.fetch else { return };
             fetch.of = artifact.digest.short();
             match there {

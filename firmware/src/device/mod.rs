@@ -24,11 +24,14 @@ use fleetway_protocol::ids::{DeviceId, Digest};
 use fleetway_protocol::keyset::Keyset;
 use fleetway_protocol::machine::{Event, Machine};
 use fleetway_protocol::manifest::{Artifact, GoldenRule, Manifest, VariantKind};
+use fleetway_protocol::report::Block;
+use fleetway_protocol::serial::Message;
 use fleetway_protocol::slot::{Place, ReleaseFacts, SlotId, SlotTable};
+use fleetway_protocol::topics::Topic;
 use fleetway_protocol::trust::{Keyring, Verified};
 
 use crate::engine::Memory;
-use crate::hardware::{Flash, Message, Start};
+use crate::hardware::{Flash, Start};
 use crate::journal::Journal;
 use crate::kept::Kept;
 use crate::provision::Provision;
@@ -73,6 +76,8 @@ pub struct Device<'d, F> {
     kept: Kept,
     /// Whether this boot is: before that no order is taken and nothing is said.
     kept_boot: bool,
+    /// Version of the keyset in force; 0 if it cannot be read.
+    keyset_version: u64,
     start: Start,
     machine: Machine,
     memory: Memory<'d>,
@@ -81,7 +86,8 @@ pub struct Device<'d, F> {
     fetch: Option<Fetch>,
     job: Job,
     said: Said,
-    up: bool,
+    /// Whether the gateway has the broker.
+    broker: bool,
     /// Whether this boot's machine has heard the order.
     told: bool,
     /// Whether the ordeal that is kept began in this boot.
@@ -110,6 +116,7 @@ impl<'d, F: Flash> Device<'d, F> {
             journal,
             kept,
             kept_boot: false,
+            keyset_version: 0,
             start,
             memory,
             serving: None,
@@ -117,11 +124,12 @@ impl<'d, F: Flash> Device<'d, F> {
             fetch: None,
             job: Job::None,
             said: Said::default(),
-            up: false,
+            broker: false,
             told: false,
             ordeal_here: false,
             look_at_ms: 0,
         };
+        device.keyset_version = device.keyset().map_or(0, |keyset| keyset.get().version);
         let factory = device.release_at(Place::Factory, None);
         device.kept.table.factory = factory.map(|release| facts(&release));
         device.machine = Machine::recover(device.kept.table.clone());
@@ -143,14 +151,28 @@ impl<'d, F: Flash> Device<'d, F> {
         Ok(())
     }
 
+    /// A session with the gateway began: it knows nothing of us yet.
+    pub fn handle_session(&mut self) {
+        self.said.begin();
+        self.broker = false;
+    }
+
     /// A message arrived. Whatever it says, it is checked before anything is believed.
     pub fn handle(&mut self, now_ms: u64, message: &Message<'_>) {
-        match *message {
-            Message::Up => self.came_up(now_ms),
-            Message::Down => self.went_down(now_ms),
-            Message::Order(bytes) => self.handle_order(now_ms, bytes),
-            Message::Keyset(bytes) => self.handle_keyset(bytes),
-            Message::Piece { of, piece, bytes } => self.handle_piece(now_ms, of, piece, bytes),
+        match message {
+            Message::Broker(there) => self.handle_broker(now_ms, *there),
+            Message::Deliver(topic, bytes) => match topic {
+                Topic::Order(id) if *id == self.provision.id => self.handle_order(now_ms, bytes),
+                Topic::Trust(_) => self.handle_keyset(bytes),
+                Topic::Blob(of, piece) => self.handle_piece(now_ms, *of, *piece, bytes),
+                Topic::Block(id) if *id == self.provision.id => {
+                    if let Ok(Block { of, piece, bytes }) = Block::decode(bytes) {
+                        self.handle_piece(now_ms, of, piece, bytes);
+                    }
+                }
+                _ => {}
+            },
+            _ => {}
         }
         self.drive(now_ms);
     }

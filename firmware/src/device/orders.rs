@@ -1,8 +1,7 @@
 //! Who is believed, and what is durable before the device acts on it.
 //!
-//! An order is checked in this order: the director's signature, this device, a generation above
-//! the highest seen, the nonce that this boot asked for, not expired by the latest time that
-//! was ever signed. Then its generation and digest are made durable; only then the machine hears
+//! An order is checked in this order: the director's signature, this device, the nonce that this
+//! boot said (there is no clock to judge its age by), a generation above the highest seen. Then its generation and digest are made durable; only then the machine hears
 //! of it. Power lost in between: the order is stale by its generation, and taken up again by its
 //! digest, because it is the very one. One that was refused changes nothing.
 //!
@@ -39,7 +38,7 @@ impl<F: Flash> Device<'_, F> {
             return; // the gateway says it again
         }
         let digest = payload(bytes).unwrap_or_else(|| Digest::of(bytes));
-        match self.admit_order(bytes, &digest) {
+        match self.admit_order(now_ms, bytes, &digest) {
             Ok(order) => {
                 let generation = order.get().generation;
                 self.said.answer(generation, digest, None);
@@ -50,26 +49,27 @@ impl<F: Flash> Device<'_, F> {
     }
 
     /// The order in `bytes`, durable; or of which generation it is, and why it is refused.
-    fn admit_order(&mut self, bytes: &[u8], digest: &Digest) -> Result<Verified<Order>, (u64, Reason)> {
+    fn admit_order(
+        &mut self,
+        now_ms: u64,
+        bytes: &[u8],
+        digest: &Digest,
+    ) -> Result<Verified<Order>, (u64, Reason)> {
         let keyring = Keyring::of(&self.keyset().ok_or((0, Reason::MetadataMissing))?);
-        let Kept { generation: seen, time_floor_s, .. } = self.kept;
-        let id = &self.provision.id;
-        match Verified::<Order>::admit(bytes, &keyring, id, seen, time_floor_s) {
+        let (id, seen) = (&self.provision.id, self.kept.generation);
+        let (nonce, said_s) = (self.nonce(), self.said.nonce_age_s(now_ms));
+        match Verified::<Order>::admit_by_nonce(bytes, &keyring, id, seen, &nonce, said_s) {
             Ok(order) => {
-                let Order { generation, nonce, .. } = *order.get();
-                if nonce != Some(self.nonce()) {
-                    // Signed, but when? It may be years old.
-                    return Err((generation, Reason::Expired));
-                }
+                let generation = order.get().generation;
                 self.keep_order(&order).map_err(|reason| (generation, reason))?;
                 Ok(order)
             }
-            Err(OrderError::Stale { got, seen }) if got == seen && *digest == self.kept.order => {
-                let again = Verified::<Order>::recheck(bytes, &keyring, id);
-                again.map_err(|_| (got, Reason::Untrusted))
+            // The very order that this device acts on, said again, to an earlier boot or to this.
+            Err(OrderError::Stale { .. } | OrderError::Nonce) if *digest == self.kept.order => {
+                Verified::<Order>::recheck(bytes, &keyring, id).map_err(|_| (0, Reason::Untrusted))
             }
             Err(OrderError::Stale { got, .. }) => Err((got, Reason::Stale)),
-            Err(OrderError::Expired { .. }) => Err((0, Reason::Expired)),
+            Err(OrderError::Expired { .. } | OrderError::Nonce) => Err((0, Reason::Expired)),
             Err(_) => Err((0, Reason::Untrusted)),
         }
     }
@@ -123,7 +123,9 @@ impl<F: Flash> Device<'_, F> {
         };
         // One that is refused, or cannot be stored, changes nothing; the gateway says it again.
         if let Ok(next) = next {
-            let _ = self.keep_keyset(bytes, next.digest());
+            if self.keep_keyset(bytes, next.digest()).is_ok() {
+                self.keyset_version = next.get().version;
+            }
         }
     }
 

@@ -37,11 +37,12 @@ fn a_bit_rots_anywhere() {
     let mut confirmed = prepared(&fleet, &page, 2);
     confirmed.wants(Wish::run(2));
     confirmed.settle().unwrap();
-    for seed in 0..1_500 {
+    for seed in 0..300 {
         let mut rng = Rng::new(seed);
         let mut world = confirmed.clone();
         let at = rng.below(LAYOUT.end().into()) as u32;
         world.nor.rot(at, rng.below(8) as u32);
+        world.claims.rotten = true;
         // Of two copies of every record one is left, so that nothing said is taken back.
         world.settle().unwrap_or_else(|problem| panic!("seed {seed}, {at}: {problem}"));
         let served = world.served();
@@ -63,7 +64,7 @@ fn nothing_is_left() {
         for at in 0..LAYOUT.end() {
             world.nor.rot(at, rng.below(8) as u32);
         }
-        world.claims.forgives = true;
+        world.claims.forgets = true;
         world.settle().unwrap();
         assert_eq!(world.served(), Some(0), "seed {seed}");
     }

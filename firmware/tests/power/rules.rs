@@ -35,8 +35,10 @@ pub(crate) struct Claims {
     pub(crate) last: Option<Ending>,
     /// The highest generation that the fleet gave out.
     pub(crate) issued: u64,
-    /// Whether something rotted that a device cannot know to have rotted.
-    pub(crate) forgives: bool,
+    /// Whether the whole flash is lost: a device cannot remember then.
+    pub(crate) forgets: bool,
+    /// Whether a slot may be rotten: it counts as confirmed no longer.
+    pub(crate) rotten: bool,
 }
 
 impl Claims {
@@ -54,7 +56,8 @@ impl Claims {
                 if state.running != device.running().map(|(_, digest)| digest) {
                     return Err("reports to serve what it does not".into());
                 }
-                if state.floor < self.floor || state.generation < self.generation {
+                let fell = state.floor < self.floor || state.generation < self.generation;
+                if fell && !self.forgets {
                     return Err("I6: a floor or a generation fell in a report".into());
                 }
                 (self.floor, self.generation) = (state.floor, state.generation);
@@ -77,7 +80,7 @@ impl Claims {
     }
 
     fn rises(&mut self, stamp: Stamp) -> Result<(), String> {
-        if stamp <= self.stamp {
+        if stamp <= self.stamp && !self.forgets {
             return Err(format!("a stamp fell: {stamp:?} after {:?}", self.stamp));
         }
         self.stamp = stamp;
@@ -89,11 +92,11 @@ impl Claims {
         if !kept.table.is_sane() {
             return Err(format!("the table is not sane: {:?}", kept.table));
         }
-        if self.forgives {
+        if self.forgets {
             return Ok(());
         }
-        if kept.epoch <= self.stamp.epoch {
-            return Err("a boot's number was used again".into());
+        if kept.epoch < self.stamp.epoch {
+            return Err("a boot's number was forgotten".into());
         }
         if kept.generation < self.generation {
             return Err("I6: a generation was forgotten that had been acknowledged".into());
@@ -109,7 +112,7 @@ impl Claims {
             in_slot || kept.table.factory.is_some_and(|factory| factory.digest == *digest)
         };
         match &self.confirmed {
-            Some((order, digest)) if kept.generation == *order && !still(digest) => {
+            Some((order, digest)) if kept.generation == *order && !self.rotten && !still(digest) => {
                 Err("I6: what was reported as confirmed was forgotten".into())
             }
             _ => Ok(()),

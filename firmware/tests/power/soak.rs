@@ -9,7 +9,7 @@ use crate::rng::Rng;
 use crate::world::World;
 
 /// Runs in every `cargo test`.
-const RUNS: u64 = 1_500;
+const RUNS: u64 = 600;
 /// States of the journal that a run may begin in: the journal turns over about every third boot.
 const STARTS: u64 = 12;
 /// Things that go wrong in one run, at most.

@@ -6,18 +6,20 @@ use std::rc::Rc;
 
 use fleetway_firmware::device::Device;
 use fleetway_firmware::engine::Memory;
-use fleetway_firmware::hardware::{Clock, Flash, Message, Sensor, Start, Uplink, Watchdog};
+use fleetway_firmware::hardware::{Clock, Flash, Sensor, Start, Uplink, Watchdog};
 use fleetway_firmware::provision::Provision;
 use fleetway_firmware::store::{Layout, Part, Store};
 use fleetway_firmware::superloop::{Board, turn};
 use fleetway_protocol::codec;
-use fleetway_protocol::ids::{Digest, ShortDigest};
+use fleetway_protocol::ids::Digest;
 use fleetway_protocol::machine::Phase;
 use fleetway_protocol::report::Want;
+use fleetway_protocol::serial::Message;
 use fleetway_protocol::slot::Place;
-use fleetway_protocol::topics::{Piece, Topic};
+use fleetway_protocol::topics::Topic;
+use fleetway_protocol::trust_file::TrustFile;
 
-use crate::fleet::{Fleet, Nature, WIDTH, Wish};
+use crate::fleet::{Fleet, Nature, WIDTH, Wish, id};
 use crate::nor::{BLOCK, Nor};
 use crate::rules::{Claims, opened};
 
@@ -143,7 +145,13 @@ impl<'f> World<'f> {
         let start = std::mem::replace(&mut self.start, Start::Power);
         let mut device = Device::start(provision, store, memory, start, self.now_ms);
         let mut board = Board {
-            link: Link { down: VecDeque::new(), at: None, up: Vec::new(), dark: dark.clone() },
+            link: Link {
+                down: VecDeque::new(),
+                up: Vec::new(),
+                begun: true,
+                greeted: false,
+                dark: dark.clone(),
+            },
             sensor: Ramp(0),
             watchdog: Dog,
             clock: Time(self.now_ms),
@@ -169,8 +177,6 @@ impl<'f> World<'f> {
             return End::Dark;
         }
         self.born(device);
-        board.link.down.push_back(Down::Up);
-        self.say_all(device, &mut board.link);
         for n in 0..TURNS_MAX {
             if self.hangs_now(device) {
                 self.hangs += 1;
@@ -179,8 +185,8 @@ impl<'f> World<'f> {
             turn(device, board);
             board.clock.0 += TURN_MS;
             let up = std::mem::take(&mut board.link.up);
-            for (topic, report) in up {
-                self.hear(device, &mut board.link, &topic, &report);
+            for message in up {
+                self.hear(device, &mut board.link, &message);
             }
             if dark.get() {
                 return End::Dark;
@@ -198,12 +204,26 @@ impl<'f> World<'f> {
         End::Rest
     }
 
-    /// What the gateway says to whoever listens.
-    fn say_all(&mut self, device: &Device<'_, Nor>, link: &mut Link) {
-        for bytes in &self.fleet.keysets[..=self.keyset] {
-            link.down.push_back(Down::Keyset(bytes.clone()));
+    /// What the device is subscribed to is said.
+    fn deliver(&mut self, device: &Device<'_, Nor>, link: &mut Link, topic: &Topic) {
+        match topic {
+            Topic::Order(_) => self.say_order(device, link),
+            Topic::Trust(TrustFile::KeysetVersion(version)) if *version <= self.keyset as u64 + 1 => {
+                let bytes = self.fleet.keysets[*version as usize - 1].clone();
+                link.down.push_back((topic.clone(), bytes));
+            }
+            Topic::Blob(of, piece) => {
+                let bytes = self.fleet.piece(*of, *piece).map(<[u8]>::to_vec);
+                link.down.extend(bytes.map(|bytes| (topic.clone(), bytes)));
+            }
+            _ => {}
         }
-        link.down.extend(self.rubbish.iter().cloned().map(Down::Order));
+    }
+
+    /// The order, made for this boot if no other boot took it.
+    fn say_order(&mut self, device: &Device<'_, Nor>, link: &mut Link) {
+        let order = |bytes| (Topic::Order(id()), bytes);
+        link.down.extend(self.rubbish.iter().cloned().map(order));
         let seen = device.kept().generation;
         // What this device never took was signed for another boot: signed anew for this one.
         let unseen = self.order.take_if(|order| order.generation > seen).map(|order| order.wish);
@@ -213,7 +233,7 @@ impl<'f> World<'f> {
             let bytes = self.fleet.order(generation, wish, Some(device.nonce()));
             self.order = Some(Said { generation, wish, bytes });
         }
-        link.down.extend(self.order.iter().map(|order| Down::Order(order.bytes.clone())));
+        link.down.extend(self.order.iter().map(|said| order(said.bytes.clone())));
     }
 
     fn change_mind(&mut self, device: &Device<'_, Nor>, link: &mut Link) {
@@ -222,7 +242,7 @@ impl<'f> World<'f> {
         {
             self.then = None;
             self.wish = Some(wish);
-            self.say_all(device, link);
+            self.say_order(device, link);
         }
     }
 
@@ -272,17 +292,19 @@ impl<'f> World<'f> {
         }
     }
 
-    /// A report came out of the wire.
-    fn hear(&mut self, device: &Device<'_, Nor>, link: &mut Link, topic: &Topic, report: &[u8]) {
+    /// A message came out of the wire.
+    fn hear(&mut self, device: &Device<'_, Nor>, link: &mut Link, up: &Up) {
+        let (topic, report) = match up {
+            Up::Subscribe(topic) => return self.deliver(device, link, topic),
+            Up::Report(topic, report) => (topic, report),
+        };
         let Some(bytes) = opened(topic, report) else {
             return self.fail(format!("{topic:?} is not signed by the device"));
         };
         if let Topic::Want(_) = topic {
             let want: Want = codec::decode(&bytes, 4096).unwrap();
             for piece in want.pieces {
-                if let Some(bytes) = self.fleet.piece(want.of, piece) {
-                    link.down.push_back(Down::Piece(want.of, piece, bytes.to_vec()));
-                }
+                self.deliver(device, link, &Topic::Blob(want.of, piece));
             }
         }
         if let Err(text) = self.claims.hear(topic, &bytes, device) {
@@ -304,35 +326,47 @@ impl<'f> World<'f> {
     }
 }
 
-enum Down {
-    Up,
-    Order(Vec<u8>),
-    Keyset(Vec<u8>),
-    Piece(ShortDigest, Piece, Vec<u8>),
+enum Up {
+    Report(Topic, Vec<u8>),
+    Subscribe(Topic),
 }
 
 struct Link {
-    down: VecDeque<Down>,
-    at: Option<Down>,
-    up: Vec<(Topic, Vec<u8>)>,
+    down: VecDeque<(Topic, Vec<u8>)>,
+    up: Vec<Up>,
+    begun: bool,
+    greeted: bool,
     dark: Rc<Cell<bool>>,
 }
 
 impl Uplink for Link {
-    fn poll(&mut self, _now_ms: u64) -> Option<Message<'_>> {
-        self.at = self.down.pop_front();
-        self.at.as_ref().map(|down| match down {
-            Down::Up => Message::Up,
-            Down::Order(bytes) => Message::Order(bytes),
-            Down::Keyset(bytes) => Message::Keyset(bytes),
-            Down::Piece(of, piece, bytes) => Message::Piece { of: *of, piece: *piece, bytes },
-        })
+    fn is_up(&self, _now_ms: u64) -> bool {
+        true
     }
 
-    fn send(&mut self, _now_ms: u64, topic: &Topic, report: &[u8]) -> bool {
+    fn poll_begun(&mut self) -> bool {
+        std::mem::take(&mut self.begun)
+    }
+
+    fn poll(&mut self, _now_ms: u64, take: &mut dyn FnMut(Message<'_>)) {
+        if !std::mem::replace(&mut self.greeted, true) {
+            take(Message::Broker(true));
+        } else if let Some((topic, bytes)) = self.down.pop_front() {
+            take(Message::Deliver(topic, &bytes));
+        }
+    }
+
+    fn send(&mut self, _now_ms: u64, message: &Message<'_>) -> bool {
         // In the dark nothing leaves the device, whatever the code after the cut would say.
-        if !self.dark.get() {
-            self.up.push((topic.clone(), report.to_vec()));
+        if self.dark.get() {
+            return true;
+        }
+        match message {
+            Message::Publish(topic, bytes) | Message::Will(topic, bytes) => {
+                self.up.push(Up::Report(topic.clone(), bytes.to_vec()));
+            }
+            Message::Subscribe(topic) => self.up.push(Up::Subscribe(topic.clone())),
+            _ => {}
         }
         true
     }

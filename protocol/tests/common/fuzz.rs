@@ -15,7 +15,7 @@ use fleetway_protocol::manifest::Manifest;
 use fleetway_protocol::order::Order;
 use fleetway_protocol::record;
 use fleetway_protocol::report::{
-    Ack, BLOCK_BYTES_MAX, Block, Host, Presence, State, Telemetry, Want,
+    Ack, BLOCK_BYTES_MAX, Block, Host, Nonce, Presence, State, Telemetry, Want,
 };
 use fleetway_protocol::signed::{Algorithm, SignedReport};
 use fleetway_protocol::slot::SlotTable;
@@ -178,6 +178,12 @@ pub(crate) fn fuzz_want(bytes: &[u8]) -> bool {
     stable(&want, REPORT_BYTES_MAX);
     assert!(want.pieces.len() <= WANT_PIECES_MAX);
     let _ = want.is_sane();
+    true
+}
+
+pub(crate) fn fuzz_nonce(bytes: &[u8]) -> bool {
+    let Ok(nonce) = codec::decode::<Nonce>(bytes, REPORT_BYTES_MAX) else { return false };
+    stable(&nonce, REPORT_BYTES_MAX);
     true
 }
 

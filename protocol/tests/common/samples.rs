@@ -18,7 +18,7 @@ use fleetway_protocol::manifest::{
 use fleetway_protocol::order::{Action, ModelOrder, Order, Terms};
 use fleetway_protocol::reason::Reason;
 use fleetway_protocol::report::{
-    Ack, Block, Host, Presence, Progress, Stamp, State, Telemetry, Want,
+    Ack, Block, Host, Nonce, Presence, Progress, Stamp, State, Telemetry, Want,
 };
 use fleetway_protocol::sandbox::{Fence, Sandbox};
 use fleetway_protocol::shadow::{Otherwise, ShadowPolicy, ShadowReport};
@@ -329,6 +329,10 @@ pub(crate) fn ack() -> Ack {
 pub(crate) fn want() -> Want {
     let pieces = [Piece::Release, Piece::ChunkList, Piece::Chunk(300)].into_iter().collect();
     Want { stamp: STAMP, of: ShortDigest([0x99; 16]), pieces }
+}
+
+pub(crate) fn nonce() -> Nonce {
+    Nonce { stamp: STAMP, nonce: [0x55; 16] }
 }
 
 /// An ack under a signature of the right form, which is nobody's.

@@ -9,7 +9,7 @@ use fleetway_protocol::limits::*;
 use fleetway_protocol::manifest::Manifest;
 use fleetway_protocol::order::Order;
 use fleetway_protocol::report::{
-    Ack, BLOCK_BYTES_MAX, Block, Host, Presence, State, Telemetry, Want,
+    Ack, BLOCK_BYTES_MAX, Block, Host, Nonce, Presence, State, Telemetry, Want,
 };
 use fleetway_protocol::signed::SignedReport;
 use fleetway_protocol::telemetry::{Heard, HeardError};
@@ -108,6 +108,7 @@ pub(crate) fn decoders() -> Vec<Decoder> {
         report("host", encoded(&samples::host()), plain::<Host>, fuzz::fuzz_host),
         report("ack", encoded(&samples::ack()), plain::<Ack>, fuzz::fuzz_ack),
         report("want", encoded(&samples::want()), plain::<Want>, fuzz::fuzz_want),
+        report("nonce", encoded(&samples::nonce()), plain::<Nonce>, fuzz::fuzz_nonce),
         Decoder {
             name: "signed report",
             sample: samples::signed_report(),
