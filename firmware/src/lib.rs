@@ -7,7 +7,7 @@
 //!    is remembered, and how that becomes durable;
 //! 3. [`device`]: the shell around `fleetway_protocol::machine`;
 //! 4. [`engine`], [`golden`], [`watch`]: a model where it lies, its self-test, what is counted;
-//! 5. [`superloop`]: who is called when.
+//! 5. [`superloop`]: who is called when; [`serial`], [`drivers`]: what boards share.
 //!
 //! # If the power fails
 //!
@@ -44,12 +44,14 @@
 extern crate std;
 
 pub mod device;
+pub mod drivers;
 pub mod engine;
 pub mod golden;
 pub mod hardware;
 pub mod journal;
 pub mod kept;
 pub mod provision;
+pub mod serial;
 pub mod store;
 pub mod superloop;
 pub mod watch;

@@ -39,6 +39,7 @@ use crate::store::{CHUNK_BYTES, Part, Region, Store, StoreError};
 use answers::{Probation, Serving};
 use fetch::Fetch;
 use jobs::Job;
+pub use reports::SIGNED_BYTES_MAX;
 use reports::Said;
 
 /// How often facts are told while somebody waits for them, and a trial is judged, milliseconds.

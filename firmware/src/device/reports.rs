@@ -21,8 +21,8 @@ use crate::hardware::{Flash, Uplink};
 
 /// Largest report of this device, bytes: counters of one model, nearly full.
 const REPORT_BYTES_MAX: usize = 2048;
-/// Its signature and what frames it, bytes.
-const SIGNED_BYTES_MAX: usize = REPORT_BYTES_MAX + 80;
+/// A report of this device with its signature, and what frames it, bytes.
+pub const SIGNED_BYTES_MAX: usize = REPORT_BYTES_MAX + 80;
 /// Presence and state are said again after this long, milliseconds.
 const REFRESH_MS: u64 = 60_000;
 /// Counters are said this often, milliseconds.

@@ -6,7 +6,7 @@ use fleetway_protocol::order::Action;
 use crate::fleet::{Fleet, Nature, Wish};
 use crate::nor::{Fault, Torn};
 use crate::rng::Rng;
-use crate::world::World;
+use crate::world::{WIDTH, World};
 
 /// What the fleet wants of a device that has confirmed release 1.
 pub(crate) struct Story {
@@ -119,7 +119,7 @@ pub(crate) fn must(world: &World<'_>, story: &Story, faults: &[(u64, Fault)]) ->
 /// Every story, cut at each operation in each way; the journal stands differently each time.
 #[test]
 fn one_cut_at_every_operation() {
-    let fleet = Fleet::new(&NATURES);
+    let fleet = Fleet::new(WIDTH as u32, &NATURES);
     let page = fleet.page();
     let worlds: Vec<_> = (0..4).map(|boots| prepared(&fleet, &page, boots)).collect();
     let mut runs = 0;
@@ -139,7 +139,7 @@ fn one_cut_at_every_operation() {
 /// A second cut while the device recovers from the first.
 #[test]
 fn two_cuts_by_seed() {
-    let fleet = Fleet::new(&NATURES);
+    let fleet = Fleet::new(WIDTH as u32, &NATURES);
     let page = fleet.page();
     let worlds: Vec<_> = (0..8).map(|boots| prepared(&fleet, &page, boots)).collect();
     for seed in 0..600 {

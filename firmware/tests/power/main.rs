@@ -12,8 +12,10 @@
 
 mod cuts;
 mod faults;
+#[path = "../common/fleet.rs"]
 mod fleet;
 mod nor;
+#[path = "../common/rng.rs"]
 mod rng;
 mod rules;
 mod soak;

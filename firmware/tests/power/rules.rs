@@ -1,26 +1,14 @@
 //! What a device has said, it must go on saying.
 
-use ed25519_dalek::SigningKey;
 use fleetway_firmware::device::Device;
 use fleetway_firmware::kept::Kept;
 use fleetway_protocol::codec;
-use fleetway_protocol::envelope::PublicKey;
 use fleetway_protocol::ids::Digest;
 use fleetway_protocol::report::{Ack, Stamp, State};
-use fleetway_protocol::signed::{Algorithm, SignedReport};
 use fleetway_protocol::slot::{Ending, SlotId, SlotState};
 use fleetway_protocol::topics::Topic;
 
 use crate::nor::Nor;
-
-/// The report under a signature that holds.
-pub(crate) fn opened(topic: &Topic, report: &[u8]) -> Option<Vec<u8>> {
-    let key = PublicKey::of(&SigningKey::from_bytes(&[42; 32]));
-    let signed = SignedReport::decode(report).ok()?;
-    let verifies = |message: &[u8; 64], signature: &[u8]| key.verifies_raw(message, signature);
-    let ed25519 = Some(Algorithm::Ed25519);
-    signed.open(ed25519, &Digest::of(b"ca"), topic, verifies).ok().map(<[u8]>::to_vec)
-}
 
 /// The most that was ever said.
 #[derive(Clone, Default)]

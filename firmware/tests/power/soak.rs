@@ -6,7 +6,7 @@ use crate::cuts::{NATURES, STORIES, must, prepared};
 use crate::fleet::Fleet;
 use crate::nor::{Fault, Torn};
 use crate::rng::Rng;
-use crate::world::World;
+use crate::world::{WIDTH, World};
 
 /// Runs in every `cargo test`.
 const RUNS: u64 = 600;
@@ -34,7 +34,7 @@ fn soak() {
 }
 
 fn run_all(seeds: impl Iterator<Item = u64>) {
-    let fleet = Fleet::new(&NATURES);
+    let fleet = Fleet::new(WIDTH as u32, &NATURES);
     let page = fleet.page();
     let worlds: Vec<_> = (0..STARTS).map(|boots| prepared(&fleet, &page, boots)).collect();
     for seed in seeds {

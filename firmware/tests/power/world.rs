@@ -19,12 +19,14 @@ use fleetway_protocol::slot::Place;
 use fleetway_protocol::topics::Topic;
 use fleetway_protocol::trust_file::TrustFile;
 
-use crate::fleet::{Fleet, Nature, WIDTH, Wish, id};
+use crate::fleet::{Fleet, Nature, Wish, id, opened};
 use crate::nor::{BLOCK, Nor};
-use crate::rules::{Claims, opened};
+use crate::rules::Claims;
 
 /// Journal, keysets, and two slots for a model of 16 KiB.
 pub(crate) const LAYOUT: Layout = Layout::new(0, BLOCK, 4096, 16 * 1024);
+/// Numbers that the models of this world take and give.
+pub(crate) const WIDTH: usize = 4;
 /// Milliseconds that one turn takes here.
 const TURN_MS: u64 = 50;
 /// Turns of one life: an hour. Nothing that is waited for is longer.

@@ -12,16 +12,20 @@ use fleetway_protocol::keyset::Keyset;
 use fleetway_protocol::limits::{ENVELOPE_BYTES_MAX, TRIAL_TRIES_MAX};
 use fleetway_protocol::manifest::{Artifact, GoldenRule, Manifest, Variant, VariantKind};
 use fleetway_protocol::order::{Action, ModelOrder, Order, Terms};
-use fleetway_protocol::topics::Piece;
+use fleetway_protocol::signed::{Algorithm, SignedReport};
+use fleetway_protocol::topics::{Piece, Topic};
 use fleetway_qnn::format::{
-    Element, HEADER_WORDS, Header, IO_WORDS, Io, OP_WORDS, Op, Table,
+    AvgPool, Element, HEADER_WORDS, Header, IO_WORDS, Io, OP_WORDS, Op, Table,
 };
 
+/// The seed of the device's key.
+const SEED: [u8; 32] = [42; 32];
+/// What the device is.
+const HARDWARE: &str = "mps2-an386";
+/// Work of a slow model, in pools: half a billion sums, some seconds of an emulated processor.
+const SLOW_POOLS: u32 = 40;
 /// Bytes of one chunk, as a microcontroller's variant is cut.
 const CHUNK: usize = 4096;
-/// Numbers that a model takes and gives.
-pub(crate) const WIDTH: usize = 4;
-
 /// How a release does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Nature {
@@ -40,6 +44,8 @@ pub(crate) enum Nature {
     Hangs,
     /// It does not even come back from its self-test.
     HangsInTest,
+    /// Its self-test may take that long, an answer may not.
+    Slow,
 }
 
 pub(crate) struct Release {
@@ -59,6 +65,10 @@ pub(crate) struct Fleet {
 
 pub(crate) fn id() -> DeviceId {
     DeviceId::new("sensor-1").unwrap()
+}
+
+fn ca() -> Digest {
+    Digest::of(b"ca")
 }
 
 pub(crate) fn model() -> ModelName {
@@ -102,10 +112,14 @@ fn keyset(n: usize) -> Vec<u8> {
 }
 
 /// A model of one table: its answer is its input moved by `shift` steps. Behind the table comes
-/// filling that differs in every release, so that no chunk of two of them is the same.
-fn model_file(shift: u8, bytes: usize) -> Vec<u8> {
-    let width = WIDTH as u32;
-    let header_bytes = ((HEADER_WORDS + 2 * IO_WORDS + OP_WORDS) * 4) as u32;
+/// filling that differs in every release, so that no chunk of two of them is the same. Before it
+/// answers it works for `pools` times sixteen million steps.
+fn model_file(width: u32, shift: u8, bytes: usize, pools: u32) -> Vec<u8> {
+    const SIDE: u32 = 64;
+    let scratch = 2 * width;
+    let pixels = SIDE * SIDE * 4;
+    let ops_bytes = (pools as usize + 1) * OP_WORDS * 4;
+    let names = ((HEADER_WORDS + 2 * IO_WORDS) * 4 + ops_bytes) as u32;
     let io = |arena: u32| Io {
         element: Element::F32,
         rank: 1,
@@ -114,29 +128,59 @@ fn model_file(shift: u8, bytes: usize) -> Vec<u8> {
         elements: width,
         scale: 1.0,
         zero: 0,
-        name: header_bytes,
+        name: names,
         name_bytes: 1,
     };
-    let table = header_bytes + 4;
-    let header = Header {
-        file_bytes: bytes as u32,
-        arena_bytes: 2 * width,
-        inputs: 1,
-        outputs: 1,
-        ops: 1,
-    };
-    let op = Op::Table(Table { input: 0, output: width, bytes: width, table });
+    let arena_bytes = scratch + if pools > 0 { 2 * pixels } else { 0 };
+    let header =
+        Header { file_bytes: bytes as u32, arena_bytes, inputs: 1, outputs: 1, ops: pools + 1 };
+    let pool = Op::AvgPool(AvgPool {
+        input: scratch,
+        output: scratch + pixels,
+        batch: 1,
+        ih: SIDE,
+        iw: SIDE,
+        ic: 4,
+        oh: SIDE,
+        ow: SIDE,
+        kh: 31,
+        kw: 31,
+        sh: 1,
+        sw: 1,
+        dh: 1,
+        dw: 1,
+        pt: 15,
+        pl: 15,
+        count_pad: 0,
+        zx: 0,
+        zy: 0,
+        lo: 0,
+        hi: 255,
+        scale_x: 1.0f32.to_bits(),
+        scale_y: 1.0f32.to_bits(),
+    });
+    let table = Op::Table(Table { input: 0, output: width, bytes: width, table: names + 4 });
     let mut words: Vec<u32> = header.to_words().to_vec();
     words.extend(io(0).to_words());
     words.extend(io(width).to_words());
-    words.extend(op.to_words());
+    words.extend((0..pools).flat_map(|_| pool.to_words()));
+    words.extend(table.to_words());
     let mut file: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
-    assert_eq!(file.len(), header_bytes as usize);
+    assert_eq!(file.len(), names as usize);
     file.extend(*b"x   ");
     file.extend((0..=255u8).map(|byte| byte.wrapping_add(shift)));
     let mut filling = crate::rng::Rng::new(u64::from(shift));
     file.resize_with(bytes, || filling.next() as u8);
     file
+}
+
+/// The report under a signature that holds.
+pub(crate) fn opened(topic: &Topic, report: &[u8]) -> Option<Vec<u8>> {
+    let key = PublicKey::of(&SigningKey::from_bytes(&SEED));
+    let signed = SignedReport::decode(report).ok()?;
+    let verifies = |message: &[u8; 64], signature: &[u8]| key.verifies_raw(message, signature);
+    let ed25519 = Some(Algorithm::Ed25519);
+    signed.open(ed25519, &ca(), topic, verifies).ok().map(<[u8]>::to_vec)
 }
 
 /// postcard's numbers.
@@ -170,31 +214,42 @@ pub(crate) fn golden(vectors: &[(Vec<f32>, Vec<f32>)]) -> Vec<u8> {
 }
 
 impl Fleet {
-    pub(crate) fn new(natures: &[Nature]) -> Self {
-        let mut fleet = Self {
-            keysets: (0..ROOTS.len()).map(keyset).collect(),
-            releases: Vec::new(),
-            pieces: BTreeMap::new(),
-        };
+    /// A fleet of made-up models that take and give `width` numbers.
+    pub(crate) fn new(width: u32, natures: &[Nature]) -> Self {
+        let mut fleet = Self::empty();
         for (n, nature) in natures.iter().enumerate() {
-            fleet.publish(n, *nature);
+            fleet.invent(width, n as u8 + 1, *nature);
         }
         fleet
     }
 
-    fn publish(&mut self, n: usize, nature: Nature) {
-        let bytes = if nature == Nature::TooLarge { 40_000 } else { 9_000 + 100 * n };
-        let shift = n as u8 + 1;
-        let model = model_file(shift, bytes);
+    pub(crate) fn empty() -> Self {
+        let keysets = (0..ROOTS.len()).map(keyset).collect();
+        Self { keysets, releases: Vec::new(), pieces: BTreeMap::new() }
+    }
+
+    /// Publishes a made-up model.
+    pub(crate) fn invent(&mut self, width: u32, shift: u8, nature: Nature) {
+        let bytes = match nature {
+            Nature::TooLarge => 40_000,
+            _ => 9_000 + 100 * usize::from(shift),
+        };
+        let pools = if nature == Nature::Slow { SLOW_POOLS } else { 0 };
+        let model = model_file(width, shift, bytes, pools);
         let moved = if nature == Nature::WrongAnswers { shift + 1 } else { shift };
-        let vectors: Vec<_> = (0..3u8)
+        let vectors: Vec<_> = (0..if pools > 0 { 1 } else { 3u8 })
             .map(|row| {
-                let input: Vec<f32> = (0..WIDTH as u8).map(|at| f32::from(row * 8 + at)).collect();
+                let input: Vec<f32> = (0..width as u8).map(|at| f32::from(row * 8 + at)).collect();
                 let output = input.iter().map(|value| value + f32::from(moved)).collect();
                 (input, output)
             })
             .collect();
-        let golden = golden(&vectors);
+        self.publish(nature, model, golden(&vectors));
+    }
+
+    /// Publishes a model with its golden vectors.
+    pub(crate) fn publish(&mut self, nature: Nature, model: Vec<u8>, golden: Vec<u8>) {
+        let n = self.releases.len() as u64;
         let mut health = Health::default();
         health.policy = HealthPolicy {
             samples_min: 2,
@@ -203,7 +258,7 @@ impl Fleet {
             crashes_max: TRIAL_TRIES_MAX - 1,
             ..health.policy
         };
-        let class = if nature == Nature::OtherHardware { "esp-9" } else { "mps2" };
+        let class = if nature == Nature::OtherHardware { "esp-9" } else { HARDWARE };
         let variant = Variant {
             kind: VariantKind::Qnn,
             model: self.cut(&model),
@@ -212,8 +267,8 @@ impl Fleet {
         let manifest = Manifest {
             model: crate::fleet::model(),
             version: Version::new("v").unwrap(),
-            counter: 10 * (n as u64 + 1),
-            min_release: 10 * n as u64,
+            counter: 10 * (n + 1),
+            min_release: 10 * n,
             variants: heapless::Vec::from_slice(&[variant]).unwrap(),
             golden: GoldenRule { abs_err_max: 0.1, same_top1: true },
             golden_mismatch_accepted: None,
@@ -252,10 +307,10 @@ impl Fleet {
         let page = Provision {
             id: id(),
             model: model(),
-            hardware: HardwareClass::new("mps2").unwrap(),
+            hardware: HardwareClass::new(HARDWARE).unwrap(),
             firmware: Version::new("0.1.0").unwrap(),
-            ca: Digest::of(b"ca"),
-            seed: [42; 32],
+            ca: ca(),
+            seed: SEED,
             keyset: &self.keysets[0],
             factory: Some(Factory {
                 release: &factory.envelope,
@@ -264,7 +319,7 @@ impl Fleet {
                 model: &factory.model,
             }),
         };
-        page.write(&mut vec![0; 64 * 1024]).unwrap().to_vec()
+        page.write(&mut vec![0; 256 * 1024]).unwrap().to_vec()
     }
 
     /// A signed order.
