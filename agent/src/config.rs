@@ -6,6 +6,7 @@
 
 mod check;
 mod file;
+mod gateway;
 mod hold;
 mod serve;
 mod telemetry;
@@ -30,6 +31,7 @@ use toml::Spanned;
 
 pub use check::Check;
 
+use crate::gateway::Downstream;
 use crate::serving::listen::Endpoints;
 use crate::serving::settings::Settings;
 
@@ -69,6 +71,8 @@ pub struct Config {
     pub sandbox: Require,
     /// Checks of this box's own, by model.
     pub checks: BTreeMap<ModelName, Check>,
+    /// Devices that hang on this one.
+    pub gateway: Vec<Downstream>,
 }
 
 /// Where orders come from.
@@ -181,7 +185,6 @@ impl Config {
         }
         let data_dir = dir.join(file.data_dir.get_ref());
         Ok(Self {
-            device,
             hardware: file.hardware.as_ref().map(check_hardware).transpose()?,
             factory_dir: file.factory_dir.map(|path| dir.join(path)),
             broker: check_broker(&file.broker, dir)?,
@@ -193,6 +196,8 @@ impl Config {
             hold: hold::check(&file.hold)?,
             sandbox: check_sandbox(&file.sandbox)?,
             checks: check::check(file.check)?,
+            gateway: gateway::check(&file.gateway.device, &device, dir)?,
+            device,
             data_dir,
         })
     }

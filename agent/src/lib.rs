@@ -8,7 +8,7 @@
 //!    [`serving`]: how an application gets its answers;
 //! 4. [`config`], [`clock`], [`run`], [`status`], [`service`]: the thin shell around them;
 //!    [`doctor`]: what is wrong where nobody sees it;
-//! 5. [`embed`]: the same loop inside another program.
+//! 5. [`embed`]: the same loop inside another program; [`gateway`]: devices that hang on this one.
 #![warn(missing_docs)]
 
 pub mod clock;
@@ -17,6 +17,7 @@ pub mod device;
 pub mod doctor;
 pub mod embed;
 pub mod fs;
+pub mod gateway;
 pub mod host;
 pub mod identity;
 pub mod run;

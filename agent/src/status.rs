@@ -36,6 +36,7 @@ pub use telemetry::Reports;
 
 use crate::clock::Clock;
 use crate::device::{self, place_name};
+use crate::gateway::DownstreamStatus;
 use crate::serving::live::{Live, Loaded, Models};
 use crate::serving::locks::Locks;
 
@@ -75,6 +76,9 @@ pub struct Status {
     /// How often something was asked for again because it did not come in time, by kind.
     #[serde(default)]
     pub late: BTreeMap<String, u64>,
+    /// Devices that hang on this one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gateway: Vec<DownstreamStatus>,
     /// What is wrong: a sentence each.
     pub problems: Vec<String>,
 }
@@ -279,6 +283,7 @@ struct Facts {
     generation: u64,
     refused: device::Counts,
     late: device::Counts,
+    gateway: Vec<DownstreamStatus>,
 }
 
 impl Board {
@@ -323,6 +328,11 @@ impl Board {
             }
             facts.link.last_error = Some(error);
         });
+    }
+
+    /// How the devices are that hang on this one.
+    pub fn set_gateway(&self, devices: Vec<DownstreamStatus>) {
+        self.change(|facts| facts.gateway = devices);
     }
 
     /// Where applications ask.
@@ -396,6 +406,7 @@ impl Board {
             authority: facts.trust.as_ref().map(|t| Authority::of(t, self.clock.unix_s())),
             refused: named(&facts.refused),
             late: named(&facts.late),
+            gateway: facts.gateway.clone(),
             problems: facts.problems.clone(),
         };
         drop(facts);

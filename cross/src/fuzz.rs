@@ -11,7 +11,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::cargo;
+use crate::{cargo, emulated};
 
 /// Mutations of a target under Miri would take hours; its decoders' own tests take minutes.
 const MIRI_TESTS: [&str; 4] =
@@ -96,12 +96,19 @@ fn host() -> Result<String> {
     host.map(str::to_owned).context("rustc does not say what it is for")
 }
 
-/// Runs the protocol's tests under Miri.
+/// Runs the tests of the protocol and of the int8 runtime under Miri.
 pub(crate) fn miri() -> Result<()> {
     say_missing("Miri", &missing_for_miri())?;
     let mut command = Command::new("cargo");
     command.args(["+nightly", "miri", "test", "-p", "fleetway-protocol"]).args(MIRI_TESTS);
     // Leaks are no memory errors, and a clock is not read.
+    command.env_remove("RUSTUP_TOOLCHAIN").current_dir(cargo::root());
+    cargo::run(&mut command)?;
+    // The kernels, those for vectors too: Miri knows what `vpdpbusd` does, in its own words.
+    let mut command = Command::new("cargo");
+    command.args(["+nightly", "miri", "test", "-p", "fleetway-qnn", "--lib"]);
+    command.env("RUSTFLAGS", "-Ctarget-feature=+avx2,+fma,+avxvnni,+avx512vl,+avx512vnni");
+    command.env(emulated::SETS, "portable,avx2,avx-vnni");
     command.env_remove("RUSTUP_TOOLCHAIN").current_dir(cargo::root());
     cargo::run(&mut command)
 }

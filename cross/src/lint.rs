@@ -24,7 +24,7 @@ pub(crate) fn lint() -> Result<()> {
 
 /// Builds the protocol for a microcontroller.
 pub(crate) fn bare_protocol() -> Result<()> {
-    needs::bare_target()?;
+    needs::target(BARE_TARGET)?;
     cargo::run(&mut cargo(&[
         "build",
         "-p",

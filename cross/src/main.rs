@@ -5,12 +5,15 @@
 //! terminal's process group, or takes this process's place, so that Ctrl-C reaches it.
 //!
 //! Read in this order: [`needs`] (what a machine must have), [`cargo`] (how cargo is
-//! called), [`mod@test`], [`lint`], [`run`] (demo, bench, sim,
+//! called), [`mod@test`], [`emulated`] and [`mod@bochs`] (kernels on
+//! other processors), [`lint`], [`run`] (demo, bench, sim,
 //! soak), [`mod@package`] (Debian packages), [`mod@bindings`] (the library for other languages),
 //! [`inference`] (int8 engines side by side), and [`fuzz`] (libFuzzer and Miri).
 
 mod bindings;
+mod bochs;
 mod cargo;
+mod emulated;
 mod fuzz;
 mod inference;
 mod lint;
@@ -90,7 +93,9 @@ enum Verb {
         #[arg(long, value_name = "DIR", default_value = "target/bindings")]
         out: PathBuf,
     },
-    /// Run the protocol's tests under Miri (needs a nightly toolchain with miri)
+    /// Test the int8 kernels on processors that this machine is not: AArch64, Cortex-M4, AVX-512
+    Emulated,
+    /// Run the tests of the protocol and the int8 runtime under Miri (needs a nightly toolchain with miri)
     Miri,
     /// Check format, clippy, documentation, licences, and that the protocol builds without std
     Lint,
@@ -158,6 +163,7 @@ fn main() -> ExitCode {
         Verb::Soak { minutes } => run::soak(Duration::from_secs(minutes * 60)),
         Verb::Fuzz { target, time } => fuzz::fuzz(target.as_deref(), time),
         Verb::Bindings { out } => bindings::bindings(&out),
+        Verb::Emulated => emulated::all(),
         Verb::Miri => fuzz::miri(),
         Verb::Package(args) => package::package(&package::Options {
             profile: &args.profile,

@@ -19,7 +19,15 @@ const DAEMON_DIRS: [&str; 3] = ["/usr/sbin", "/usr/local/sbin", "/sbin"];
 /// Everything that `cargo xtask test` needs.
 pub(crate) fn for_tests() -> Result<()> {
     let mut missing = Vec::new();
-    for need in [mosquitto(), python(), signers(), packages(), browser(), bare_target()] {
+    for need in [
+        mosquitto(),
+        python(),
+        signers(),
+        packages(),
+        browser(),
+        qemu_user(),
+        target(cargo::BARE_TARGET),
+    ] {
         if let Err(error) = need {
             missing.push(format!("- {error:#}"));
         }
@@ -156,12 +164,11 @@ fn apt(rights: Rights, args: &[&str]) -> Result<()> {
     cargo::run(command.args(args).env("DEBIAN_FRONTEND", "noninteractive"))
 }
 
-/// The target without an operating system: that the protocol builds for it is a promise.
-pub(crate) fn bare_target() -> Result<()> {
-    if has_bare_target() {
+/// A target of Rust beyond this machine's.
+pub(crate) fn target(target: &str) -> Result<()> {
+    if has_target(target) {
         return Ok(());
     }
-    let target = cargo::BARE_TARGET;
     let how = format!("the Rust target {target} (`rustup target add {target}`)");
     if find("rustup").is_none() {
         bail!("{how}; there is no rustup here, so get it the way you got Rust");
@@ -170,16 +177,49 @@ pub(crate) fn bare_target() -> Result<()> {
     rustup(&["target", "add", target]).context(how)
 }
 
+/// Runs programs for AArch64.
+pub(crate) const QEMU_AARCH64: &str = "qemu-aarch64-static";
+/// Runs boards with a Cortex-M4.
+pub(crate) const QEMU_ARM: &str = "qemu-system-arm";
+/// What the emulators are for.
+const KERNELS: &str = "the tests of the int8 kernels on other processors";
+
+/// The first of the two.
+pub(crate) fn qemu_user() -> Result<()> {
+    missing_programs(&[(QEMU_AARCH64, "qemu-user-static")], KERNELS)
+}
+
+/// The second.
+pub(crate) fn qemu_system_arm() -> Result<()> {
+    missing_programs(&[(QEMU_ARM, "qemu-system-arm")], KERNELS)
+}
+
+/// A processor with AVX-512, and what makes a disc that it starts from.
+pub(crate) fn bochs() -> Result<()> {
+    let programs = [("bochs-bin", "bochs"), ("xorriso", "xorriso"), ("dpkg-deb", "dpkg")];
+    missing_programs(&programs, KERNELS)?;
+    for (file, package) in [
+        ("/usr/lib/ISOLINUX/isolinux.bin", "isolinux"),
+        ("/usr/share/bochs/BIOS-bochs-latest", "bochsbios"),
+        ("/usr/share/bochs/VGABIOS-lgpl-latest", "vgabios"),
+    ] {
+        if !Path::new(file).exists() {
+            install(package, &[package], KERNELS)?;
+        }
+    }
+    Ok(())
+}
+
 /// rustup for the toolchain that this workspace names.
 pub(crate) fn rustup(args: &[&str]) -> Result<()> {
     // Inside a rustup proxy this names the toolchain; the file at the root must win.
     cargo::run(Command::new("rustup").args(args).current_dir(cargo::root()))
 }
 
-fn has_bare_target() -> bool {
+fn has_target(target: &str) -> bool {
     let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
     let printed = Command::new(rustc)
-        .args(["--print", "target-libdir", "--target", cargo::BARE_TARGET])
+        .args(["--print", "target-libdir", "--target", target])
         .current_dir(cargo::root())
         .stderr(Stdio::null())
         .output();

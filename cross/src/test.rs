@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 
 use crate::cargo::{self, cargo};
-use crate::{lint, needs};
+use crate::{emulated, lint, needs};
 
 /// Runs the tests; `args` go to `cargo test` as they are.
 pub(crate) fn test(args: &[String]) -> Result<()> {
@@ -28,8 +28,10 @@ pub(crate) fn test(args: &[String]) -> Result<()> {
     let (ok, sum) = watched(&words, &dir)?;
     crate::say("the protocol without std");
     let bare = lint::bare_protocol();
+    let emulated = if args.is_empty() { emulated::quick() } else { Ok(()) };
     closing(&sum, started.elapsed());
     bare?;
+    emulated?;
     if !ok || sum.failed > 0 {
         let seen = sum.failures.len() + sum.reruns.len() > 0;
         bail!("not all tests passed; see {}", if seen { "above" } else { "cargo's error" });

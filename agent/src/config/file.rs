@@ -30,6 +30,24 @@ pub(super) struct File {
     pub(super) sandbox: Sandbox,
     #[serde(default)]
     pub(super) check: BTreeMap<Spanned<String>, Check>,
+    #[serde(default)]
+    pub(super) gateway: Gateway,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Gateway {
+    #[serde(default)]
+    pub(super) device: Vec<Spanned<DownstreamFile>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct DownstreamFile {
+    pub(super) id: Spanned<String>,
+    pub(super) serial: Option<PathBuf>,
+    pub(super) baud: Option<Spanned<u32>>,
+    pub(super) socket: Option<Spanned<String>>,
 }
 
 #[derive(Debug, Deserialize)]

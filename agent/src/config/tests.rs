@@ -3,6 +3,7 @@
 //! the shortest file are pinned, because nobody reads them on the device.
 
 use super::*;
+use crate::gateway::Place;
 use crate::serving::listen::UnixEndpoint;
 use fleetway_protocol::hold::Condition;
 use fleetway_protocol::ids::ModelName;
@@ -195,4 +196,41 @@ fn trust_begins_with_a_root() {
     let said = parse("root = \"root.json\"\n");
     assert!(said.contains("missing `signed`"), "{said}");
     assert!(parse("").contains("missing field `root`"));
+}
+
+#[test]
+fn devices_behind_it_hang_on_one_port_each() {
+    let parse = |lines: &str| parse(&format!("{}{lines}", sample()));
+    let good = "[[gateway.device]]\nid = \"mcu-1\"\nserial = \"/dev/ttyUSB0\"\n\
+                [[gateway.device]]\nid = \"mcu-2\"\nserial = \"/dev/ttyUSB1\"\nbaud = 9600\n\
+                [[gateway.device]]\nid = \"mcu-3\"\nsocket = \"tcp:127.0.0.1:5555\"\n\
+                [[gateway.device]]\nid = \"mcu-4\"\nsocket = \"unix:/run/board\"\n";
+    let places: Vec<_> = parse(good).unwrap().gateway.into_iter().map(|d| d.place).collect();
+    assert_eq!(
+        places,
+        [
+            Place::Serial { path: "/dev/ttyUSB0".into(), baud: 115_200 },
+            Place::Serial { path: "/dev/ttyUSB1".into(), baud: 9_600 },
+            Place::Tcp("127.0.0.1:5555".parse().unwrap()),
+            Place::Unix("/run/board".into()),
+        ]
+    );
+    assert!(parse("").unwrap().gateway.is_empty());
+    let refuses = |lines: &str, part: &str| {
+        let said = parse(&format!("[[gateway.device]]\n{lines}")).expect_err(lines).text;
+        assert!(said.contains(part), "{lines}: {said}");
+    };
+    refuses("id = \"mcu\"\n", "one of them");
+    refuses("id = \"mcu\"\nserial = \"/dev/a\"\nsocket = \"unix:/b\"\n", "one of them");
+    refuses("id = \"mcu\"\nsocket = \"localhost:1\"\n", "is no socket");
+    refuses("id = \"mcu\"\nsocket = \"tcp:localhost:1\"\n", "an IP address");
+    refuses("id = \"mcu\"\nsocket = \"unix:/b\"\nbaud = 9600\n", "a socket has none");
+    refuses("id = \"mcu\"\nserial = \"/dev/a\"\nbaud = 300\n", "use 1200 to 4000000");
+    refuses("id = \"Mcu\"\nserial = \"/dev/a\"\n", "device id");
+    refuses("id = \"cam-01\"\nserial = \"/dev/a\"\n", "id of another device");
+    refuses(&format!("id = \"mcu-9\"\nserial = \"/dev/ttyUSB1\"\n{good}"), "hangs there already");
+    let many: String = (0..9)
+        .map(|n| format!("[[gateway.device]]\nid = \"m-{n}\"\nserial = \"/dev/{n}\"\n"))
+        .collect();
+    assert!(parse(&many).expect_err("nine").text.contains("more than 8"));
 }

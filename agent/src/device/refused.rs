@@ -42,6 +42,7 @@ pub(super) fn order_check(error: &OrderError) -> &'static str {
         OrderError::Stale { .. } => "order generation",
         OrderError::Expired { .. } => "order expired",
         OrderError::Ambiguous => "order ambiguous",
+        OrderError::Nonce => "order nonce",
     }
 }
 

@@ -6,10 +6,11 @@
 //! throw the first one out.
 //!
 //! Read in this order: this page (what a finding is), `disk` and [`frozen`] (what is kept),
-//! `identity`, `network`, `machine` (what we stand on), `render`.
+//! `identity`, `network`, `gateway`, `machine` (what we stand on), `render`.
 
 mod disk;
 mod frozen;
+mod gateway;
 mod identity;
 mod machine;
 mod network;
@@ -148,6 +149,7 @@ pub async fn examine(path: &Path) -> Report {
     machine::look_at_sandbox(config.sandbox, &mut found).await;
     machine::look(&mut found);
     look_at_checks(&config, &mut found);
+    gateway::look(&config, &agent, &mut found).await;
     look_at_agent(&config, &agent, &mut found);
     found.report()
 }

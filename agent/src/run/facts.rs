@@ -16,18 +16,24 @@ impl Agent {
                 tracing::info!(%version, "connected");
                 self.board.link_up();
                 self.telemetry.link(true);
+                self.gateway.handle_link(true);
                 self.device.handle_up(now);
             }
             LinkEvent::Down { reason, retry_in } => {
                 tracing::warn!(%reason, retry_s = retry_in.as_secs_f32(), "not connected");
                 self.board.link_down(reason);
                 self.telemetry.link(false);
+                self.gateway.handle_link(false);
                 self.device.handle_down(now);
             }
             LinkEvent::Message { topic, payload, .. } => {
+                if self.gateway.handle_message(&topic, &payload) {
+                    return;
+                }
                 self.device.handle_message(now, &topic, &payload);
                 self.clock.raise_floor(self.device.time_floor_s());
             }
+            LinkEvent::Refused { topic, .. } if self.gateway.handle_refused(&topic) => {}
             LinkEvent::Refused { topic, code, .. } => {
                 let text = format!(
                     "the broker refused {topic} with code {code:#04x}; check that its rules know this device's certificate"

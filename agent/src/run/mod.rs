@@ -44,6 +44,7 @@ use crate::config::Config;
 use crate::device::{Device, ModelStatus, Now, Output, Publish, ShadowJob};
 use crate::embed::changes::Changes;
 use crate::fs::RealFs;
+use crate::gateway::Gateway;
 use crate::host::HostReader;
 use crate::identity::floor::FloorQuestion;
 use crate::service::Service;
@@ -144,6 +145,7 @@ struct Agent {
     memory_at_ms: u64,
     around: Around,
     shadows: Shadows,
+    gateway: Gateway,
     halted: bool,
     again: Again,
     link_problem: Option<String>,
@@ -202,6 +204,7 @@ pub(crate) async fn run_in(config: Config, outside: Outside) -> Result<Ended, Ru
     // One answer, and one more if the disk refused the first.
     let (floors, told) = mpsc::channel(2);
     link::ask_floor(question.as_ref(), &device, &floors);
+    let gateway = Gateway::start(&config.gateway, &config.broker.root, &link, &clock);
     let (shadows, around) = (jobs.shadows(), Around::new(locks, config.link.metered));
     let mut agent = Agent {
         device,
@@ -223,6 +226,7 @@ pub(crate) async fn run_in(config: Config, outside: Outside) -> Result<Ended, Ru
         memory_at_ms: 0,
         around,
         shadows,
+        gateway,
         halted: false,
         again: Again::default(),
         link_problem: problem,
@@ -383,6 +387,7 @@ impl Agent {
         self.board.set_trust(self.device.trust_status(), self.device.generation());
         self.board.set_counts(self.device.refused().clone(), self.device.late().clone());
         self.board.set_telemetry(self.telemetry.counts());
+        self.board.set_gateway(self.gateway.status());
         let link_turns = self.link.stats().turns;
         self.service.turned(self.clock.monotonic_ms(), link_turns, &self.board);
     }
@@ -419,6 +424,7 @@ impl Agent {
     /// Says that the device goes, so that nobody has to wait for the will.
     async fn say_goodbye(&mut self, config: &Config) {
         self.telemetry.stop();
+        self.gateway.stop().await;
         let topic = Topic::Presence(config.device.clone()).text(&config.broker.root);
         let payload = self.signer.seal(&topic, &self.device.presence(false));
         let message = Outgoing::new(topic.as_str(), payload).retained();

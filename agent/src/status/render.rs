@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use fleetway_protocol::machine::Phase;
 
 use super::{Authority, Model, Role, Status, held};
+use crate::gateway::DownstreamStatus;
 
 /// Classes shown at most; one line of a terminal.
 const CLASSES_SHOWN_MAX: usize = 16;
@@ -64,6 +65,9 @@ pub fn render(status: &Status) -> String {
         let counts: Vec<_> = status.late.iter().map(|(kind, n)| format!("{kind} {n}")).collect();
         line(&mut text, "late", &counts.join(", "));
     }
+    for device in &status.gateway {
+        line(&mut text, "gateway", &downstream(device));
+    }
     match status.problems.as_slice() {
         [] => line(&mut text, "problems", "none"),
         problems => problems.iter().for_each(|problem| line(&mut text, "PROBLEM", problem)),
@@ -82,6 +86,17 @@ fn render_authority(authority: &Authority) -> String {
     let roles: Vec<_> = authority.roles.iter().map(role).collect();
     let keyset = authority.keyset.map_or("no keyset yet".to_owned(), |v| format!("keyset {v}"));
     format!("{keyset}; {}", roles.join(", "))
+}
+
+/// A device that hangs on this one.
+fn downstream(device: &DownstreamStatus) -> String {
+    let DownstreamStatus { device: id, port, from_device, to_device, .. } = device;
+    let state = match (&device.problem, device.up) {
+        (Some(problem), _) => problem.as_str(),
+        (None, true) => "there",
+        (None, false) => "silent",
+    };
+    format!("{id} on {port}: {state}; {from_device} messages from it, {to_device} to it")
 }
 
 fn line(text: &mut String, head: &str, rest: &str) {

@@ -61,6 +61,7 @@ fn healthy() -> Status {
         generation: 0,
         refused: BTreeMap::new(),
         late: BTreeMap::new(),
+        gateway: vec![],
         problems: vec![],
     }
 }

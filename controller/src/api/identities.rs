@@ -2,17 +2,17 @@
 
 use axum::Json;
 use axum::extract::State;
-use fleetway_controller::fleet::{By, Fleet};
+use fleetway_controller::fleet::{Adopted, By, Fleet};
 use fleetway_controller::pki::DeviceKey;
 use fleetway_protocol::enroll::{Floor, Token};
-use fleetway_protocol::ids::{DeviceId, Digest};
+use fleetway_protocol::ids::{DeviceId, Digest, HardwareClass};
 use fleetway_protocol::join::Join;
 
 use super::caller::Caller;
 use super::devices::{check, device_id};
 use super::extract::{Answer, Body, DevicePath, IfMatch, Segments};
 use super::failure::Failure;
-use super::types::{DeviceEnroll, DeviceKeyAdd, Done, JoinView};
+use super::types::{DeviceAdopt, DeviceEnroll, DeviceKeyAdd, Done, JoinView};
 use super::view::failed;
 use crate::serve::Running;
 use crate::serve::enroll::pinned_root;
@@ -65,6 +65,36 @@ fn url(what: &str, text: &str) -> Result<fleetway_protocol::join::Url, Failure> 
         Failure::conflict(format!("the URL of the {what} is too long for a join string: {text}"))
             .mend("use a shorter name in fleetway.toml")
     })
+}
+
+/// `POST /v1/devices/{id}/adopt`.
+pub(super) async fn adopt(
+    State(running): State<Running>,
+    Segments(path): Segments<DevicePath>,
+    caller: Caller,
+    Body(DeviceAdopt { via, hardware, key, labels }): Body<DeviceAdopt>,
+) -> Answer<Done> {
+    let id = device_id(&path.id)?;
+    let key = key.parse::<Digest>().ok().and_then(|bytes| DeviceKey::from_ed25519(bytes.0));
+    let adopted = Adopted {
+        via: device_id(&via)?,
+        hardware: HardwareClass::new(&hardware)
+            .map_err(|error| Failure::usage(format!("hardware {hardware:?} {error}")))?,
+        key: key.ok_or_else(|| {
+            Failure::usage("the key is no Ed25519 public key in 64 hexadecimal digits")
+        })?,
+    };
+    running
+        .core
+        .ask(move |fleet, now_s| {
+            let by = By { who: &caller.name, now_s };
+            fleet
+                .adopt_device(by, &id, &labels, &adopted)
+                .map_err(|error| failed(error.kind(), &error))?;
+            let done = format!("{id} hangs on {via}");
+            Ok(Json(Done { done }))
+        })
+        .await?
 }
 
 /// `POST /v1/devices/{id}/revoke`.

@@ -83,6 +83,10 @@ fn described() -> (Router<Running>, OpenApi) {
             post_with(identities::enroll, op("enroll_device", "Let a device in, once")),
         )
         .api_route(
+            "/v1/devices/{id}/adopt",
+            post_with(identities::adopt, op("adopt_device", "Take in what hangs on a gateway")),
+        )
+        .api_route(
             "/v1/devices/{id}/revoke",
             post_with(identities::revoke, op("revoke_device", "Take a device out for good")),
         )

@@ -74,6 +74,7 @@ pub(crate) fn device(fleet: &Fleet, device: Device) -> DeviceView {
         host: device.host.as_ref().map(measured::host),
         reports: measured::reports(device.reports),
         identity: identity(&device.identity).into(),
+        via: device.identity.via.as_ref().map(ToString::to_string),
         certificate_ends_s: Some(device.identity.certificate_ends_s).filter(|ends_s| *ends_s > 0),
         labels: device.labels,
     }

@@ -6,7 +6,7 @@
 //!
 //! | identity | publish | subscribe and get |
 //! |---|---|---|
-//! | device `<id>` | `d/<id>/up/...` | `d/<id>/dn/...`, exact pieces `b/<32 hex>/<n>`, `/r`, `/l`, trust files `t/<name>` |
+//! | device `<id>`, and for each that hangs on it | `d/<id>/up/...` | `d/<id>/dn/...`, exact pieces `b/<32 hex>/<n>`, `/r`, `/l`, trust files `t/<name>` |
 //! | viewer | nothing | `j/...` |
 //! | controller | everything | everything |
 //!
@@ -16,6 +16,7 @@
 //! subscriptions are the controller's alone: one device could otherwise join a group and
 //! take messages away from another.
 
+use fleetway_protocol::ids::DeviceId;
 use fleetway_protocol::topics::TOPIC_BYTES_MAX;
 use fleetway_protocol::trust_file::TrustFile;
 
@@ -35,8 +36,18 @@ pub enum Action {
     Receive,
 }
 
-/// Whether `identity` may do `action` on a topic (or, for `Subscribe`, a filter).
-pub fn allowed(identity: &Identity, root: &str, action: Action, topic_or_filter: &str) -> bool {
+/// For which devices somebody else speaks: the gateway first, then the device.
+pub type SpeaksFor<'a> = &'a dyn Fn(&DeviceId, &str) -> bool;
+
+/// Whether `identity` may do `action` on a topic (or, for `Subscribe`, a filter). `speaks_for`
+/// knows who hangs on whom.
+pub fn allowed(
+    identity: &Identity,
+    speaks_for: SpeaksFor<'_>,
+    root: &str,
+    action: Action,
+    topic_or_filter: &str,
+) -> bool {
     if topic_or_filter.len() > TOPIC_BYTES_MAX {
         return false;
     }
@@ -55,23 +66,22 @@ pub fn allowed(identity: &Identity, root: &str, action: Action, topic_or_filter:
     };
     match (identity, action) {
         (Identity::Controller, _) => true,
-        (Identity::Device(id), Action::Publish) => is_below(path, id.as_str(), "up"),
+        (Identity::Device(id), Action::Publish) => is_below(path, id, "up", speaks_for),
         (Identity::Device(id), _) => {
-            is_below(path, id.as_str(), "dn") || is_piece(path) || is_trust(path)
+            is_below(path, id, "dn", speaks_for) || is_piece(path) || is_trust(path)
         }
         (Identity::Viewer(_), Action::Publish) => false,
         (Identity::Viewer(_), _) => path.strip_prefix("j/").is_some(),
     }
 }
 
-/// `d/<id>/<direction>/` and at least one more level.
-fn is_below(path: &str, id: &str, direction: &str) -> bool {
-    path.strip_prefix("d/")
-        .and_then(|rest| rest.strip_prefix(id))
-        .and_then(|rest| rest.strip_prefix('/'))
-        .and_then(|rest| rest.strip_prefix(direction))
-        .and_then(|rest| rest.strip_prefix('/'))
-        .is_some()
+/// `d/<id>/<direction>/` and at least one more level, of `id` itself or of what hangs on it.
+fn is_below(path: &str, id: &DeviceId, direction: &str, speaks_for: SpeaksFor<'_>) -> bool {
+    let below = path.strip_prefix("d/").and_then(|rest| rest.split_once('/'));
+    let Some((of, rest)) = below else { return false };
+    let is_direction =
+        rest.strip_prefix(direction).and_then(|rest| rest.strip_prefix('/')).is_some();
+    is_direction && (of == id.as_str() || speaks_for(id, of))
 }
 
 /// `b/<32 hex>/<n>` or the manifest's `r` and the chunk list's `l`, exactly as the

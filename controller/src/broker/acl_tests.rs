@@ -13,12 +13,42 @@ fn cam() -> Identity {
     Identity::Device(DeviceId::new("cam").unwrap())
 }
 
+/// Nobody hangs on anybody.
+fn nobody(_: &DeviceId, _: &str) -> bool {
+    false
+}
+
+#[test]
+fn a_gateway_carries_for_what_hangs_on_it_and_for_nobody_else() {
+    let behind = |gateway: &DeviceId, device: &str| gateway.as_str() == "cam" && device == "mcu";
+    let may = |identity: &Identity, action, topic: &str| {
+        allowed(identity, &behind, ROOT, action, &format!("{ROOT}{topic}"))
+    };
+    let dog = Identity::Device(DeviceId::new("dog").unwrap());
+    for (action, topic, yes) in [
+        (Action::Publish, "d/mcu/up/on", true),
+        (Action::Publish, "d/mcu/up/st/digits", true),
+        (Action::Subscribe, "d/mcu/dn/ds", true),
+        (Action::Subscribe, "d/mcu/dn/#", true),
+        (Action::Publish, "d/mcu/dn/ds", false),
+        (Action::Subscribe, "d/mcu/up/on", false),
+        (Action::Subscribe, "d/+/dn/ds", false),
+        (Action::Subscribe, "d/mcu/+/ds", false),
+        (Action::Publish, "d/mcu/up", false),
+        (Action::Publish, "d/mcu2/up/on", false),
+    ] {
+        assert_eq!(may(&cam(), action, topic), yes, "{action:?} {topic}");
+        assert!(!may(&dog, action, topic), "{action:?} {topic}");
+    }
+    assert!(may(&cam(), Action::Publish, "d/cam/up/on"), "and for itself");
+}
+
 fn check(identity: &Identity, action: Action, yes: &[&str], no: &[&str]) {
     for topic in yes {
-        assert!(allowed(identity, ROOT, action, topic), "{identity} {action:?} {topic}");
+        assert!(allowed(identity, &nobody, ROOT, action, topic), "{identity} {action:?} {topic}");
     }
     for topic in no {
-        assert!(!allowed(identity, ROOT, action, topic), "{identity} {action:?} {topic}");
+        assert!(!allowed(identity, &nobody, ROOT, action, topic), "{identity} {action:?} {topic}");
     }
 }
 
@@ -189,9 +219,9 @@ fn a_viewer_reads_the_mirror() {
 
 #[test]
 fn an_empty_root_still_hides_system_topics() {
-    assert!(allowed(&Identity::Controller, "", Action::Subscribe, "d/#"));
-    assert!(!allowed(&Identity::Controller, "", Action::Subscribe, "$SYS/#"));
-    assert!(!allowed(&Identity::Controller, "", Action::Subscribe, "$share/g/$SYS/#"));
+    assert!(allowed(&Identity::Controller, &nobody, "", Action::Subscribe, "d/#"));
+    assert!(!allowed(&Identity::Controller, &nobody, "", Action::Subscribe, "$SYS/#"));
+    assert!(!allowed(&Identity::Controller, &nobody, "", Action::Subscribe, "$share/g/$SYS/#"));
 }
 
 #[test]
@@ -212,6 +242,7 @@ fn every_topic_of_the_protocol_goes_its_way() {
         Topic::Host(id()),
         Topic::Ack(id()),
         Topic::Want(id()),
+        Topic::Nonce(id()),
     ];
     let down = [
         Topic::Order(id()),
@@ -226,13 +257,13 @@ fn every_topic_of_the_protocol_goes_its_way() {
     for (topics, is_up) in [(&up[..], true), (&down[..], false)] {
         for topic in topics {
             let text = topic.text(ROOT);
-            assert_eq!(allowed(&cam(), ROOT, Action::Publish, &text), is_up, "{text}");
-            assert_eq!(allowed(&cam(), ROOT, Action::Subscribe, &text), !is_up, "{text}");
-            assert_eq!(allowed(&cam(), ROOT, Action::Receive, &text), !is_up, "{text}");
+            assert_eq!(allowed(&cam(), &nobody, ROOT, Action::Publish, &text), is_up, "{text}");
+            assert_eq!(allowed(&cam(), &nobody, ROOT, Action::Subscribe, &text), !is_up, "{text}");
+            assert_eq!(allowed(&cam(), &nobody, ROOT, Action::Receive, &text), !is_up, "{text}");
             for action in [Action::Publish, Action::Subscribe, Action::Receive] {
-                assert!(allowed(&Identity::Controller, ROOT, action, &text), "{text}");
+                assert!(allowed(&Identity::Controller, &nobody, ROOT, action, &text), "{text}");
                 let shared = matches!(topic, Topic::Blob(..)) && action != Action::Publish;
-                assert_eq!(allowed(&dog, ROOT, action, &text), shared, "{text}");
+                assert_eq!(allowed(&dog, &nobody, ROOT, action, &text), shared, "{text}");
             }
         }
     }

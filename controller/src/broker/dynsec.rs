@@ -3,8 +3,8 @@
 //!
 //! mosquitto asks its plugin first and its ACL file after it (seen with 2.0.11). So the ACL
 //! file of `mosquitto.rs` goes on to say what a device may do, for all devices at once and
-//! without a word from us when one is added; the plugin knows the controller and the revoked
-//! devices only. A revoked one has a role that denies everything, and `disableClient` ends
+//! without a word from us when one is added; the plugin knows the controller, the revoked
+//! devices, and the gateways, each with a role for every device that hangs on it. A revoked one has a role that denies everything, and `disableClient` ends
 //! its session. With `use_identity_as_username` mosquitto does not ask the plugin at CONNECT:
 //! a revoked device may connect again until its certificate ends, reads and writes nothing,
 //! and is thrown out again whenever we repeat ourselves.
@@ -54,10 +54,50 @@ pub fn cut<'a>(devices: impl IntoIterator<Item = &'a DeviceId>) -> String {
         [
             // Refused where it is there already, with the role: that is as good.
             json!({ "command": "createClient", "username": username, "roles": roles }),
+            // A gateway is there already, with other roles: this one comes before them.
+            json!({
+                "command": "addClientRole",
+                "username": username,
+                "rolename": REVOKED,
+                "priority": 1,
+            }),
             json!({ "command": "disableClient", "username": username }),
         ]
     });
     json!({ "commands": commands.collect::<Vec<_>>() }).to_string()
+}
+
+/// The role of whoever speaks for `device`.
+fn behind(device: &DeviceId) -> String {
+    format!("fleetway-behind.{device}")
+}
+
+/// Lets `gateway`, and nobody else from now on, speak for `device`, which hangs on it. mosquitto
+/// ends the gateway's session for it, so this is said when it has changed. `root` is that of all
+/// topics.
+pub fn route(root: &str, gateway: &DeviceId, device: &DeviceId) -> String {
+    let (username, rolename) = (gateway.as_str(), behind(device));
+    let acl =
+        |acltype: &str, topic: String| json!({ "acltype": acltype, "topic": topic, "allow": true });
+    let (up, dn) = (format!("{root}d/{device}/up/#"), format!("{root}d/{device}/dn/#"));
+    let acls = [
+        acl("publishClientSend", up),
+        acl("publishClientReceive", dn.clone()),
+        acl("subscribePattern", dn),
+    ];
+    let commands = json!([
+        { "command": "deleteRole", "rolename": rolename },
+        { "command": "createRole", "rolename": rolename, "acls": acls },
+        // Refused where it is there already: that is as good.
+        { "command": "createClient", "username": username },
+        { "command": "addClientRole", "username": username, "rolename": rolename },
+    ]);
+    json!({ "commands": commands }).to_string()
+}
+
+/// Nobody speaks for `device` any more.
+pub fn unroute(device: &DeviceId) -> String {
+    json!({ "commands": [{ "command": "deleteRole", "rolename": behind(device) }] }).to_string()
 }
 
 /// Lets a device in again.
@@ -96,7 +136,14 @@ mod tests {
             .collect();
         assert_eq!(
             said,
-            ["createClient a", "disableClient a", "createClient b", "disableClient b"]
+            [
+                "createClient a",
+                "addClientRole a",
+                "disableClient a",
+                "createClient b",
+                "addClientRole b",
+                "disableClient b"
+            ]
         );
         let many = vec![DeviceId::new(&"d".repeat(64)).unwrap(); DEVICES_PER_MESSAGE_MAX];
         assert!(super::cut(&many).len() < 64 * 1024);

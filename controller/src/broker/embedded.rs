@@ -18,6 +18,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use fleetway_protocol::ids::DeviceId;
 use mqtt5::broker::auth::{AuthProvider, AuthResult};
 use mqtt5::broker::config::{AuthConfig, BrokerConfig, RateLimitConfig, StorageConfig};
 use mqtt5::broker::storage::DynamicStorage;
@@ -62,6 +63,8 @@ pub struct EmbeddedConfig {
     pub root: String,
     /// Most connections at once.
     pub clients_max: usize,
+    /// Who hangs on whom.
+    pub gate: Arc<super::Gate>,
 }
 
 /// Why the embedded broker did not start.
@@ -138,7 +141,8 @@ impl EmbeddedBroker {
         let refused =
             |source| EmbeddedError::Start { store: store.clone(), source: Box::new(source) };
         let secret = Secret::random()?;
-        let gate = Gate { secret: secret.clone(), root: config.root.clone() };
+        let (root, fleet) = (config.root.clone(), config.gate.clone());
+        let gate = Gate { secret: secret.clone(), root, fleet };
         let broker = MqttBroker::with_config(self::config(&store, config.clients_max))
             .await
             .map_err(refused)?;
@@ -249,6 +253,7 @@ fn limits(clients_max: usize) -> ResourceLimits {
 struct Gate {
     secret: Secret,
     root: String,
+    fleet: Arc<super::Gate>,
 }
 
 impl Gate {
@@ -262,8 +267,9 @@ impl Gate {
     }
 
     fn allows(&self, user: Option<&str>, action: Action, topic: &str) -> bool {
+        let speaks_for = |gateway: &DeviceId, device: &str| self.fleet.speaks_for(gateway, device);
         user.and_then(Identity::from_username)
-            .is_some_and(|identity| acl::allowed(&identity, &self.root, action, topic))
+            .is_some_and(|identity| acl::allowed(&identity, &speaks_for, &self.root, action, topic))
     }
 }
 

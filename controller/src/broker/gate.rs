@@ -19,6 +19,7 @@ use crate::pki::DeviceKey;
 struct Known {
     key: Option<DeviceKey>,
     revoked: bool,
+    via: Option<DeviceId>,
 }
 
 /// The fleet's identities, as the door needs them.
@@ -35,7 +36,8 @@ impl Gate {
 
     /// Takes over who a device is now.
     pub fn set(&self, view: &IdentityView) {
-        let known = Known { key: view.key.clone(), revoked: view.revoked_s.is_some() };
+        let (key, via) = (view.key.clone(), view.via.clone());
+        let known = Known { key, revoked: view.revoked_s.is_some(), via };
         self.lock().insert(view.device.clone(), known);
     }
 
@@ -44,8 +46,11 @@ impl Gate {
     pub fn admits(&self, peer: &Peer) -> bool {
         let Identity::Device(id) = &peer.identity else { return true };
         match self.lock().get(id) {
+            // What hangs on a gateway has no certificate; one that was made once is not its own.
             Some(known) => {
-                !known.revoked && known.key.as_ref().is_none_or(|key| key.digest() == peer.key)
+                !known.revoked
+                    && known.via.is_none()
+                    && known.key.as_ref().is_none_or(|key| key.digest() == peer.key)
             }
             None => true,
         }
@@ -54,6 +59,15 @@ impl Gate {
     /// The key that a device enrolled, which its reports are signed with.
     pub fn key(&self, id: &DeviceId) -> Option<DeviceKey> {
         self.lock().get(id).and_then(|known| known.key.clone())
+    }
+
+    /// Whether `gateway` speaks for `device`, which hangs on it. A revoked device has nobody who
+    /// does.
+    pub fn speaks_for(&self, gateway: &DeviceId, device: &str) -> bool {
+        let Ok(device) = DeviceId::new(device) else { return false };
+        let known = self.lock();
+        let behind = known.get(&device).filter(|known| !known.revoked);
+        behind.is_some_and(|known| known.via.as_ref() == Some(gateway))
     }
 
     /// Whether a device was revoked: nothing that it says counts.
@@ -77,7 +91,26 @@ mod tests {
             token_until_s: None,
             certificate_ends_s: 0,
             revoked_s: revoked.then_some(1),
+            via: None,
         }
+    }
+
+    #[test]
+    fn one_gateway_speaks_for_a_device_and_only_while_it_is_in() {
+        let id = |id: &str| DeviceId::new(id).unwrap();
+        let behind = |via: &str, revoked| IdentityView {
+            via: Some(id(via)),
+            ..view("mcu", Some(&key()), revoked)
+        };
+        let gate = Gate::new(&[view("a", None, false), behind("a", false)]);
+        assert!(gate.speaks_for(&id("a"), "mcu") && !gate.speaks_for(&id("b"), "mcu"));
+        for other in ["a", "+", "#", "mcu/up", "unknown", ""] {
+            assert!(!gate.speaks_for(&id("a"), other), "{other}");
+        }
+        gate.set(&behind("b", false));
+        assert!(gate.speaks_for(&id("b"), "mcu") && !gate.speaks_for(&id("a"), "mcu"));
+        gate.set(&behind("b", true));
+        assert!(!gate.speaks_for(&id("b"), "mcu"));
     }
 
     fn key() -> DeviceKey {

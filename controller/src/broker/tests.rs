@@ -77,8 +77,12 @@ async fn broker(
     limits: Limits,
     admits: &Arc<AtomicBool>,
 ) -> Box<LocalBroker> {
-    let embedded =
-        EmbeddedConfig { data_dir: data.to_owned(), root: ROOT.to_owned(), clients_max: 100 };
+    let embedded = EmbeddedConfig {
+        data_dir: data.to_owned(),
+        root: ROOT.to_owned(),
+        clients_max: 100,
+        gate: Arc::default(),
+    };
     let admits = admits.clone();
     let acceptor = AcceptorConfig {
         listen: "127.0.0.1:0".parse().unwrap(),

@@ -18,8 +18,8 @@ use super::{Context, follow};
 use crate::api::client::{escape, operator};
 use crate::api::failure::{Failure, Kind};
 use crate::api::types::{
-    DeviceAdd, DeviceAdded, DeviceEnroll, DeviceKeyAdd, DeviceView, Done, JoinView, LabelEdits,
-    RunFile,
+    DeviceAdd, DeviceAdded, DeviceAdopt, DeviceEnroll, DeviceKeyAdd, DeviceView, Done, JoinView,
+    LabelEdits, RunFile,
 };
 use crate::api::view::failed;
 use crate::config::Config;
@@ -52,6 +52,12 @@ pub(super) async fn run(verb: DeviceVerb, context: &Context) -> Result<(), Failu
                 talk(qr_code(&join.join)?)
             }
             Ok(())
+        }
+        DeviceVerb::Adopt { id, via, hardware, key, labels } => {
+            let (via, labels) = (via.to_string(), labels.into_iter().collect());
+            let body = DeviceAdopt { via, hardware, key, labels };
+            let done: Done = client.post(&format!("/v1/devices/{id}/adopt"), &body).await?;
+            context.output.data(&done, || done.done.clone())
         }
         DeviceVerb::History { id, last } => {
             follow::history(&format!("/v1/devices/{id}"), last, context).await

@@ -157,7 +157,10 @@ fn identity_text(device: &DeviceView, now_s: u64) -> String {
         Some(ends_s) => {
             format!("{}, certificate ended {} ago", device.identity, ago(now_s - ends_s))
         }
-        None => device.identity.clone(),
+        None => match &device.via {
+            Some(via) => format!("{}, hangs on {via}", device.identity),
+            None => device.identity.clone(),
+        },
     }
 }
 

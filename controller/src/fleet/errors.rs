@@ -55,6 +55,16 @@ pub enum DeviceError {
         /// Unix seconds.
         until: u64,
     },
+    /// What it would hang on has no connection itself.
+    #[error(
+        "device {0} cannot be a gateway: it hangs on another one, is revoked, or is the device itself"
+    )]
+    NoGateway(DeviceId),
+    /// It would have two ways in.
+    #[error(
+        "device {0} has a connection of its own; revoke it first, or choose another id for what hangs on the gateway"
+    )]
+    HasItsOwn(DeviceId),
     /// The key enrolled before.
     #[error(
         "device {0} had this key once before; each enrolment has a key of its own, make a new one"
@@ -72,7 +82,11 @@ impl DeviceError {
     /// What kind of failure it is.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::Exists(_) | Self::StillValid { .. } | Self::KeyUsed(_) => ErrorKind::Conflict,
+            Self::Exists(_)
+            | Self::StillValid { .. }
+            | Self::KeyUsed(_)
+            | Self::NoGateway(_)
+            | Self::HasItsOwn(_) => ErrorKind::Conflict,
             Self::NotFound(_) => ErrorKind::NotFound,
             Self::Label(_) => ErrorKind::Usage,
             Self::Fleet(error) => error.kind(),

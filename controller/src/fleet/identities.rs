@@ -12,7 +12,9 @@ use fleetway_protocol::ids::{DeviceId, Digest};
 
 use super::records::{DeviceRecord, IdentityRecord, TokenRecord};
 use super::txn::{About, Txn};
-use super::{By, Device, DeviceError, Effect, EnrollError, Fleet, FleetError, IdentityView, Live};
+use super::{
+    Adopted, By, Device, DeviceError, Effect, EnrollError, Fleet, FleetError, IdentityView, Live,
+};
 use crate::pki::DeviceKey;
 use crate::planner::{Labels, Verdict};
 
@@ -69,6 +71,63 @@ impl Fleet {
         txn.note(by.now_s, by.who, "device.enroll", About::device(id), text);
         self.commit(txn)?;
         Ok(expires_s)
+    }
+
+    /// Takes in a device that has no connection of its own and hangs on another one, its gateway
+    /// `via`. From now on it is whoever signs with `key`, and the gateway alone brings what it says.
+    /// Again with another gateway: it was moved there.
+    ///
+    /// # Errors
+    /// [`DeviceError`].
+    pub fn adopt_device(
+        &mut self,
+        by: By<'_>,
+        id: &DeviceId,
+        labels: &Labels,
+        adopted: &Adopted,
+    ) -> Result<Floor, DeviceError> {
+        super::commands::check_labels(labels)?;
+        let Adopted { via, hardware, key } = adopted;
+        self.check_gateway(id, via)?;
+        let known = self.devices.get(id);
+        let mut identity = known.map(|d| d.identity.clone()).unwrap_or_default();
+        if identity.past.contains(&key.digest()) {
+            return Err(DeviceError::KeyUsed(id.clone()));
+        }
+        let has_own = identity.via.is_none() && !identity.key.is_empty();
+        if has_own && identity.revoked_s.is_none() {
+            return Err(DeviceError::HasItsOwn(id.clone()));
+        }
+        let mut txn = Txn::default();
+        let mut record = match known {
+            Some(device) if !labels.is_empty() && device.record.labels != *labels => {
+                return Err(DeviceError::Exists(id.clone()));
+            }
+            Some(device) => device.record.clone(),
+            None => {
+                let labels = labels.clone();
+                DeviceRecord { labels, added_s: by.now_s, ..DeviceRecord::default() }
+            }
+        };
+        record.hardware = Some(hardware.clone());
+        txn.devices.insert(id.clone(), Some(record));
+        let anew = identity.take(key, by.now_s, 0);
+        identity.token = None;
+        identity.via = Some(via.clone());
+        txn.identities.insert(id.clone(), identity);
+        let text = format!("{id} ({hardware}) hangs on {via}, with the key {:.12}", key.digest());
+        txn.note(by.now_s, by.who, "device.adopt", About::device(id), text);
+        Ok(self.begin(id, anew, txn)?)
+    }
+
+    /// Whether `id` may hang on `via`: a gateway has a connection of its own.
+    fn check_gateway(&self, id: &DeviceId, via: &DeviceId) -> Result<(), DeviceError> {
+        let gateway = self.devices.get(via).ok_or_else(|| DeviceError::NotFound(via.clone()))?;
+        let hangs = self.devices.values().any(|device| device.identity.via.as_ref() == Some(id));
+        if id == via || hangs || gateway.identity.via.is_some() || gateway.is_revoked() {
+            return Err(DeviceError::NoGateway(via.clone()));
+        }
+        Ok(())
     }
 
     /// Notes the key of a device whose certificate was made here (`device add`), and says
@@ -304,11 +363,15 @@ impl Fleet {
         self.devices.iter().map(|(id, device)| device.identity_of(id)).collect()
     }
 
-    /// Tells again who is revoked: a broker may have forgotten it.
+    /// Tells again who is revoked, and who hangs on whom: a broker may have forgotten it.
     pub(super) fn resend_revocations(&mut self) {
-        for (id, device) in self.devices.iter().filter(|(_, d)| d.is_revoked()) {
-            self.effects.push_back(Effect::Identity(device.identity_of(id)));
-            self.effects.push_back(Effect::ClearOrder(id.clone()));
+        for (id, device) in &self.devices {
+            if device.is_revoked() || device.identity.via.is_some() {
+                self.effects.push_back(Effect::Identity(device.identity_of(id)));
+            }
+            if device.is_revoked() {
+                self.effects.push_back(Effect::ClearOrder(id.clone()));
+            }
         }
     }
 }
@@ -327,14 +390,15 @@ impl Device {
     }
 
     pub(super) fn identity_of(&self, id: &DeviceId) -> IdentityView {
-        let IdentityRecord { token, key, certificate_ends_s, revoked_s, .. } = &self.identity;
+        let IdentityRecord { token, key, certificate_ends_s, revoked_s, via, .. } = &self.identity;
         let unused = token.filter(|token| token.used_s.is_none() && token.tries_left > 0);
         IdentityView {
             device: id.clone(),
-            key: DeviceKey::from_point(key),
+            key: DeviceKey::from_record(key),
             token_until_s: unused.map(|token| token.expires_s),
             certificate_ends_s: *certificate_ends_s,
             revoked_s: *revoked_s,
+            via: via.clone(),
         }
     }
 }
@@ -353,6 +417,8 @@ impl IdentityRecord {
         self.enrolled_s = now_s;
         self.certificate_ends_s = certificate_ends_s;
         self.revoked_s = None;
+        // A key of its own connection; who hangs on another says so after this.
+        self.via = None;
         anew
     }
 }

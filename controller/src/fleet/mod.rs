@@ -57,7 +57,7 @@ use fleetway_protocol::ids::{
 };
 use fleetway_protocol::keyset::ReleaseKeys;
 use fleetway_protocol::reason::Reason;
-use fleetway_protocol::report::{Host, Stamp};
+use fleetway_protocol::report::{Host, Nonce, Stamp};
 use fleetway_protocol::sandbox::Sandbox;
 
 use crate::audit::Bounds;
@@ -79,8 +79,8 @@ pub use once::{Begun, Kept, ONCE_S};
 pub use open::{read_audit, write_audit};
 pub use preview::PlanHash;
 pub use views::{
-    DeviceView, Effect, IdentityView, Ignored, ModelState, ModelView, PhasePreview, PlanPreview,
-    ReleaseView, RolloutView, TelemetryView,
+    Adopted, DeviceView, Effect, IdentityView, Ignored, ModelState, ModelView, PhasePreview,
+    PlanPreview, ReleaseView, RolloutView, TelemetryView,
 };
 
 use book::Book;
@@ -183,6 +183,8 @@ struct Live {
     host: Option<Host>,
     ack: Option<Stamp>,
     want: Option<Stamp>,
+    /// What its orders must carry, if it has no clock.
+    nonce: Option<Nonce>,
     sandbox: Option<Sandbox>,
     unanswered: Unanswered,
     /// What dashboards were told last.

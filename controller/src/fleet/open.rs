@@ -111,7 +111,12 @@ impl Fleet {
             let (book, order) = (Book::default(), None);
             self.devices.insert(id, Device { record, identity, order, book, moved_by, live });
         }
-        for (id, identity) in self.read_all(Kind::Enrollment, read_device_id, lost)? {
+        for (raw, value) in self.store.list(Kind::Enrollment)? {
+            let (id, identity) = (read_device_id(&raw), IdentityRecord::read(&value));
+            let Some((id, identity)) = id.zip(identity) else {
+                lost.push(unreadable(Kind::Enrollment, &raw));
+                continue;
+            };
             // Without one its own record rotted; that was told already.
             if let Some(device) = self.devices.get_mut(&id) {
                 device.identity = identity;

@@ -64,7 +64,7 @@ impl Fleet {
             generation: next_generation(device),
             issued_s: now_s,
             expires_s: now_s.saturating_add(ORDER_LIFE_S),
-            nonce: None,
+            nonce: nonce(device),
             models,
         })
         .map(Some)
@@ -127,6 +127,13 @@ fn next_generation(device: &Device) -> Generation {
     let above = device.live.reissue_above.unwrap_or(0);
     // Reports are held below GENERATION_SANE_MAX, so this never reaches the end.
     given.max(device.record.generation).max(above).saturating_add(1)
+}
+
+/// What the device's next order must carry: what it said last, or what the last order carried, if
+/// it has said nothing since our start.
+fn nonce(device: &Device) -> Option<[u8; 16]> {
+    let said = device.live.nonce.as_ref().map(|said| said.nonce);
+    said.or_else(|| device.order.as_ref()?.order.nonce)
 }
 
 /// Whether two thirds of an order's life are over.

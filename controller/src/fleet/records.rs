@@ -49,7 +49,7 @@ pub(super) struct DeviceRecord {
 pub(super) struct IdentityRecord {
     /// The last token made for it.
     pub(super) token: Option<TokenRecord>,
-    /// The enrolled public key (a P-256 point); empty until it enrolled.
+    /// The enrolled public key (a P-256 point, or an Ed25519 key); empty until it enrolled.
     pub(super) key: Vec<u8>,
     /// When it enrolled, Unix seconds.
     pub(super) enrolled_s: u64,
@@ -60,6 +60,16 @@ pub(super) struct IdentityRecord {
     /// Digests of the keys that it enrolled with before, oldest first. None enrols again: by
     /// its key a report belongs to one enrolment.
     pub(super) past: Vec<Digest>,
+    /// The device that it hangs on, and that speaks for it.
+    pub(super) via: Option<DeviceId>,
+}
+
+impl IdentityRecord {
+    /// Reads one. What an older build wrote ends before `via`: nothing hung on anything.
+    pub(super) fn read(bytes: &[u8]) -> Option<Self> {
+        const NONE: u8 = 0;
+        decode(bytes).or_else(|| decode(&[bytes, &[NONE]].concat()))
+    }
 }
 
 /// A token of the API, under its name.

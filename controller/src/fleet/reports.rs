@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use fleetway_protocol::ids::{DeviceId, Digest, Generation, ModelName, RolloutId};
 use fleetway_protocol::limits::MODELS_PER_DEVICE_MAX;
 use fleetway_protocol::reason::Reason;
-use fleetway_protocol::report::{Ack, Presence, Stamp, State, Want};
+use fleetway_protocol::report::{Ack, Nonce, Presence, Stamp, State, Want};
 use fleetway_protocol::slot::Ending;
 
 use super::orders::{GENERATION_SANE_MAX, is_due};
@@ -176,6 +176,27 @@ impl Fleet {
             device.live.ack = Some(ack.stamp);
         }
         Ok(())
+    }
+
+    /// A device without a clock says what its next order must carry: the one in force is made
+    /// again, with that, above itself.
+    pub fn handle_nonce(&mut self, now_s: u64, id: &DeviceId, said: &Nonce) {
+        let Some(device) = reporter(&mut self.devices, &mut self.ignored, id, said.stamp) else {
+            return;
+        };
+        if device.live.nonce.as_ref().is_some_and(|newest| said.stamp <= newest.stamp) {
+            self.ignored.old += 1;
+            return;
+        }
+        device.live.speaks(now_s);
+        device.live.nonce = Some(said.clone());
+        let carries = device.order.as_ref().map(|o| (o.order.generation, o.order.nonce));
+        if let Some((generation, nonce)) = carries
+            && nonce != Some(said.nonce)
+        {
+            let above = device.live.reissue_above.map_or(generation, |above| above.max(generation));
+            device.live.reissue_above = Some(above);
+        }
     }
 
     /// A device asks for chunks: whether it may be given some.

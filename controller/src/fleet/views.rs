@@ -68,6 +68,17 @@ impl DeviceView {
     }
 }
 
+/// What makes a device without a connection of its own one of the fleet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Adopted {
+    /// The device that it hangs on.
+    pub via: DeviceId,
+    /// What hardware it is.
+    pub hardware: HardwareClass,
+    /// What it signs its reports with.
+    pub key: DeviceKey,
+}
+
 /// Who a device is to us.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IdentityView {
@@ -81,6 +92,8 @@ pub struct IdentityView {
     pub certificate_ends_s: u64,
     /// When it was revoked.
     pub revoked_s: Option<u64>,
+    /// The device that speaks for it, if it has no connection of its own.
+    pub via: Option<DeviceId>,
 }
 
 /// One model on one device.

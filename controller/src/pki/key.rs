@@ -1,8 +1,10 @@
 //! A device's public key: what it enrolled, what its certificates are for, and what proves
-//! that it is back. ECDSA P-256 for the reasons on the page above.
+//! that it is back. ECDSA P-256 for the reasons on the page above; a device behind a gateway has
+//! no certificate and reports with Ed25519, which a microcontroller can do.
 
 use std::fmt;
 
+use fleetway_protocol::envelope::PublicKey;
 use fleetway_protocol::ids::Digest;
 use fleetway_protocol::signed::Algorithm;
 use p256::ecdsa::signature::Verifier as _;
@@ -10,11 +12,25 @@ use p256::ecdsa::{DerSignature, VerifyingKey};
 use rcgen::{CertificateSigningRequestParams, PublicKeyData, SignatureAlgorithm};
 use ring::signature::{ECDSA_P256_SHA256_FIXED, UnparsedPublicKey};
 
-/// A device's public key: an ECDSA P-256 point, and nothing else is one.
+/// A device's public key: an ECDSA P-256 point (65 bytes), or an Ed25519 key that is not weak
+/// (32 bytes), and nothing else is one.
 #[derive(Clone, PartialEq, Eq)]
 pub struct DeviceKey(Vec<u8>);
 
 impl DeviceKey {
+    /// From the inventory.
+    pub fn from_record(bytes: &[u8]) -> Option<Self> {
+        match <[u8; 32]>::try_from(bytes) {
+            Ok(bytes) => Self::from_ed25519(bytes),
+            Err(_) => Self::from_point(bytes),
+        }
+    }
+
+    /// An Ed25519 key: never one of a certificate.
+    pub fn from_ed25519(bytes: [u8; 32]) -> Option<Self> {
+        PublicKey::new(bytes).ok().map(|_| Self(bytes.to_vec()))
+    }
+
     /// From a point as the inventory keeps it (SEC 1, uncompressed).
     pub fn from_point(point: &[u8]) -> Option<Self> {
         VerifyingKey::from_sec1_bytes(point).ok().map(|_| Self(point.to_vec()))
@@ -30,7 +46,7 @@ impl DeviceKey {
         is_p256.then(|| Self::from_point(request.public_key.der_bytes())).flatten()
     }
 
-    /// The point, for the inventory.
+    /// The point, or the 32 bytes, for the inventory.
     pub fn point(&self) -> &[u8] {
         &self.0
     }
@@ -49,12 +65,25 @@ impl DeviceKey {
 }
 
 impl DeviceKey {
-    /// How reports are signed with it.
-    pub const ALGORITHM: Algorithm = Algorithm::EcdsaP256;
+    fn ed25519(&self) -> Option<PublicKey> {
+        PublicKey::new(self.0.as_slice().try_into().ok()?).ok()
+    }
 
-    /// Whether this key signed the `message` of a report (signature as `r || s`). By ring, the
-    /// quickest in the graph: reports come by the thousand.
+    /// How reports are signed with it.
+    pub fn algorithm(&self) -> Algorithm {
+        match self.ed25519() {
+            Some(_) => Algorithm::Ed25519,
+            None => Algorithm::EcdsaP256,
+        }
+    }
+
+    /// Whether this key signed the `message` of a report (64 bytes: `r || s`, or Ed25519's). P-256
+    /// by ring, the quickest in the graph: reports come by the thousand. Ed25519 by the one strict
+    /// check that orders and releases have.
     pub fn verifies_report(&self, message: &[u8; 64], signature: &[u8]) -> bool {
+        if let Some(key) = self.ed25519() {
+            return key.verifies_raw(message, signature);
+        }
         UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, &self.0).verify(message, signature).is_ok()
     }
 }
@@ -119,5 +148,19 @@ mod tests {
         assert!(!key.verifies(b"message", &[]));
         assert_eq!(DeviceKey::from_point(&[4; 65]), None, "not on the curve");
         assert_eq!(DeviceKey::from_point(&[0]), None, "the point at infinity");
+    }
+
+    #[test]
+    fn an_ed25519_key_signs_reports_and_nothing_else() {
+        use ring::signature::{Ed25519KeyPair, KeyPair as _};
+        let pair = Ed25519KeyPair::from_seed_unchecked(&[7; 32]).unwrap();
+        let key = DeviceKey::from_record(pair.public_key().as_ref()).unwrap();
+        assert_eq!(key.algorithm(), Algorithm::Ed25519);
+        let signature = pair.sign(&[1; 64]);
+        assert!(key.verifies_report(&[1; 64], signature.as_ref()));
+        assert!(!key.verifies_report(&[2; 64], signature.as_ref()));
+        assert!(!key.verifies(&[1; 64], signature.as_ref()), "it brings no certificate back");
+        assert_eq!(DeviceKey::from_point(key.point()), None);
+        assert_eq!(DeviceKey::from_ed25519([0; 32]), None, "a weak one");
     }
 }

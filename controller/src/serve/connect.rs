@@ -119,6 +119,7 @@ async fn start_local(
         data_dir: data.to_owned(),
         root: config.root.clone(),
         clients_max: config.clients_max + CLIENTS_SPARE,
+        gate: gate.clone(),
     };
     let acceptor = AcceptorConfig {
         listen: config.listen,

@@ -245,6 +245,10 @@ impl Worker {
             Said::Presence(presence) => fleet.handle_presence(now_s, id, presence),
             Said::State(model, state) => fleet.handle_state(now_s, id, model, state),
             Said::Ack(ack) => fleet.handle_ack(now_s, id, ack),
+            Said::Nonce(nonce) => {
+                fleet.handle_nonce(now_s, id, nonce);
+                Ok(())
+            }
             Said::Host(host) => {
                 fleet.handle_host(now_s, id, host);
                 return;

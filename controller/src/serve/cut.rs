@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use fleetway_controller::broker::{Gate, dynsec};
+use fleetway_controller::broker::{Broker as _, Gate, Identity, dynsec};
 use fleetway_controller::clock;
 use fleetway_controller::fleet::IdentityView;
 use fleetway_link::{Link as _, LinkHandle, Outgoing};
@@ -34,12 +34,20 @@ pub(super) struct Cutter {
     dynsec: Option<LinkHandle>,
     /// Revoked devices, and when their last certificate ends, Unix seconds.
     revoked: Arc<Mutex<BTreeMap<DeviceId, u64>>>,
+    /// Devices that hang on a gateway, and on which.
+    behind: Arc<Mutex<BTreeMap<DeviceId, DeviceId>>>,
+    root: String,
 }
 
 impl Cutter {
     /// For our own broker, or a mosquitto behind `dynsec`.
-    pub(super) fn new(gate: Arc<Gate>, local: Local, dynsec: Option<LinkHandle>) -> Self {
-        Self { gate, local, dynsec, revoked: Arc::default() }
+    pub(super) fn new(
+        gate: Arc<Gate>,
+        local: Local,
+        dynsec: Option<LinkHandle>,
+        root: String,
+    ) -> Self {
+        Self { gate, local, dynsec, revoked: Arc::default(), behind: Arc::default(), root }
     }
 
     /// Who a device is has changed, or is said again after a reconnect.
@@ -52,6 +60,40 @@ impl Cutter {
             self.tell(&dynsec::cut([&view.device]));
         } else if revoked.remove(&view.device).is_some() {
             self.tell(&dynsec::admit(&view.device));
+            self.route_again(&view.device);
+        }
+        drop(revoked);
+        self.route(view);
+    }
+
+    /// Who speaks for a device. Whoever did before loses his session, and with it what he had
+    /// subscribed to.
+    fn route(&self, view: &IdentityView) {
+        let via = view.via.as_ref().filter(|_| view.revoked_s.is_none());
+        let mut behind = self.behind.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = match via {
+            Some(via) => behind.insert(view.device.clone(), via.clone()),
+            None => behind.remove(&view.device),
+        };
+        if before.as_ref() == via {
+            return;
+        }
+        match via {
+            Some(via) => self.tell(&dynsec::route(&self.root, via, &view.device)),
+            None => self.tell(&dynsec::unroute(&view.device)),
+        }
+        if let Some(before) = before {
+            let local = self.local.lock().unwrap_or_else(PoisonError::into_inner);
+            let identity = Identity::Device(before);
+            local.as_ref().map(|local| local.disconnect(&identity));
+        }
+    }
+
+    /// A gateway that is let in again has lost what it was allowed.
+    fn route_again(&self, gateway: &DeviceId) {
+        let behind = self.behind.lock().unwrap_or_else(PoisonError::into_inner);
+        for (device, _) in behind.iter().filter(|(_, via)| *via == gateway) {
+            self.tell(&dynsec::route(&self.root, gateway, device));
         }
     }
 

@@ -255,7 +255,7 @@ async fn start(
     let embedded = side.local.is_some();
     let local: Local = Arc::new(Mutex::new(side.local));
     let dynamic_security = config.dynamic_security.then(|| link.clone());
-    let cutter = Cutter::new(gate.clone(), local.clone(), dynamic_security);
+    let cutter = Cutter::new(gate.clone(), local.clone(), dynamic_security, config.root.clone());
     let Opened { mut fleet, audit, release_keys, .. } = opened;
     fleet.set_director(director.id());
     fleet.set_mirror(config.mirror);

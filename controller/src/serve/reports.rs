@@ -11,7 +11,7 @@ use fleetway_controller::pki::DeviceKey;
 use fleetway_protocol::codec::{self, DecodeError};
 use fleetway_protocol::ids::{DeviceId, Digest, ModelName};
 use fleetway_protocol::limits::REPORT_BYTES_MAX;
-use fleetway_protocol::report::{Ack, Host, Presence, State, Telemetry, Want};
+use fleetway_protocol::report::{Ack, Host, Nonce, Presence, State, Telemetry, Want};
 use fleetway_protocol::signed::{ReportError, SignedReport};
 use fleetway_protocol::telemetry::Numbered;
 use fleetway_protocol::topics::Topic;
@@ -42,6 +42,8 @@ pub(super) enum Said {
     Ack(Ack),
     /// Chunks that it asks for.
     Want(Want),
+    /// What its next order must carry.
+    Nonce(Nonce),
 }
 
 /// Why a message is no report.
@@ -103,7 +105,8 @@ pub(super) fn read(
         | Topic::Telemetry(id, _)
         | Topic::Host(id)
         | Topic::Ack(id)
-        | Topic::Want(id) => id.clone(),
+        | Topic::Want(id)
+        | Topic::Nonce(id) => id.clone(),
         Topic::Order(_) | Topic::Block(_) | Topic::Heard(_) | Topic::Blob(..) | Topic::Trust(_) => {
             return Ok(None);
         }
@@ -113,7 +116,7 @@ pub(super) fn read(
     }
     let key = gate.key(&device);
     let signed = SignedReport::decode(payload).map_err(ReportError::from)?;
-    let enrolled = key.as_ref().map(|_| DeviceKey::ALGORITHM);
+    let enrolled = key.as_ref().map(DeviceKey::algorithm);
     let verifies = |message: &[u8; 64], signature: &[u8]| {
         key.as_ref().is_some_and(|key| key.verifies_report(message, signature))
     };
@@ -151,6 +154,7 @@ fn said(topic: Topic, body: &[u8]) -> Result<Option<Said>, DecodeError> {
             }
             Said::Want(want)
         }
+        Topic::Nonce(_) => Said::Nonce(decoded(body)?),
         Topic::Order(_) | Topic::Block(_) | Topic::Heard(_) | Topic::Blob(..) | Topic::Trust(_) => {
             return Ok(None);
         }
@@ -200,6 +204,7 @@ mod tests {
             token_until_s: None,
             certificate_ends_s: 0,
             revoked_s: None,
+            via: None,
         }])
     }
 

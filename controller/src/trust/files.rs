@@ -96,7 +96,14 @@ impl TrustDir {
             if Digest::of(&bytes).to_string() != *digest {
                 return Err(damaged("its digest is another".to_owned()));
             }
-            repo.published.keyset = Some(KeysetFile::read(&bytes).map_err(damaged)?);
+            let keyset = KeysetFile::read(&bytes).map_err(damaged)?;
+            for before in 1..keyset.keyset.version {
+                let path = self.metadata(&format!("{before}.keyset"));
+                if path.exists() {
+                    repo.keysets.insert(before, read(&path)?);
+                }
+            }
+            repo.published.keyset = Some(keyset);
         }
         (repo.snapshot, repo.timestamp) = (Some(snapshot), Some(timestamp));
         Ok(())
@@ -217,11 +224,13 @@ impl TrustDir {
 
 impl Repo {
     /// All published metadata that a broker shall hold, the timestamp last: file names and
-    /// bytes. Every root is among them, for devices that were away.
+    /// bytes. Every root and keyset is among them, for devices that were away.
     pub fn files_for_devices(&self) -> Vec<(String, Vec<u8>)> {
         let older = self.roots.iter().cloned().zip(1..);
         let mut files: Vec<_> =
             older.map(|(bytes, version)| (format!("{version}.root.json"), bytes)).collect();
+        let older = self.keysets.iter();
+        files.extend(older.map(|(version, bytes)| (format!("{version}.keyset"), bytes.clone())));
         let base = |path: String| path.rsplit('/').next().unwrap_or_default().to_owned();
         files.extend(published_files(self).into_iter().map(|(path, bytes)| (base(path), bytes)));
         files
@@ -235,6 +244,8 @@ fn published_files(repo: &Repo) -> Vec<(String, Vec<u8>)> {
     if let Some(keyset) = &published.keyset {
         let digest = Digest::of(keyset.bytes());
         files.push((format!("targets/fleetway/{digest}.keyset"), keyset.bytes().to_vec()));
+        let version = keyset.keyset.version;
+        files.push((format!("metadata/{version}.keyset"), keyset.bytes().to_vec()));
     }
     let mut add = |name: String, bytes: Vec<u8>| files.push((format!("metadata/{name}"), bytes));
     for (team, meta) in &published.teams {

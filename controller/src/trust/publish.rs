@@ -57,6 +57,9 @@ impl Repo {
         if staged.root.is_some() {
             next.roots.extend(published.root.take().map(|root| root.bytes()));
         }
+        if let (Some(_), Some(before)) = (&staged.keyset, &published.keyset) {
+            next.keysets.insert(before.keyset.version, before.bytes().to_vec());
+        }
         published.root = staged.root.or(published.root.take());
         published.keyset = staged.keyset.or(published.keyset.take());
         published.targets = staged.targets.or(published.targets.take());

@@ -32,6 +32,9 @@ pub struct Repo {
     /// Every root before the one in force, exact bytes, oldest first: devices that were away
     /// follow them.
     pub roots: Vec<Vec<u8>>,
+    /// Every keyset before the one in force, exact bytes, by version: devices without TUF follow
+    /// them one by one. A directory of an older build has none.
+    pub keysets: BTreeMap<u64, Vec<u8>>,
     /// In force.
     pub published: Version,
     /// Waits for signatures.

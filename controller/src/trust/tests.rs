@@ -139,6 +139,16 @@ fn a_root_key_is_rotated_by_the_old_and_the_new_people() {
     let genesis = Verified::<Keyset>::genesis(first.bytes(), &pinned).unwrap();
     let second = repo.published.keyset.as_ref().unwrap();
     assert_eq!(genesis.advance(second.bytes()).unwrap().get().version, 2);
+    // One that has no TUF asks for the next by its version; from the directory, too.
+    let data = tempfile::tempdir().unwrap();
+    TrustDir::new(data.path()).save(&published()).unwrap();
+    TrustDir::new(data.path()).save(&repo).unwrap();
+    let files = TrustDir::new(data.path()).load().unwrap().files_for_devices();
+    for (version, keyset) in [(1, &first), (2, second)] {
+        let name = format!("{version}.keyset");
+        let found = files.iter().find(|(file, _)| *file == name);
+        assert_eq!(found.map(|(_, bytes)| bytes.as_slice()), Some(keyset.bytes()), "{name}");
+    }
     assert!(repo.key_named("eve").is_err());
 }
 

@@ -89,7 +89,7 @@ pub(super) fn reports(figures: &mut Figures) -> Result<()> {
         let report = SignedReport::decode(bytes).context("decodes")?;
         let verifies =
             |message: &[u8; 64], signature: &[u8]| key.verifies_report(message, signature);
-        black_box(report.open(Some(DeviceKey::ALGORITHM), &ca, &topic, verifies)?);
+        black_box(report.open(Some(key.algorithm()), &ca, &topic, verifies)?);
     }
     figures.add("verify_report_us", per_report(verifying), None, "the same, on one thread");
     let more = signed.first().map_or(0, Vec::len) - STATE_BYTES;

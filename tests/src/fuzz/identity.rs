@@ -215,7 +215,7 @@ pub(super) fn acl(bytes: &[u8]) -> bool {
         text.strip_prefix(ROOT_DEFAULT)
             .is_some_and(|path| path.starts_with(&format!("d/{}/{direction}/", samples::device())))
     };
-    let may = |action| allowed(&identity, ROOT_DEFAULT, action, text);
+    let may = |action| allowed(&identity, &|_, _| false, ROOT_DEFAULT, action, text);
     let (publish, subscribe) = (may(Action::Publish), may(Action::Subscribe));
     assert!(!publish || below("up") && !text.contains(['+', '#']));
     assert!(!subscribe || below("dn") || !text.contains(['+', '#']));

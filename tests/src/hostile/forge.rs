@@ -12,7 +12,7 @@ use fleetway_protocol::limits::{
 };
 use fleetway_protocol::manifest::Manifest;
 use fleetway_protocol::order::Order;
-use fleetway_protocol::report::{Ack, Host, Presence, State, Telemetry, Want};
+use fleetway_protocol::report::{Ack, Host, Nonce, Presence, State, Telemetry, Want};
 use fleetway_protocol::signed::{Algorithm, SignedReport, message};
 use fleetway_protocol::slot::Ending;
 use fleetway_protocol::topics::{ROOT_DEFAULT, Topic};
@@ -146,6 +146,7 @@ fn later(topic: &str, body: &[u8]) -> Option<Vec<u8>> {
         Topic::Host(_) => changed(body, |h: &mut Host| h.stamp.seq += LATER),
         Topic::Ack(_) => changed(body, |a: &mut Ack| a.stamp.seq += LATER),
         Topic::Want(_) => changed(body, |w: &mut Want| w.stamp.seq += LATER),
+        Topic::Nonce(_) => changed(body, |n: &mut Nonce| n.stamp.seq += LATER),
         Topic::State(..) => changed(body, |state: &mut State| {
             state.stamp.seq += LATER;
             state.running = state.target.or(state.running);

@@ -49,6 +49,21 @@ pub(crate) struct DeviceEnroll {
     pub(crate) labels: BTreeMap<String, String>,
 }
 
+/// `POST /v1/devices/{id}/adopt`.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct DeviceAdopt {
+    /// The device that it hangs on.
+    pub(crate) via: String,
+    /// What hardware it is.
+    pub(crate) hardware: String,
+    /// The public half of the Ed25519 key that it signs its reports with: 64 hexadecimal digits.
+    pub(crate) key: String,
+    /// Labels to begin with.
+    #[serde(default)]
+    pub(crate) labels: BTreeMap<String, String>,
+}
+
 /// Its answer: how the device joins.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct JoinView {
@@ -114,6 +129,9 @@ pub(crate) struct DeviceView {
     pub(crate) identity: String,
     /// When its newest certificate ends, Unix seconds.
     pub(crate) certificate_ends_s: Option<u64>,
+    /// The device that it hangs on, if it has no connection of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) via: Option<String>,
 }
 
 /// What became of a device's telemetry reports, each counted once.

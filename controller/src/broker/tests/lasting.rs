@@ -83,6 +83,7 @@ async fn a_store_has_one_broker() {
         data_dir: world.data.path().to_owned(),
         root: ROOT.to_owned(),
         clients_max: 10,
+        gate: Default::default(),
     };
     assert!(matches!(EmbeddedBroker::start(&config).await, Err(EmbeddedError::Start { .. })));
 }

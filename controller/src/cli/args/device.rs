@@ -99,6 +99,27 @@ pub(crate) enum DeviceVerb {
         #[arg(long)]
         qr: bool,
     },
+    /// Take in a device without a connection of its own, which hangs on another one
+    #[command(
+        after_long_help = "Example:\n  fleetway device adopt mcu-01 --via cam-01 --hardware mps2-an386 --key 9f2c...\n\nThe gateway needs a [[gateway.device]] of this id in its agent.toml. The same again with\nanother --via moves the device there."
+    )]
+    Adopt {
+        /// Its id: 1 to 64 of a-z 0-9 -
+        #[arg(value_name = "ID")]
+        id: DeviceId,
+        /// The device that it hangs on
+        #[arg(long, value_name = "GATEWAY")]
+        via: DeviceId,
+        /// What hardware it is
+        #[arg(long, value_name = "CLASS")]
+        hardware: String,
+        /// The public half of its Ed25519 key, 64 hexadecimal digits
+        #[arg(long, value_name = "HEX")]
+        key: String,
+        /// Labels to begin with
+        #[arg(long = "label", value_name = "KEY=VALUE", value_parser = values::label)]
+        labels: Vec<(String, String)>,
+    },
     /// Take a device out at once: its session, its orders, its certificate's renewal
     #[command(after_long_help = "Example:\n  fleetway device revoke cam-01")]
     Revoke {

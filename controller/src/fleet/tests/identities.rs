@@ -237,3 +237,58 @@ fn a_revoked_device_gets_nothing_and_is_not_heard() {
     assert_eq!(world.renew(&new), Ok(()));
     assert!(world.fleet.device(&id(0)).unwrap().identity.revoked_s.is_none());
 }
+
+#[test]
+fn what_hangs_on_a_gateway_is_a_device_of_its_own() {
+    let mut world = World::new(2);
+    let mcu = DeviceId::new("mcu").unwrap();
+    let key = |seed| {
+        DeviceKey::from_ed25519(PublicKey::of(&SigningKey::from_bytes(&[seed; 32])).to_bytes())
+    };
+    let adopt = |world: &mut World, id: &DeviceId, via: &DeviceId, seed| {
+        let (key, hardware) = (key(seed).unwrap(), HardwareClass::new("mps2").unwrap());
+        let adopted = Adopted { via: via.clone(), hardware, key };
+        let by = world.by();
+        world.fleet.adopt_device(by, id, &Labels::new(), &adopted).map(drop)
+    };
+    let refuses = |result: Result<(), DeviceError>, part: &str| {
+        let text = result.unwrap_err().to_string();
+        assert!(text.contains(part), "{text}");
+    };
+    refuses(adopt(&mut world, &mcu, &DeviceId::new("nobody").unwrap(), 1), "no device nobody");
+    adopt(&mut world, &mcu, &id(0), 1).unwrap();
+    world.reopen();
+    let identity = world.fleet.device(&mcu).unwrap().identity;
+    assert_eq!((identity.via, identity.key), (Some(id(0)), key(1)));
+    let own = key(1).unwrap().digest();
+    assert!(world.fleet.is_from(&mcu, Some(&own)) && !world.fleet.is_from(&mcu, None));
+    // Not below itself, not two deep, not beside a connection of its own.
+    refuses(adopt(&mut world, &mcu, &mcu, 1), "cannot be a gateway");
+    refuses(adopt(&mut world, &id(1), &mcu, 2), "cannot be a gateway");
+    refuses(adopt(&mut world, &id(0), &id(1), 2), "cannot be a gateway");
+    world.invite(1);
+    world.enroll(1, &device_key()).unwrap();
+    refuses(adopt(&mut world, &id(0), &id(1), 2), "cannot be a gateway");
+    // Moved, with its key and what it said; set up anew, with neither.
+    adopt(&mut world, &mcu, &id(1), 1).unwrap();
+    assert_eq!(world.fleet.device(&mcu).unwrap().identity.via, Some(id(1)));
+    adopt(&mut world, &mcu, &id(1), 3).unwrap();
+    assert!(!world.fleet.is_from(&mcu, Some(&own)));
+    refuses(adopt(&mut world, &mcu, &id(1), 1), "once before");
+    // Taken out like any other, and in again.
+    let by = world.by();
+    world.fleet.revoke_device(by, &mcu).unwrap();
+    assert!(world.fleet.device(&mcu).unwrap().identity.revoked_s.is_some());
+    adopt(&mut world, &mcu, &id(0), 3).unwrap();
+    assert!(world.fleet.device(&mcu).unwrap().identity.revoked_s.is_none());
+}
+
+#[test]
+fn an_identity_of_an_older_build_reads() {
+    // As it was before devices could hang on others: no last field.
+    let record = IdentityRecord { key: vec![4; 65], enrolled_s: 7, ..IdentityRecord::default() };
+    let now = super::records::encode("an identity", &record).unwrap();
+    assert_eq!(IdentityRecord::read(&now), Some(record.clone()));
+    assert_eq!(IdentityRecord::read(&now[..now.len() - 1]), Some(record));
+    assert_eq!(IdentityRecord::read(&now[..now.len() - 2]), None);
+}

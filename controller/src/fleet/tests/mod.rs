@@ -25,7 +25,7 @@ use fleetway_protocol::machine::Phase;
 use fleetway_protocol::manifest::{Artifact, GoldenRule, Manifest, Variant, VariantKind};
 use fleetway_protocol::order::{Action, Order};
 use fleetway_protocol::reason::Reason;
-use fleetway_protocol::report::{Ack, Presence, Progress, Stamp, State};
+use fleetway_protocol::report::{Ack, Nonce, Presence, Progress, Stamp, State};
 use fleetway_protocol::slot::{Ending, Outcome};
 
 use super::*;

@@ -44,6 +44,37 @@ fn a_device_that_is_ahead_gets_its_order_above_that() {
 }
 
 #[test]
+fn a_device_without_a_clock_gets_its_order_with_its_newest_nonce() {
+    let (mut world, _, device) = worldwide();
+    assert_eq!(world.newest(&device).nonce, None);
+    let say = |world: &mut World, nonce: [u8; 16]| {
+        let stamp = world.devices.get_mut(&device).unwrap().next();
+        let said = Nonce { stamp, nonce };
+        world.fleet.handle_nonce(world.now_s, &device, &said);
+        said
+    };
+    let first = say(&mut world, [1; 16]);
+    assert_eq!(world.tick(), std::slice::from_ref(&device));
+    let order = world.newest(&device);
+    assert_eq!((order.generation, order.nonce), (2, Some([1; 16])));
+    // Said again, it is no news; and after a restart of ours the order keeps it.
+    say(&mut world, [1; 16]);
+    assert_eq!(world.tick(), []);
+    world.restart();
+    world.deliver();
+    assert_eq!(world.tick(), []);
+    // The next boot.
+    say(&mut world, [2; 16]);
+    world.fleet.handle_nonce(world.now_s, &device, &first);
+    assert_eq!(world.tick(), std::slice::from_ref(&device));
+    assert_eq!(world.newest(&device).nonce, Some([2; 16]), "an old one changes nothing");
+    // What comes next carries it too.
+    world.start("v3", 3, &[]);
+    world.tick();
+    assert_eq!(world.newest(&device).nonce, Some([2; 16]));
+}
+
+#[test]
 fn a_stale_answer_is_believed_once_and_only_about_the_order_in_force() {
     let (mut world, _, device) = worldwide();
     let payload = world.devices[&device].orders[&1].clone();

@@ -4,15 +4,23 @@
 //! decided once, by what the processor says it can do. `unsafe` lives only in the modules of the
 //! vector sets, each block argued, behind the checked functions of [`Kernels`].
 
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64", qnn_dsp))]
+mod channelwise;
+#[cfg(any(test, feature = "check"))]
+pub mod check;
+pub(crate) mod portable;
 #[cfg(target_arch = "aarch64")]
 #[allow(unsafe_code, reason = "vector instructions; every block is argued where it stands")]
-mod aarch64;
-pub(crate) mod portable;
-#[cfg(test)]
-mod tests;
+#[path = "aarch64/mod.rs"]
+mod vector;
+#[cfg(qnn_dsp)]
+#[allow(unsafe_code, reason = "DSP instructions; every block is argued where it stands")]
+#[path = "dsp.rs"]
+mod vector;
 #[cfg(target_arch = "x86_64")]
 #[allow(unsafe_code, reason = "vector instructions; every block is argued where it stands")]
-mod x86;
+#[path = "x86/mod.rs"]
+mod vector;
 
 use crate::conv::Window;
 use crate::format::{Add, PANEL, QUAD};
@@ -81,21 +89,19 @@ pub(crate) struct Channelwise<'a> {
 
 /// A set of kernels that this processor can run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Kernels(Isa);
+pub struct Kernels(Set);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Isa {
+enum Set {
     Portable,
-    #[cfg(target_arch = "x86_64")]
-    Avx2,
-    #[cfg(target_arch = "aarch64")]
-    Dot,
+    #[cfg(any(target_arch = "x86_64", target_arch = "aarch64", qnn_dsp))]
+    Vector(vector::Isa),
 }
 
 impl Kernels {
     /// The set that runs everywhere, and that all others are held against.
     pub const fn portable() -> Self {
-        Self(Isa::Portable)
+        Self(Set::Portable)
     }
 
     /// The fastest set that this processor can run.
@@ -105,24 +111,19 @@ impl Kernels {
 
     /// Every set that this processor can run, the portable one first, the fastest last.
     pub fn all() -> impl Iterator<Item = Self> {
-        let isas = [
-            Some(Isa::Portable),
-            #[cfg(target_arch = "x86_64")]
-            x86::has_avx2().then_some(Isa::Avx2),
-            #[cfg(target_arch = "aarch64")]
-            aarch64::has_dot().then_some(Isa::Dot),
-        ];
-        isas.into_iter().flatten().map(Self)
+        let sets = core::iter::once(Set::Portable);
+        #[cfg(any(target_arch = "x86_64", target_arch = "aarch64", qnn_dsp))]
+        let sets =
+            sets.chain(vector::Isa::ALL.into_iter().filter(|isa| isa.is_here()).map(Set::Vector));
+        sets.map(Self)
     }
 
     /// As reports and `inspect` show it.
     pub fn name(self) -> &'static str {
         match self.0 {
-            Isa::Portable => "portable",
-            #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 => "avx2",
-            #[cfg(target_arch = "aarch64")]
-            Isa::Dot => "neon-dot",
+            Set::Portable => "portable",
+            #[cfg(any(target_arch = "x86_64", target_arch = "aarch64", qnn_dsp))]
+            Set::Vector(isa) => isa.name(),
         }
     }
 
@@ -135,10 +136,8 @@ impl Kernels {
         assert!(columns * of.depth() <= of.weights.len());
         assert!(columns * 4 <= of.bias.len() && columns * 4 <= of.mult.len());
         match self.0 {
-            #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 if of.wzp.is_none() => x86::gemm(of, output),
-            #[cfg(target_arch = "aarch64")]
-            Isa::Dot if of.wzp.is_none() => aarch64::gemm(of, output),
+            #[cfg(any(target_arch = "x86_64", target_arch = "aarch64", qnn_dsp))]
+            Set::Vector(isa) if of.wzp.is_none() => isa.gemm(of, output),
             _ => portable::gemm(of, output),
         }
     }
@@ -152,17 +151,17 @@ impl Kernels {
         assert!(window.kh as usize * window.kw as usize * all <= of.weights.len());
         assert!(all * 4 <= of.bias.len() && all * 4 <= of.mult.len());
         match self.0 {
-            #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 if x86::takes(of) => x86::depthwise(of, output),
+            #[cfg(any(target_arch = "x86_64", target_arch = "aarch64", qnn_dsp))]
+            Set::Vector(isa) if vector::takes(of) => isa.depthwise(of, output),
             _ => portable::depthwise(of, output),
         }
     }
 
     pub(crate) fn add(self, op: &Add, a: &[u8], b: &[u8], output: &mut [u8]) {
         match self.0 {
-            #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 if a.len() == output.len() && b.len() == output.len() => {
-                x86::add(op, a, b, output);
+            #[cfg(any(target_arch = "x86_64", target_arch = "aarch64", qnn_dsp))]
+            Set::Vector(isa) if a.len() == output.len() && b.len() == output.len() => {
+                isa.add(op, a, b, output);
             }
             _ => portable::add(op, a, b, output),
         }
