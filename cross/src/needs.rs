@@ -26,6 +26,7 @@ pub(crate) fn for_tests() -> Result<()> {
         packages(),
         browser(),
         qemu_user(),
+        qemu_system_arm(),
         target(cargo::BARE_TARGET),
     ] {
         if let Err(error) = need {
@@ -182,29 +183,29 @@ pub(crate) const QEMU_AARCH64: &str = "qemu-aarch64-static";
 /// Runs boards with a Cortex-M4.
 pub(crate) const QEMU_ARM: &str = "qemu-system-arm";
 /// What the emulators are for.
-const KERNELS: &str = "the tests of the int8 kernels on other processors";
+const OTHERS: &str = "the tests on other processors and on boards";
 
 /// The first of the two.
 pub(crate) fn qemu_user() -> Result<()> {
-    missing_programs(&[(QEMU_AARCH64, "qemu-user-static")], KERNELS)
+    missing_programs(&[(QEMU_AARCH64, "qemu-user-static")], OTHERS)
 }
 
 /// The second.
 pub(crate) fn qemu_system_arm() -> Result<()> {
-    missing_programs(&[(QEMU_ARM, "qemu-system-arm")], KERNELS)
+    missing_programs(&[(QEMU_ARM, "qemu-system-arm")], OTHERS)
 }
 
 /// A processor with AVX-512, and what makes a disc that it starts from.
 pub(crate) fn bochs() -> Result<()> {
     let programs = [("bochs-bin", "bochs"), ("xorriso", "xorriso"), ("dpkg-deb", "dpkg")];
-    missing_programs(&programs, KERNELS)?;
+    missing_programs(&programs, OTHERS)?;
     for (file, package) in [
         ("/usr/lib/ISOLINUX/isolinux.bin", "isolinux"),
         ("/usr/share/bochs/BIOS-bochs-latest", "bochsbios"),
         ("/usr/share/bochs/VGABIOS-lgpl-latest", "vgabios"),
     ] {
         if !Path::new(file).exists() {
-            install(package, &[package], KERNELS)?;
+            install(package, &[package], OTHERS)?;
         }
     }
     Ok(())

@@ -100,9 +100,9 @@ pub fn agrees(want: Reals<'_>, have: &[f32], rule: &GoldenRule) -> bool {
 fn same_top1(want: Reals<'_>, have: &[f32]) -> bool {
     let best = |value: &dyn Fn(usize) -> f32| {
         let start = (0, f32::NEG_INFINITY);
-        (0..have.len()).map(|at| (at, value(at))).fold(start, |best, next| {
-            if next.1 > best.1 { next } else { best }
-        })
+        (0..have.len())
+            .map(|at| (at, value(at)))
+            .fold(start, |best, next| if next.1 > best.1 { next } else { best })
     };
     let ((want_at, want_max), (have_at, _)) = (best(&|at| want.get(at)), best(&|at| have[at]));
     want_at == have_at || have.get(have_at).is_some_and(|_| want.get(have_at) == want_max)

@@ -18,12 +18,12 @@ pub trait Uplink {
     /// Whether somebody is at the other end.
     fn is_up(&self, now_ms: u64) -> bool;
 
-    /// Whether a new session began since this was asked the last time: what the other end was
-    /// told to do for us is forgotten.
-    fn poll_begun(&mut self) -> bool;
+    /// Carries bytes both ways, as many as go at once. Whether a new session began since this was
+    /// called the last time: what the other end was told to do for us is forgotten.
+    fn carry(&mut self, now_ms: u64) -> bool;
 
-    /// Hands the next message that has arrived to `take`, if there is one. Returns at once.
-    fn poll(&mut self, now_ms: u64, take: &mut dyn FnMut(Message<'_>));
+    /// Hands the next message that has arrived to `take`, if there is one.
+    fn poll(&mut self, take: &mut dyn FnMut(Message<'_>));
 
     /// Sends a message. `false`: there is no room now, ask again.
     fn send(&mut self, now_ms: u64, message: &Message<'_>) -> bool;

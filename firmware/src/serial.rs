@@ -51,12 +51,12 @@ impl<P: Read + ReadReady + Write> Uplink for Serial<P> {
         self.link.is_up(now_ms)
     }
 
-    fn poll_begun(&mut self) -> bool {
+    fn carry(&mut self, now_ms: u64) -> bool {
+        self.pump(now_ms);
         self.link.poll_begun()
     }
 
-    fn poll(&mut self, now_ms: u64, take: &mut dyn FnMut(Message<'_>)) {
-        self.pump(now_ms);
+    fn poll(&mut self, take: &mut dyn FnMut(Message<'_>)) {
         if let Some(bytes) = self.link.message() {
             if let Ok(message) = Message::decode(bytes) {
                 take(message);

@@ -106,10 +106,8 @@ impl Layout {
         let (golden, model) = (whole_blocks(golden_bytes, block), whole_blocks(model_bytes, block));
         let journal = [Region { at: base, len: block }, Region { at: base + block, len: block }];
         let keysets_at = base + 2 * block;
-        let keysets = [
-            Region { at: keysets_at, len: paper },
-            Region { at: keysets_at + paper, len: paper },
-        ];
+        let keysets =
+            [Region { at: keysets_at, len: paper }, Region { at: keysets_at + paper, len: paper }];
         let a = slot_map(keysets_at + 2 * paper, paper, golden, model);
         let b = slot_map(a.0[5].end(), paper, golden, model);
         Self { journal, keysets, slots: [a, b], block }
@@ -295,7 +293,10 @@ impl<F: Flash> Store<F> {
     }
 
     /// The blocks of a region.
-    pub(crate) fn blocks(&self, region: Region) -> impl DoubleEndedIterator<Item = Region> + use<F> {
+    pub(crate) fn blocks(
+        &self,
+        region: Region,
+    ) -> impl DoubleEndedIterator<Item = Region> + use<F> {
         let len = self.layout.block;
         (0..region.len / len).map(move |n| Region { at: region.at + n * len, len })
     }

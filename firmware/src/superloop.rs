@@ -29,10 +29,11 @@ pub fn turn<F: Flash, U: Uplink, S: Sensor, W: Watchdog, C: Clock>(
 ) {
     board.watchdog.feed(TURN_MS_MAX);
     let now_ms = board.clock.now_us() / 1000;
-    if board.link.poll_begun() {
-        device.handle_session();
+    // The session first: the message is of it, not of the one before.
+    if board.link.carry(now_ms) {
+        device.handle_session(now_ms);
     }
-    board.link.poll(now_ms, &mut |message| device.handle(now_ms, &message));
+    board.link.poll(&mut |message| device.handle(now_ms, &message));
     device.tick(now_ms);
     if let Some(ms) = device.work_ms_max() {
         // One golden vector: it may take as long as the whole self-test may.
@@ -58,5 +59,3 @@ pub fn run<F: Flash, U: Uplink, S: Sensor, W: Watchdog, C: Clock>(
         turn(&mut device, &mut board);
     }
 }
-
-

@@ -66,7 +66,14 @@ fn list_of(part: Part) -> Part {
 }
 
 impl Fetch {
-    fn new(token: Token, stage: Stage, slot: SlotId, release: Digest, up: bool, now_ms: u64) -> Self {
+    fn new(
+        token: Token,
+        stage: Stage,
+        slot: SlotId,
+        release: Digest,
+        up: bool,
+        now_ms: u64,
+    ) -> Self {
         let transfer = Transfer::single(config(), now_ms, up);
         let of = release.short();
         Self { token, stage, slot, release, parts: None, of, transfer, next: 0, bad: 0 }
@@ -139,7 +146,13 @@ impl<F: Flash> Device<'_, F> {
         Some((fetch.of, fetch.piece(n), ask))
     }
 
-    pub(super) fn handle_piece(&mut self, now_ms: u64, of: ShortDigest, piece: Piece, bytes: &[u8]) {
+    pub(super) fn handle_piece(
+        &mut self,
+        now_ms: u64,
+        of: ShortDigest,
+        piece: Piece,
+        bytes: &[u8],
+    ) {
         let Some(fetch) = self.fetch.as_ref().filter(|fetch| fetch.of == of) else { return };
         match (fetch.stage, piece) {
             (Stage::Admission, Piece::Release) => self.admit_release(now_ms, bytes),
@@ -185,7 +198,9 @@ impl<F: Flash> Device<'_, F> {
     }
 
     fn keep_release(&mut self, now_ms: u64, bytes: &[u8]) {
-        let Some((slot, release)) = self.fetch.as_ref().map(|f| (f.slot, f.release)) else { return };
+        let Some((slot, release)) = self.fetch.as_ref().map(|f| (f.slot, f.release)) else {
+            return;
+        };
         let Some(keyset) = self.keyset() else { return };
         if Verified::<Manifest>::recheck(bytes, &Keyring::of(&keyset), &release).is_err() {
             self.is_bad(now_ms, 0);

@@ -26,10 +26,7 @@ pub(super) enum Job {
     /// Nothing.
     None,
     /// Erasing these blocks.
-    Erase {
-        token: Token,
-        left: Region,
-    },
+    Erase { token: Token, left: Region },
     /// Hashing what is at a place.
     Check(Check),
     /// Running golden vectors.
@@ -135,7 +132,14 @@ impl<F: Flash> Device<'_, F> {
         }
     }
 
-    fn begin_test(&mut self, now_ms: u64, token: Token, place: Place, release: Digest, parts: Parts) {
+    fn begin_test(
+        &mut self,
+        now_ms: u64,
+        token: Token,
+        place: Place,
+        release: Digest,
+        parts: Parts,
+    ) {
         let Place::Slot(slot) = place else { return };
         if let Err(reason) = self.note_ordeal(release) {
             return self.tested(now_ms, token, Err(reason));

@@ -153,9 +153,9 @@ impl<'d, F: Flash> Device<'d, F> {
     }
 
     /// A session with the gateway began: it knows nothing of us yet.
-    pub fn handle_session(&mut self) {
+    pub fn handle_session(&mut self, now_ms: u64) {
         self.said.begin();
-        self.broker = false;
+        self.handle_broker(now_ms, false);
     }
 
     /// A message arrived. Whatever it says, it is checked before anything is believed.

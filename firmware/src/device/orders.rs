@@ -121,11 +121,15 @@ impl<F: Flash> Device<'_, F> {
             (None, Some(kept)) => Verified::<Keyset>::recheck(bytes, &kept.digest),
             (None, None) => return,
         };
-        // One that is refused, or cannot be stored, changes nothing; the gateway says it again.
-        if let Ok(next) = next {
-            if self.keep_keyset(bytes, next.digest()).is_ok() {
+        // One that is refused changes nothing.
+        let Ok(next) = next else { return };
+        match self.keep_keyset(bytes, next.digest()) {
+            Ok(()) => {
                 self.keyset_version = next.get().version;
+                // An order that nobody known had signed may be good now.
+                self.said.order_again();
             }
+            Err(_) => self.said.keyset_again(),
         }
     }
 

@@ -29,8 +29,8 @@ const REFRESH_MS: u64 = 60_000;
 const TELEMETRY_MS: u64 = 60_000;
 /// A download's progress is said this often, milliseconds.
 const PROGRESS_MS: u64 = 2_000;
-/// An order that could not be stored is asked for again after this long, milliseconds.
-const ORDER_AGAIN_MS: u64 = 5_000;
+/// What could not be stored is asked for again after this long, milliseconds.
+const AGAIN_MS: u64 = 5_000;
 
 /// What was said, and what is to be.
 #[derive(Default)]
@@ -59,8 +59,9 @@ struct Session {
     /// When the order was asked for.
     order_at_ms: Option<u64>,
     order_again: bool,
-    /// The version of the keyset that is asked for.
-    keyset: u64,
+    /// The version of the keyset that is asked for, and since when.
+    keyset: Option<(u64, u64)>,
+    keyset_again: bool,
     presence_at_ms: Option<u64>,
     state_at_ms: Option<u64>,
 }
@@ -69,7 +70,17 @@ impl Said {
     /// The answer to an order; a later one takes its place. What could not be stored comes again.
     pub(super) fn answer(&mut self, generation: Generation, of: Digest, refused: Option<Reason>) {
         self.answer = Some((generation, of, refused));
-        self.session.order_again = refused.is_some_and(Reason::is_transient);
+        self.session.order_again |= refused.is_some_and(Reason::is_transient);
+    }
+
+    /// The order is wanted once more.
+    pub(super) fn order_again(&mut self) {
+        self.session.order_again = true;
+    }
+
+    /// The next keyset is wanted once more.
+    pub(super) fn keyset_again(&mut self) {
+        self.session.keyset_again = true;
     }
 
     /// Seconds since anybody could know this boot's nonce.
@@ -100,8 +111,11 @@ impl<F: Flash> Device<'_, F> {
     fn say_session(&mut self, now_ms: u64, link: &mut impl Uplink) -> bool {
         let id = self.provision.id.clone();
         let keyset = self.keyset_version + 1;
-        let again = self.said.session.order_again
-            && is_due(self.said.session.order_at_ms, now_ms, ORDER_AGAIN_MS);
+        let session = &self.said.session;
+        let order_again = session.order_again && is_due(session.order_at_ms, now_ms, AGAIN_MS);
+        let keyset_again = session.keyset_again
+            && is_due(session.keyset.map(|(_, at_ms)| at_ms), now_ms, AGAIN_MS);
+        let keyset_asked = session.keyset.is_some_and(|(version, _)| version == keyset);
         if !self.said.session.will {
             let gone = self.presence(false);
             self.said.session.will = self.say(now_ms, link, Topic::Presence(id), true, &gone);
@@ -110,10 +124,11 @@ impl<F: Flash> Device<'_, F> {
             if self.say(now_ms, link, Topic::Presence(id), false, &here) {
                 self.said.session.presence_at_ms = Some(now_ms);
             }
-        } else if self.said.session.keyset != keyset {
+        } else if !keyset_asked || keyset_again {
             let topic = Topic::Trust(TrustFile::KeysetVersion(keyset));
             if link.send(now_ms, &Message::Subscribe(topic)) {
-                self.said.session.keyset = keyset;
+                self.said.session.keyset = Some((keyset, now_ms));
+                self.said.session.keyset_again = false;
             }
         } else if self.said.session.nonce_at_ms.is_none() {
             let nonce = Nonce { stamp: self.stamp(), nonce: self.nonce() };
@@ -121,7 +136,7 @@ impl<F: Flash> Device<'_, F> {
                 self.said.session.nonce_at_ms = Some(now_ms);
                 self.said.nonce_at_ms.get_or_insert(now_ms);
             }
-        } else if self.said.session.order_at_ms.is_none() || again {
+        } else if self.said.session.order_at_ms.is_none() || order_again {
             if link.send(now_ms, &Message::Subscribe(Topic::Order(id))) {
                 self.said.session.order_at_ms = Some(now_ms);
                 self.said.session.order_again = false;

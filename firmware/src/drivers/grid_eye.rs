@@ -40,8 +40,7 @@ impl<I: I2c> GridEye<I> {
 impl<I: I2c> Sensor for GridEye<I> {
     fn sample(&mut self, input: &mut [f32]) -> bool {
         let mut bytes = [0; 2 * FRAME];
-        if input.len() != FRAME
-            || self.i2c.write_read(self.address, &[PIXELS], &mut bytes).is_err()
+        if input.len() != FRAME || self.i2c.write_read(self.address, &[PIXELS], &mut bytes).is_err()
         {
             return false;
         }

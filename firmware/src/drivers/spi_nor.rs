@@ -115,7 +115,8 @@ impl<S: SpiDevice> NorFlash for SpiNor<S> {
             let room = (PAGE_BYTES - at % PAGE_BYTES) as usize;
             let (page, rest) = left.split_at(room.min(left.len()));
             self.write_enable()?;
-            let program = &mut [Operation::Write(&command(PAGE_PROGRAM, at)), Operation::Write(page)];
+            let program =
+                &mut [Operation::Write(&command(PAGE_PROGRAM, at)), Operation::Write(page)];
             self.spi.transaction(program).map_err(|_| SpiNorError::Bus)?;
             self.wait()?;
             (at, left) = (at + page.len() as u32, rest);

@@ -189,7 +189,7 @@ impl<'f> Gateway<'f> {
         let (Some(nonce), Some(wish)) = (self.nonce, self.wish) else { return };
         if self.order.is_none() {
             self.generation += 1;
-            let bytes = self.fleet.order(self.generation, wish, Some(nonce));
+            let bytes = self.fleet.order(0, self.generation, wish, Some(nonce));
             self.order = Some((self.generation, bytes));
             self.deliver(Topic::Order(id()));
         }

@@ -22,7 +22,7 @@ use fleetway_protocol::slot::Ending;
 
 use fleet::{Fleet, Nature, Wish, golden};
 use gateway::Gateway;
-use qemu::Board;
+use qemu::{Board, Kind};
 
 /// What the digits models take and give.
 const PIXELS: usize = 64;
@@ -63,21 +63,18 @@ fn digits(model: &[u8]) -> Vec<u8> {
 }
 
 /// Everything that happens to a model, on one board.
-#[test]
-#[ignore = "needs QEMU and the board's target"]
-fn mps2_an386() {
+fn life(kind: &'static Kind) {
     let fleet = fleet();
-    let mut board = Board::mps2(&fleet.page());
+    let mut board = Board::new(kind, &fleet.page());
     let mut gateway = Gateway::new(&fleet);
 
-    // The factory model serves before anybody says anything.
+    // The factory model serves before anybody orders anything.
     gateway.runs(&mut board, 0);
-    board.says("answer 1: class");
 
     // An update over the line.
-    let bytes = fleet.releases[1].model.len() as u64;
+    let bytes = fleet.releases[1].model.len();
     let took = gateway.order(&mut board, Wish::run(1), Ending::Confirmed);
-    println!("an update of {bytes} bytes was confirmed after {took:?}");
+    println!("{}: an update of {bytes} bytes was confirmed after {took:?}", kind.name);
     gateway.runs(&mut board, 1);
 
     // Its golden vectors say something else: it never runs.
@@ -87,32 +84,60 @@ fn mps2_an386() {
     // It passes its self-test and does not answer in time: the watchdog, three times, then back.
     gateway.order(&mut board, Wish::run(3), Ending::RolledBack(Reason::Interrupted));
     gateway.runs(&mut board, 1);
-    board.says("after a hang");
 
     // And by an order.
     let back = Wish { release: 0, action: Action::Rollback };
     gateway.order(&mut board, back, Ending::Confirmed);
     gateway.runs(&mut board, 0);
+
+    if kind.has_text {
+        let text = board.text();
+        for said in ["boot 1 after power", "answer 1: class", "after a hang"] {
+            assert!(text.contains(said), "the board does not say {said:?}:\n{text}");
+        }
+    }
 }
 
-/// The board is killed at random moments while it is ordered back and forth; how often,
-/// `FLEETWAY_FIRMWARE_KILLS` says. PSRAM is a file, so that a kill is exactly a power cut.
-#[test]
-#[ignore = "needs QEMU and the board's target"]
-fn mps2_an386_killed() {
-    let kills = std::env::var("FLEETWAY_FIRMWARE_KILLS").ok().and_then(|text| text.parse().ok());
-    let kills: u64 = kills.unwrap_or(15);
+/// The board is killed at random moments while it is ordered back and forth.
+fn killed(kind: &'static Kind, kills: u64) {
     let fleet = fleet();
-    let mut board = Board::mps2(&fleet.page());
+    let mut board = Board::new(kind, &fleet.page());
     let mut gateway = Gateway::new(&fleet);
     let mut rng = rng::Rng::new(kills);
     for n in 0..kills {
-        // Whoever is killed three times in one trial has a poisoned release: a fresh start then.
         gateway.wants(Wish::run(if n / 4 % 2 == 0 { 1 } else { 2 }));
         gateway.carry(&mut board, Duration::from_millis(rng.below(1_500)));
         board.kill();
         board.power();
         gateway.serves_something(&mut board);
     }
-    println!("{kills} kills, and the board always served");
+    println!("{}: {kills} kills, and the board always served", kind.name);
+}
+
+/// How often a board is killed: a few times, or as `FLEETWAY_FIRMWARE_KILLS` says.
+fn kills() -> u64 {
+    let kills = std::env::var("FLEETWAY_FIRMWARE_KILLS").ok().and_then(|text| text.parse().ok());
+    kills.unwrap_or(12)
+}
+
+macro_rules! boards {
+    ($($kind:ident $life:ident $killed:ident)*) => { $(
+        #[test]
+        #[ignore = "needs QEMU and the board's target"]
+        fn $life() {
+            life(&qemu::$kind);
+        }
+
+        #[test]
+        #[ignore = "needs QEMU and the board's target"]
+        fn $killed() {
+            killed(&qemu::$kind, kills());
+        }
+    )* };
+}
+
+boards! {
+    MPS2 mps2 mps2_killed
+    AST1030 ast1030 ast1030_killed
+    RISCV32 riscv32 riscv32_killed
 }

@@ -97,7 +97,8 @@ fn encoded<T: serde::Serialize>(value: &T) -> Vec<u8> {
 
 const ROOTS: [u8; 3] = [1, 11, 12];
 const RELEASE: u8 = 2;
-const DIRECTOR: u8 = 3;
+/// Another one in each keyset.
+const DIRECTORS: [u8; 3] = [3, 13, 14];
 
 /// Version `n` of the keyset, signed by its own root and the one before.
 fn keyset(n: usize) -> Vec<u8> {
@@ -105,7 +106,7 @@ fn keyset(n: usize) -> Vec<u8> {
         version: n as u64 + 1,
         root: authority(ROOTS[n]),
         release: authority(RELEASE).into(),
-        director: authority(DIRECTOR),
+        director: authority(DIRECTORS[n]),
     };
     let signers = [ROOTS[n], ROOTS[n.saturating_sub(1)]];
     sealed(&signers[..1 + usize::from(n > 0)], Context::Keyset, &encoded(&keyset))
@@ -259,11 +260,8 @@ impl Fleet {
             ..health.policy
         };
         let class = if nature == Nature::OtherHardware { "esp-9" } else { HARDWARE };
-        let variant = Variant {
-            kind: VariantKind::Qnn,
-            model: self.cut(&model),
-            golden: self.cut(&golden),
-        };
+        let variant =
+            Variant { kind: VariantKind::Qnn, model: self.cut(&model), golden: self.cut(&golden) };
         let manifest = Manifest {
             model: crate::fleet::model(),
             version: Version::new("v").unwrap(),
@@ -277,7 +275,7 @@ impl Fleet {
             health,
         };
         let payload = encoded(&manifest);
-        let signer = if nature == Nature::Forged { DIRECTOR } else { RELEASE };
+        let signer = if nature == Nature::Forged { DIRECTORS[0] } else { RELEASE };
         let envelope = sealed(&[signer], Context::Manifest, &payload);
         let digest = Digest::of(&payload);
         self.pieces.insert((digest.short(), Piece::Release), envelope.clone());
@@ -322,8 +320,14 @@ impl Fleet {
         page.write(&mut vec![0; 256 * 1024]).unwrap().to_vec()
     }
 
-    /// A signed order.
-    pub(crate) fn order(&self, generation: u64, wish: Wish, nonce: Option<[u8; 16]>) -> Vec<u8> {
+    /// An order, signed by the director of a keyset.
+    pub(crate) fn order(
+        &self,
+        keyset: usize,
+        generation: u64,
+        wish: Wish,
+        nonce: Option<[u8; 16]>,
+    ) -> Vec<u8> {
         let terms = Terms { probation_s: 1, probation_answers: 3, ..Terms::default() };
         let wish = ModelOrder {
             model: model(),
@@ -341,7 +345,7 @@ impl Fleet {
             nonce,
             models: heapless::Vec::from_slice(&[wish]).unwrap(),
         };
-        sealed(&[DIRECTOR], Context::Order, &encoded(&order))
+        sealed(&[DIRECTORS[keyset]], Context::Order, &encoded(&order))
     }
 }
 

@@ -87,7 +87,12 @@ pub(crate) const MUTANTS: [Mutant; 25] = [
         "_ if hasher.finish() != artifact.digest =>",
         "_ if hasher.finish() == Digest([0; 32]) =>",
     ),
-    mutant("takes any answer for the golden one", JOBS, "if agrees { Ok(next) }", "if agrees || true { Ok(next) }"),
+    mutant(
+        "takes any answer for the golden one",
+        JOBS,
+        "if agrees { Ok(next) }",
+        "if agrees || true { Ok(next) }",
+    ),
     mutant(
         "does not note a self-test",
         JOBS,
@@ -136,8 +141,18 @@ pub(crate) const MUTANTS: [Mutant; 25] = [
         "map_or(0, |kept| 1 - kept.place.min(1))",
         "map_or(0, |kept| kept.place.min(1))",
     ),
-    mutant("takes an order of any age", TRUST, "if order.value.nonce != Some(*nonce) {", "if nonce.is_empty() {"),
-    mutant("takes a release for other hardware", TRUST, "if !manifest.is_for(hardware) {", "if hardware.is_none() {"),
+    mutant(
+        "takes an order of any age",
+        TRUST,
+        "if order.value.nonce != Some(*nonce) {",
+        "if nonce.is_empty() {",
+    ),
+    mutant(
+        "takes a release for other hardware",
+        TRUST,
+        "if !manifest.is_for(hardware) {",
+        "if hardware.is_none() {",
+    ),
     mutant(
         "takes a release that nobody signed",
         KEYSET,

@@ -102,7 +102,11 @@ pub(crate) fn play(world: &mut World<'_>, story: &Story) -> Result<u64, String> 
 
 /// Plays it, and holds the end against what must serve. `in_trial`: cuts may have used up the
 /// tries, so that the release counts as interrupted.
-pub(crate) fn must(world: &World<'_>, story: &Story, faults: &[(u64, Fault)]) -> Result<u64, String> {
+pub(crate) fn must(
+    world: &World<'_>,
+    story: &Story,
+    faults: &[(u64, Fault)],
+) -> Result<u64, String> {
     let mut world = world.clone();
     world.lives = 0;
     world.nor.faults = faults.iter().map(|(op, fault)| (world.nor.ops + op, *fault)).collect();

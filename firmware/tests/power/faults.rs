@@ -83,11 +83,11 @@ fn old_orders_change_nothing() {
     let before = slots(&world);
     world.rubbish = vec![
         // Signed, newer than all, and not for this boot: it may be years old.
-        fleet.order(1_000, Wish::run(3), None),
-        fleet.order(1_000, Wish::run(3), Some([7; 16])),
+        fleet.order(0, 1_000, Wish::run(3), None),
+        fleet.order(0, 1_000, Wish::run(3), Some([7; 16])),
         // Of a generation that was acted on, and another one.
-        fleet.order(1, Wish::run(3), None),
-        fleet.order(2, Wish::run(3), None),
+        fleet.order(0, 1, Wish::run(3), None),
+        fleet.order(0, 2, Wish::run(3), None),
         vec![1, 2, 3],
         Vec::new(),
     ];

@@ -166,7 +166,12 @@ impl Nor {
         }
     }
 
-    fn carry_out(&mut self, from: u32, mut to: Vec<u8>, fault: Option<Fault>) -> Result<(), Failed> {
+    fn carry_out(
+        &mut self,
+        from: u32,
+        mut to: Vec<u8>,
+        fault: Option<Fault>,
+    ) -> Result<(), Failed> {
         match fault {
             None => self.change(from, &to, Torn::All),
             Some(Fault::Cut(torn) | Fault::Error(torn)) => {

@@ -100,7 +100,9 @@ impl Claims {
             in_slot || kept.table.factory.is_some_and(|factory| factory.digest == *digest)
         };
         match &self.confirmed {
-            Some((order, digest)) if kept.generation == *order && !self.rotten && !still(digest) => {
+            Some((order, digest))
+                if kept.generation == *order && !self.rotten && !still(digest) =>
+            {
                 Err("I6: what was reported as confirmed was forgotten".into())
             }
             _ => Ok(()),

@@ -63,6 +63,8 @@ fn run(worlds: &[World<'_>], seed: u64) {
         })
         .collect();
     if let Err(problem) = must(world, story, &faults) {
-        panic!("{problem}\nagain: FLEETWAY_FIRMWARE_SEED={seed} cargo test -p fleetway-firmware --test power soak");
+        panic!(
+            "{problem}\nagain: FLEETWAY_FIRMWARE_SEED={seed} cargo test -p fleetway-firmware --test power soak"
+        );
     }
 }

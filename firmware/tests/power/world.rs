@@ -210,7 +210,9 @@ impl<'f> World<'f> {
     fn deliver(&mut self, device: &Device<'_, Nor>, link: &mut Link, topic: &Topic) {
         match topic {
             Topic::Order(_) => self.say_order(device, link),
-            Topic::Trust(TrustFile::KeysetVersion(version)) if *version <= self.keyset as u64 + 1 => {
+            Topic::Trust(TrustFile::KeysetVersion(version))
+                if *version <= self.keyset as u64 + 1 =>
+            {
                 let bytes = self.fleet.keysets[*version as usize - 1].clone();
                 link.down.push_back((topic.clone(), bytes));
             }
@@ -232,7 +234,7 @@ impl<'f> World<'f> {
         if let Some(wish) = self.wish.take().or(unseen) {
             let generation = self.claims.issued + 1;
             self.claims.issued = generation;
-            let bytes = self.fleet.order(generation, wish, Some(device.nonce()));
+            let bytes = self.fleet.order(self.keyset, generation, wish, Some(device.nonce()));
             self.order = Some(Said { generation, wish, bytes });
         }
         link.down.extend(self.order.iter().map(|said| order(said.bytes.clone())));
@@ -346,11 +348,11 @@ impl Uplink for Link {
         true
     }
 
-    fn poll_begun(&mut self) -> bool {
+    fn carry(&mut self, _now_ms: u64) -> bool {
         std::mem::take(&mut self.begun)
     }
 
-    fn poll(&mut self, _now_ms: u64, take: &mut dyn FnMut(Message<'_>)) {
+    fn poll(&mut self, take: &mut dyn FnMut(Message<'_>)) {
         if !std::mem::replace(&mut self.greeted, true) {
             take(Message::Broker(true));
         } else if let Some((topic, bytes)) = self.down.pop_front() {

@@ -90,7 +90,8 @@ fn main() -> ! {
     let sensor = Replay::new(shown, move |output: &[f32]| {
         answers += 1;
         if answers.is_power_of_two() {
-            let top = (0..output.len()).fold(0, |top, at| if output[at] > output[top] { at } else { top });
+            let top = (0..output.len())
+                .fold(0, |top, at| if output[at] > output[top] { at } else { top });
             let _ = writeln!(console, "answer {answers}: class {top}");
         }
     });

@@ -53,9 +53,8 @@ impl Cfi {
         unsafe {
             word.write_volatile(first);
             word.write_volatile(second);
-            let status = (0..LOOKS_MAX)
-                .map(|_| word.read_volatile())
-                .find(|status| status & READY == READY);
+            let status =
+                (0..LOOKS_MAX).map(|_| word.read_volatile()).find(|status| status & READY == READY);
             word.write_volatile(CLEAR_STATUS);
             word.write_volatile(READ_ARRAY);
             match status {
