@@ -15,8 +15,7 @@ const BENCH: &str = "bench";
 /// Cuts the power in a simulated flash so many times, plants every bug, and kills the emulated
 /// board so many times.
 pub(crate) fn soak(runs: u64, kills: u64) -> Result<()> {
-    needs::qemu_system_arm()?;
-    needs::target(cargo::BARE_TARGET)?;
+    needs::boards()?;
     crate::say(&format!("{runs} runs on flash that is cut, fails and is wrong"));
     let mut power = cargo(&["test", "-p", "fleetway-firmware", "--test", "power", "soak", "--"]);
     cargo::run(power.arg("--nocapture").env("FLEETWAY_FIRMWARE_RUNS", runs.to_string()))?;
@@ -30,8 +29,7 @@ pub(crate) fn soak(runs: u64, kills: u64) -> Result<()> {
 
 /// Measures flash, memory, stack and instructions on the emulated board.
 pub(crate) fn bench() -> Result<()> {
-    needs::qemu_system_arm()?;
-    needs::target(cargo::BARE_TARGET)?;
+    needs::boards()?;
     crate::say("building the board's programs");
     let dir = cargo::root().join("firmware/boards").join(BOARD);
     cargo::run(cargo(&["build", "--release", "--bins"]).current_dir(&dir))?;

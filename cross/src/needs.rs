@@ -26,8 +26,7 @@ pub(crate) fn for_tests() -> Result<()> {
         packages(),
         browser(),
         qemu_user(),
-        qemu_system_arm(),
-        target(cargo::BARE_TARGET),
+        boards(),
     ] {
         if let Err(error) = need {
             missing.push(format!("- {error:#}"));
@@ -233,4 +232,17 @@ fn has_target(target: &str) -> bool {
 fn files(dir: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(dir).into_iter().flatten();
     entries.filter_map(|entry| entry.ok().map(|entry| entry.path())).collect()
+}
+
+/// What the firmware's boards are built and run with.
+pub(crate) fn boards() -> Result<()> {
+    qemu_system_arm()?;
+    qemu_system_riscv()?;
+    target(cargo::BARE_TARGET)?;
+    target(cargo::RISCV_TARGET)
+}
+
+/// The third of the emulators.
+fn qemu_system_riscv() -> Result<()> {
+    missing_programs(&[("qemu-system-riscv32", "qemu-system-misc")], OTHERS)
 }
