@@ -15,13 +15,9 @@ use std::process::{Command, ExitCode};
 use table::{MUTANTS, Mutant};
 
 /// What the power tests need.
-const COPIED: [&str; 11] = [
-    "protocol/src",
-    "protocol/Cargo.toml",
-    "protocol/qnn/src",
-    "protocol/qnn/Cargo.toml",
-    "controller/qnnc/src",
-    "controller/qnnc/Cargo.toml",
+const COPIED: [&str; 7] = [
+    "protocol",
+    "controller/qnnc",
     "firmware/src",
     "firmware/tests",
     "firmware/Cargo.toml",

@@ -10,8 +10,8 @@ use crate::hardware::Uplink;
 
 /// Longest message that the device sends: a signed report and its topic.
 const SENT_BYTES_MAX: usize = HEAD_BYTES_MAX + SIGNED_BYTES_MAX;
-/// Frames that are taken in one turn: a chunk is eighteen, and the model is asked in between.
-const FRAMES_PER_TURN: usize = 4;
+/// Bytes that are taken in one turn: a chunk is four times that, and the model is asked in between.
+const TURN_BYTES: usize = 4 * FRAME_WIRE_BYTES_MAX;
 
 /// A port and the link over it.
 pub struct Serial<P> {
@@ -29,13 +29,11 @@ impl<P: Read + ReadReady + Write> Serial<P> {
     /// Reads what has come, and writes what is due. What the port refuses is as good as lost on
     /// the line, which the link makes up for.
     fn pump(&mut self, now_ms: u64) {
-        let mut bytes = [0; FRAME_WIRE_BYTES_MAX];
-        for _ in 0..FRAMES_PER_TURN {
-            if !self.port.read_ready().unwrap_or(false) {
-                break;
-            }
+        let (mut bytes, mut left) = ([0; FRAME_WIRE_BYTES_MAX], TURN_BYTES);
+        while left > 0 && self.port.read_ready().unwrap_or(false) {
             let read = self.port.read(&mut bytes).unwrap_or(0);
             self.link.receive(now_ms, &bytes[..read]);
+            left = left.saturating_sub(read.max(1));
         }
         let mut wire = [0; FRAME_WIRE_BYTES_MAX];
         while let Some(frame) = self.link.poll_transmit(now_ms, &mut wire) {

@@ -210,7 +210,7 @@ impl NorFlash for Nor {
     const ERASE_SIZE: usize = BLOCK as usize;
 
     fn erase(&mut self, from: u32, to: u32) -> Result<(), Failed> {
-        if from % BLOCK != 0 || to % BLOCK != 0 {
+        if !from.is_multiple_of(BLOCK) || !to.is_multiple_of(BLOCK) {
             self.bug(format!("erases {from}..{to}"));
             return Err(Failed);
         }
@@ -229,7 +229,8 @@ impl NorFlash for Nor {
             return Ok(());
         }
         let end = offset + bytes.len() as u32;
-        if offset % UNIT != 0 || end % UNIT != 0 || end as usize > self.view.len() {
+        let whole = offset.is_multiple_of(UNIT) && end.is_multiple_of(UNIT);
+        if !whole || end as usize > self.view.len() {
             self.bug(format!("programs {offset}..{end}"));
             return Err(Failed);
         }

@@ -11,6 +11,8 @@ const LINE_STATUS: usize = 5 * 4;
 const RECEIVED: u8 = 1;
 const TRANSMIT_EMPTY: u8 = 1 << 5;
 const FIFOS_ON: u8 = 1;
+/// Times that the next byte is looked for before the line counts as quiet: some bytes' time.
+const LOOKS: u32 = 2_000;
 
 /// The one that there is.
 pub(crate) struct Uart(());
@@ -43,13 +45,12 @@ impl ReadReady for Uart {
 }
 
 impl Read for Uart {
+    /// What comes without a pause.
     fn read(&mut self, bytes: &mut [u8]) -> Result<usize, Infallible> {
         let mut read = 0;
-        while read < bytes.len() && (read == 0 || get(LINE_STATUS) & RECEIVED != 0) {
-            if get(LINE_STATUS) & RECEIVED != 0 {
-                bytes[read] = get(DATA);
-                read += 1;
-            }
+        while read < bytes.len() && (0..LOOKS).any(|_| get(LINE_STATUS) & RECEIVED != 0) {
+            bytes[read] = get(DATA);
+            read += 1;
         }
         Ok(read)
     }
