@@ -1,6 +1,6 @@
 //! The firmware's own verbs: its power cut many times over, and its figures on an emulated board.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, bail};
@@ -76,7 +76,7 @@ fn sizes(program: &Path) -> Result<()> {
 }
 
 /// What the measuring program says on the board's second serial line.
-fn counted(program: &PathBuf) -> Result<String> {
+fn counted(program: &Path) -> Result<String> {
     let mut qemu = Command::new(needs::QEMU_ARM);
     qemu.args(["-M", BOARD, "-display", "none", "-monitor", "none", "-icount", "shift=0"]);
     qemu.args(["-serial", "null", "-serial", "stdio", "-semihosting"]).arg("-kernel").arg(program);

@@ -19,15 +19,7 @@ const DAEMON_DIRS: [&str; 3] = ["/usr/sbin", "/usr/local/sbin", "/sbin"];
 /// Everything that `cargo xtask test` needs.
 pub(crate) fn for_tests() -> Result<()> {
     let mut missing = Vec::new();
-    for need in [
-        mosquitto(),
-        python(),
-        signers(),
-        packages(),
-        browser(),
-        qemu_user(),
-        boards(),
-    ] {
+    for need in [mosquitto(), python(), signers(), packages(), browser(), qemu_user(), boards()] {
         if let Err(error) = need {
             missing.push(format!("- {error:#}"));
         }

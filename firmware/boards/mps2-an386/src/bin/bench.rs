@@ -9,6 +9,9 @@
 #[path = "../parts.rs"]
 #[allow(dead_code, reason = "the firmware uses the rest")]
 mod parts;
+#[path = "../psram.rs"]
+#[allow(dead_code, reason = "the firmware uses the rest")]
+mod psram;
 #[path = "../uart.rs"]
 #[allow(dead_code, reason = "the firmware uses the rest")]
 mod uart;
@@ -18,7 +21,9 @@ use core::hint::black_box;
 use core::panic::PanicInfo;
 
 use cortex_m_rt::entry;
+use fleetway_firmware::device::Device;
 use fleetway_firmware::hardware::Clock as _;
+use fleetway_firmware::serial::Serial;
 use fleetway_protocol::envelope::PublicKey;
 use fleetway_protocol::ids::Digest;
 
@@ -55,6 +60,12 @@ fn main() -> ! {
     measure("SHA-256 of 16 KiB", &mut || {
         black_box(Digest::of(black_box(&HASHED)));
     });
+    for (what, bytes) in [
+        ("the device", size_of::<Device<'_, psram::Psram>>()),
+        ("the link", size_of::<Serial<Uart>>()),
+    ] {
+        let _ = writeln!(text, "{what:<34} {bytes:>8} bytes of memory");
+    }
     let _ = writeln!(text, "done");
     // QEMU ends with the program.
     cortex_m_semihosting::debug::exit(cortex_m_semihosting::debug::EXIT_SUCCESS);
