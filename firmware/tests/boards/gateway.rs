@@ -16,8 +16,11 @@ use fleetway_protocol::trust_file::TrustFile;
 use crate::fleet::{Fleet, Wish, id, opened};
 use crate::qemu::Board;
 
+/// An emulated UART hands over a byte at a time, and on a busy machine that is slower than any real
+/// line: who sends again too early sends for ever.
+const EMULATED_BAUD: u32 = 19_200;
 /// Longest wait for anything, on a machine that does other things too.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_secs(300);
 
 pub(crate) struct Gateway<'f> {
     fleet: &'f Fleet,
@@ -39,7 +42,7 @@ impl<'f> Gateway<'f> {
     pub(crate) fn new(fleet: &'f Fleet) -> Self {
         Self {
             fleet,
-            link: Link::new(1, Config::for_baud(1_000_000, 8)),
+            link: Link::new(1, Config::for_baud(EMULATED_BAUD, 8)),
             down: VecDeque::new(),
             greets: false,
             nonce: None,
