@@ -9,11 +9,17 @@ use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
+use fleetway_engine::ModelBytes;
+
 /// File effects. Paths are absolute or relative to the process; nothing follows links
 /// out on purpose.
 pub trait Fs {
     /// The whole file, refused if it is longer than `bytes_max`.
     fn read(&self, path: &Path, bytes_max: u64) -> io::Result<Vec<u8>>;
+    /// The same for a file that is not written to any more, without a copy of it where that can be.
+    fn map(&self, path: &Path, bytes_max: u64) -> io::Result<ModelBytes> {
+        Ok(self.read(path, bytes_max)?.into())
+    }
     /// Writes at `offset` into a file that is created if need be. Not durable yet.
     fn write_at(&self, path: &Path, offset: u64, bytes: &[u8]) -> io::Result<()>;
     /// Cuts or extends the file. Not durable yet.
@@ -39,15 +45,15 @@ pub struct RealFs;
 impl Fs for RealFs {
     fn read(&self, path: &Path, bytes_max: u64) -> io::Result<Vec<u8>> {
         use std::io::Read as _;
-        let file = File::open(path)?;
-        let len = file.metadata()?.len();
-        if len > bytes_max {
-            let text = format!("{} has {len} bytes, at most {bytes_max}", path.display());
-            return Err(io::Error::new(io::ErrorKind::InvalidData, text));
-        }
+        let (file, len) = open_within(path, bytes_max)?;
         let mut bytes = Vec::with_capacity(len as usize);
         file.take(bytes_max).read_to_end(&mut bytes)?;
         Ok(bytes)
+    }
+
+    fn map(&self, path: &Path, bytes_max: u64) -> io::Result<ModelBytes> {
+        let (file, _) = open_within(path, bytes_max)?;
+        ModelBytes::map(&file)
     }
 
     fn write_at(&self, path: &Path, offset: u64, bytes: &[u8]) -> io::Result<()> {
@@ -89,6 +95,17 @@ impl Fs for RealFs {
         };
         entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect()
     }
+}
+
+/// A file and its length, at most `bytes_max`.
+fn open_within(path: &Path, bytes_max: u64) -> io::Result<(File, u64)> {
+    let file = File::open(path)?;
+    let len = file.metadata()?.len();
+    if len > bytes_max {
+        let text = format!("{} has {len} bytes, at most {bytes_max}", path.display());
+        return Err(io::Error::new(io::ErrorKind::InvalidData, text));
+    }
+    Ok((file, len))
 }
 
 /// Writes a whole file so that a cut leaves either the old one or the new one: under

@@ -143,6 +143,9 @@ pub struct Running {
     pub version: String,
     /// `a`, `b` or `factory`.
     pub slot: String,
+    /// What runs it: `qnn` or `tract`.
+    #[serde(default)]
+    pub engine: String,
 }
 
 /// Chunks of a download.
@@ -220,6 +223,7 @@ impl Running {
             release: loaded.release.to_string(),
             version: loaded.version.clone(),
             slot: place_name(loaded.place).to_owned(),
+            engine: loaded.engine.kind().to_owned(),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! `cargo xtask bench inference`: int8 models on qnn, onnxruntime and LiteRT, side by side.
+//! `cargo xtask bench inference`: int8 models on qnn, tract, onnxruntime and LiteRT, side by side.
 //!
 //! The measuring is `tests/python/qnn_bench.py`; here it gets its rivals (from the Python package
 //! index, once) and our worker, built as it is shipped.
@@ -21,12 +21,17 @@ pub(crate) fn bench(json: Option<&Path>, models: Option<&Path>) -> Result<()> {
     crate::say("building");
     cargo::run(&mut cargo(&["build", "--release", "-p", "fleetway-qnnc"]))?;
     let program = cargo::program_dir("release")?.join("fleetway-qnnc");
+    // tract takes ten processor minutes to build: the one that tests and demo have will do. Its crates
+    // are optimized there as here.
+    cargo::build_programs()?;
+    let agent = cargo::program_dir("debug")?.join("engine-worker");
     let work = cargo::program_dir("release")?.join("inference");
     std::fs::create_dir_all(&work)?;
     let python = rivals(&work)?;
     let root = cargo::root();
     let mut bench = Command::new(python);
     bench.arg(root.join("tests/python/qnn_bench.py")).arg("--qnnc").arg(program);
+    bench.arg("--agent").arg(agent);
     bench.arg("--work").arg(&work);
     bench.arg("--digits").arg(root.join("tests/models/digits/digits-v2.onnx"));
     if let Some(models) = models {

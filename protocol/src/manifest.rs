@@ -59,7 +59,7 @@ pub enum AttestationKind {
     BillOfMaterials,
 }
 
-/// The form of a release for one kind of target.
+/// One form of a release. A device takes the best that it can run ([`Manifest::best`]).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Variant {
     /// Which form.
@@ -75,8 +75,10 @@ pub struct Variant {
 pub enum VariantKind {
     /// An ONNX file, run by tract on Linux.
     Onnx,
-    /// An int8 region file for our own kernels, the same bytes on Linux and MCU.
+    /// A compiled int8 network for our own kernels, the same bytes on Linux and MCU.
     Qnn,
+    /// An ONNX file whose int8 parts are compiled: run by tract, with our own kernels inside.
+    Mixed,
 }
 
 /// Bytes with a digest, and how they are cut for the wire.
@@ -221,5 +223,10 @@ impl Manifest {
     /// The variant of `kind`, if the release has it.
     pub fn variant(&self, kind: VariantKind) -> Option<&Variant> {
         self.variants.iter().find(|v| v.kind == kind)
+    }
+
+    /// The first of `forms`, which are what a device can run, the best one first.
+    pub fn best(&self, forms: &[VariantKind]) -> Option<VariantKind> {
+        forms.iter().copied().find(|kind| self.variant(*kind).is_some())
     }
 }

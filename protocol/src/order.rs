@@ -10,7 +10,6 @@ use crate::health::WHOLE_PERMILLE;
 use crate::hold::Hold;
 use crate::ids::{DeviceId, Digest, Generation, ModelName, RolloutId};
 use crate::limits::MODELS_PER_DEVICE_MAX;
-use crate::manifest::VariantKind;
 use crate::shadow::ShadowPolicy;
 
 /// Signed desired state of one device.
@@ -47,10 +46,8 @@ pub enum Action {
 pub struct ModelOrder {
     /// Which model.
     pub model: ModelName,
-    /// Which release: the digest of its manifest.
+    /// Which release: the digest of its manifest. In which of its forms, the device knows best.
     pub release: Digest,
-    /// Which form of it.
-    pub variant: VariantKind,
     /// What to do with it.
     pub action: Action,
     /// On whose behalf, so that reports can be counted where they belong.

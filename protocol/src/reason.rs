@@ -35,7 +35,7 @@ pub enum Reason {
     BelowFloor,
     /// The device remembers this release as bad.
     Poisoned,
-    /// The release does not come in the form ordered.
+    /// The release comes in no form that the device runs.
     NoVariant,
     /// A rollback names a release that is not on the device.
     NotOnDevice,
@@ -209,7 +209,7 @@ impl fmt::Display for Reason {
             Self::Verification => "the stored bytes do not match what was signed, however often they are fetched",
             Self::BelowFloor => "it is older than the device's version floor; publish the bytes under a new counter",
             Self::Poisoned => "the device remembers it as bad; publish the bytes under a new counter to try again",
-            Self::NoVariant => "it does not come in the form that this device runs",
+            Self::NoVariant => "it comes in no form that this device runs",
             Self::NotOnDevice => "the release to go back to is not on the device; use run, not rollback",
             Self::Untrusted => "its manifest is not signed by this fleet's release authority, or is for another model",
             Self::Network => "no bytes arrive; goes on by itself when the link is back",

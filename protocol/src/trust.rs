@@ -11,7 +11,7 @@ use crate::envelope::{Authority, Context, Envelope, OpenError};
 use crate::ids::{Counter, DeviceId, Digest, Generation, HardwareClass};
 use crate::keyset::{Keyset, ReleaseKeys};
 use crate::limits::{MANIFEST_BYTES_MAX, ORDER_BYTES_MAX};
-use crate::manifest::{Artifact, Manifest, ManifestError};
+use crate::manifest::{Artifact, Manifest, ManifestError, VariantKind};
 use crate::order::{ModelOrder, Order};
 use crate::reason::Reason;
 
@@ -191,8 +191,8 @@ pub enum ReleaseError {
         /// The floor.
         floor: Counter,
     },
-    /// Not in the form that was ordered.
-    #[error("release refused: it does not come in the form that was ordered")]
+    /// In no form that this device runs.
+    #[error("release refused: it comes in no form that this device runs")]
     NoVariant,
     /// For other hardware.
     #[error("release refused: it is for other hardware than this device")]
@@ -210,10 +210,19 @@ impl From<ReleaseError> for Reason {
     }
 }
 
+/// What a device is, and what it can run.
+#[derive(Clone, Copy, Debug)]
+pub struct Target<'a> {
+    /// Its class of hardware, if it says.
+    pub hardware: Option<&'a HardwareClass>,
+    /// The forms of a release that it runs, the best one first.
+    pub forms: &'a [VariantKind],
+}
+
 impl Verified<Manifest> {
     /// Admission of a release for an order: release authority's signature, exactly the
-    /// digest and model that the director ordered, in the ordered form, for this `hardware`, not
-    /// below `floor`.
+    /// digest and model that the director ordered, for this `target`, not below `floor`. Gives
+    /// the form of it that the target runs.
     ///
     /// # Errors
     /// [`ReleaseError`] names the check that failed.
@@ -222,23 +231,21 @@ impl Verified<Manifest> {
         keyring: &Keyring,
         order: &ModelOrder,
         floor: Counter,
-        hardware: Option<&HardwareClass>,
-    ) -> Result<Self, ReleaseError> {
+        target: Target<'_>,
+    ) -> Result<(Self, VariantKind), ReleaseError> {
         let release = Self::recheck(bytes, keyring, &order.release)?;
         let manifest = &release.value;
         if manifest.model != order.model {
             return Err(ReleaseError::Model);
         }
-        if manifest.variant(order.variant).is_none() {
-            return Err(ReleaseError::NoVariant);
-        }
-        if !manifest.is_for(hardware) {
+        let variant = manifest.best(target.forms).ok_or(ReleaseError::NoVariant)?;
+        if !manifest.is_for(target.hardware) {
             return Err(ReleaseError::Hardware);
         }
         if manifest.counter < floor {
             return Err(ReleaseError::BelowFloor { counter: manifest.counter, floor });
         }
-        Ok(release)
+        Ok((release, variant))
     }
 
     /// Re-check at boot of a release that was admitted before: signature and digest, by the

@@ -74,10 +74,10 @@ fn order() {
         &samples::order(),
         ORDER_BYTES_MAX,
         "010663616d2d3031ac0280f09dc706c0bfc2c7060155555555555555555555555555555555020664 \
-         6967697473f47bac667ee2bb031722f827697c52bb61b3ef297cb1ec984cea7a92816d09dd010007 \
-         d8046414904eb607b0ea0180080164ac02d4070a9601901c01000811ac021f78ac0280c60a056661 \
-         6365734444444444444444444444444444444444444444444444444444444444444444000108d804 \
-         64e80700e807b0ea0180080000000000000000",
+         6967697473f47bac667ee2bb031722f827697c52bb61b3ef297cb1ec984cea7a92816d09dd0007d8 \
+         046414904eb607b0ea0180080164ac02d4070a9601901c01000811ac021f78ac0280c60a05666163 \
+         657344444444444444444444444444444444444444444444444444444444444444440108d80464e8 \
+         0700e807b0ea0180080000000000000000",
     );
 }
 
@@ -159,7 +159,7 @@ fn ack() {
     check(
         &samples::ack(),
         REPORT_BYTES_MAX,
-        "0103ac02ac021a9f95537c1eded9c701605a5b4d772052067432672041f2422c90d062306f680117",
+        "0103ac02ac028931ea419c2177882403846d9ce393cd9a289c39dbde31d98919306f047edf670117",
     );
 }
 
@@ -184,7 +184,7 @@ fn nonce() {
 #[test]
 fn signed_report() {
     let golden = unhex(
-        "01280103ac02ac021a9f95537c1eded9c701605a5b4d772052067432672041f2422c90d062306f68 \
+        "01280103ac02ac028931ea419c2177882403846d9ce393cd9a289c39dbde31d98919306f047edf67 \
          01170140a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5 \
          a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5",
     );
@@ -239,7 +239,7 @@ fn positions_in_enums() {
         encoded(&value)[1]
     }
     assert_eq!(WIRE_VERSION, 1);
-    assert_eq!([VariantKind::Onnx, VariantKind::Qnn].map(number), [0, 1]);
+    assert_eq!([VariantKind::Onnx, VariantKind::Qnn, VariantKind::Mixed].map(number), [0, 1, 2]);
     assert_eq!([Action::Run, Action::Rollback, Action::Remove].map(number), [0, 1, 2]);
     let phases = [
         Phase::Idle,
@@ -293,7 +293,13 @@ fn the_samples_are_what_the_trust_rules_take() {
     );
     assert_eq!(order.as_ref().map(Verified::get), Ok(&samples::order()));
     let wish = samples::model_order();
-    let release =
-        Verified::<Manifest>::admit(&samples::sealed_manifest(), &keyring, &wish, 2, None);
-    assert_eq!(release.as_ref().map(Verified::get), Ok(&samples::manifest()));
+    let release = Verified::<Manifest>::admit(
+        &samples::sealed_manifest(),
+        &keyring,
+        &wish,
+        2,
+        samples::TARGET,
+    );
+    let release = release.as_ref().map(|(release, form)| (release.get(), *form));
+    assert_eq!(release, Ok((&samples::manifest(), VariantKind::Qnn)));
 }

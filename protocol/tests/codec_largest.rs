@@ -126,7 +126,6 @@ fn largest_order() -> Order {
     let wish = ModelOrder {
         model: ModelName::new(&"m".repeat(MODEL_NAME_BYTES_MAX)).expect("name"),
         release: DIGEST,
-        variant: VariantKind::Qnn,
         action: Action::Remove,
         rollout: u64::MAX,
         terms: TERMS,

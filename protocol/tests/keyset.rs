@@ -185,7 +185,8 @@ fn a_release_key_signs_its_models_and_no_others() {
     let admit = |keyring: &Keyring, signers: &[u8]| {
         let bytes = sealed_by(signers, Context::Manifest, &payload);
         let order = samples::model_order();
-        let admitted = Verified::<Manifest>::admit(&bytes, keyring, &order, 2, None).map(drop);
+        let admitted =
+            Verified::<Manifest>::admit(&bytes, keyring, &order, 2, samples::TARGET).map(drop);
         let again = Verified::<Manifest>::recheck(&bytes, keyring, &order.release).map(drop);
         assert_eq!(admitted, again, "at boot as at admission");
         admitted

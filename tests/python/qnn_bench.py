@@ -1,11 +1,14 @@
 """Int8 inference, one thread: qnn beside onnxruntime and LiteRT, interleaved.
 
-    qnn_bench.py --qnnc PROGRAM --work DIR [--models DIR] [--rounds N] [--json FILE] [--only NAME]
+    qnn_bench.py --qnnc PROGRAM --agent PROGRAM --work DIR [--models DIR] [--rounds N] [--json FILE] [--only NAME]
 
 Each engine is a process of its own that has loaded the model and waits. A round has each of them run the model
 for about as long, in turns whose order is reversed every other round, so that whatever else the machine does
 hits all alike. p50 is the median over rounds of a round's median; p99 is over all runs. Peak memory is what the
 process had at most beyond what it had before it loaded the model.
+
+`tract` and `qnn in the agent` are the agent's two engines as it calls them; the others are called without anything
+around them.
 
 Models: those of qnn_models.py, and every .onnx file in the directory given (a .tflite file of the same name is
 what LiteRT runs there; it has no converter of its own).
@@ -40,6 +43,7 @@ def main():
 def parse():
     parser = argparse.ArgumentParser()
     parser.add_argument("--qnnc", required=True)
+    parser.add_argument("--agent", required=True, help="a program that runs a model on the agent's engines")
     parser.add_argument("--work", required=True, type=Path)
     parser.add_argument("--models", type=Path)
     parser.add_argument("--digits", type=Path)
@@ -110,7 +114,12 @@ def measure(path, args):
     subprocess.run([args.qnnc, "compile", path, compiled], check=True)
     compile_ms = (time.perf_counter() - begun) * 1e3
     me = [sys.executable, Path(__file__).resolve(), "worker"]
-    commands = {"qnn": [args.qnnc, "worker", compiled, "best"], "onnxruntime": [*me, "onnxruntime", path]}
+    commands = {
+        "qnn": [args.qnnc, "worker", compiled, "best"],
+        "onnxruntime": [*me, "onnxruntime", path],
+        "qnn in the agent": [args.agent, compiled],
+        "tract": [args.agent, path],
+    }
     if args.portable:
         commands["portable"] = [args.qnnc, "worker", compiled, "portable"]
     if path.with_suffix(".tflite").exists():
@@ -129,7 +138,7 @@ def render(row):
     parts = [f"{row['model']:<22} ratio {row['ratio']:.2f}"]
     for name, found in row["engines"].items():
         parts.append(
-            f"  {name:<12} p50 {found['p50_us']:>9.1f} us  p99 {found['p99_us']:>9.1f} us  "
+            f"  {name:<16} p50 {found['p50_us']:>9.1f} us  p99 {found['p99_us']:>9.1f} us  "
             f"load {found['load_us'] / 1e3:>7.2f} ms  peak {found['peak_mib']:>6.1f} MiB"
         )
     return "\n".join(parts)

@@ -8,7 +8,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-use fleetway_engine::{Engine, LoadError, RunError, Tensor, TensorSpec, TractEngine};
+use fleetway_engine::load::{self, LoadError};
+use fleetway_engine::{Engine, ModelBytes, RunError, Tensor, TensorSpec};
+use fleetway_protocol::manifest::VariantKind;
 use fleetway_protocol::trust::VerifiedArtifact;
 
 use crate::attacks::{find_mark, put_mark};
@@ -61,15 +63,21 @@ impl Fault {
     }
 }
 
-/// tract's engine, with the fault that the artifact names around it.
+/// The engine, with the fault that the artifact names around it.
 ///
 /// # Errors
-/// tract's, and that of [`Fault::NoLoad`].
-pub fn load(artifact: &VerifiedArtifact<'_>) -> Result<Arc<dyn Engine>, LoadError> {
-    let engine = TractEngine::load(artifact)?;
+/// The engine's, and that of [`Fault::NoLoad`].
+pub fn load(
+    kind: VariantKind,
+    artifact: &VerifiedArtifact<'_>,
+    bytes: ModelBytes,
+) -> Result<Arc<dyn Engine>, LoadError> {
+    let engine = load::load(kind, artifact, bytes)?;
     match Fault::find(artifact.bytes()) {
-        None => Ok(Arc::new(engine)),
-        Some(Fault::NoLoad) => Err(LoadError::Tract("so it was made".into())),
+        None => Ok(engine),
+        Some(Fault::NoLoad) => {
+            Err(LoadError::Engine { engine: "tract", detail: "so it was made".into() })
+        }
         Some(fault) => {
             let held = if fault == Fault::Big { vec![1; BIG_BYTES] } else { Vec::new() };
             Ok(Arc::new(Faulty { engine, fault, runs: AtomicU64::new(0), held }))
@@ -78,7 +86,7 @@ pub fn load(artifact: &VerifiedArtifact<'_>) -> Result<Arc<dyn Engine>, LoadErro
 }
 
 struct Faulty {
-    engine: TractEngine,
+    engine: Arc<dyn Engine>,
     fault: Fault,
     runs: AtomicU64,
     held: Vec<u8>,

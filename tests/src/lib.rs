@@ -4,7 +4,7 @@
 //! [`seeds`]); [`harness`] (a
 //! fleet as processes) and [`proxy`] (the bad network); [`hostile`] (a broker in the attacker's
 //! hands), [`attacks`] and [`faults`] (bad models) and [`mod@fuzz`] (bad bytes); [`authority`] (who says what may run,
-//! in memory) and [`python`] (what others say about it); [`npm`] (programs of others: [`browser`], who looks at the
+//! in memory; [`proof`], for one file) and [`python`] (what others say about it); [`npm`] (programs of others: [`browser`], who looks at the
 //! page, and [`node_red`], who reads what dashboards get); [`library`] (the agent
 //! inside other programs); [`demo`] (the main job, told) and
 //! [`mod@bench`] (the figures in the README). The scenarios themselves are in `tests/tests/`.
@@ -22,6 +22,7 @@ pub mod hostile;
 pub mod library;
 pub mod node_red;
 pub mod npm;
+pub mod proof;
 #[path = "../../protocol/tests/common/fuzz.rs"]
 mod protocol_fuzz;
 pub mod proxy;

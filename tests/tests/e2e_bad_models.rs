@@ -84,7 +84,8 @@ async fn undone(bad: Bad<'_>) -> Result<()> {
     let bytes = bad.fault.map_or(bytes.clone(), |fault| fault.put_into(&bytes));
     let file = fleet.dir().join("bad.onnx");
     std::fs::write(&file, bytes)?;
-    let import = format!("--health '{}' {import}", policy.display());
+    // A fault is a mark in the ONNX file, and compiling would leave it behind.
+    let import = format!("--onnx-only --health '{}' {import}", policy.display());
     fleet.controller.release_file(&file, &golden_of(bad.file), "bad", &import).await?;
 
     let flags = "--phase 100% --soak 0s --max-unavailable 100% --probation 0s --answers 20";

@@ -75,6 +75,9 @@ async fn good_release(broker: BrokerKind) -> Result<()> {
     check_all_run(&fleet, "v2").await?;
     // The other door: TCP on loopback, at the port that the agent says.
     let status = fleet.agents[0].status().await?;
+    // It is int8, so that it runs compiled.
+    let running = status.models.first().and_then(|model| model.running.as_ref());
+    ensure!(running.is_some_and(|running| running.engine == "qnn"), "{running:?}");
     let tcp = status.serving.tcp.context("no TCP port in the agent's status")?;
     let digits = Digits::heldout();
     let answer = Application::new(Endpoint::Tcp(tcp)).ask(digits.body(0)).await?;

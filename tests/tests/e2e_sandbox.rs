@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use fleetway_engine::{GoldenRule, GoldenSet, Require, SelfTest, SelfTestError};
+use fleetway_engine::{Candidate, GoldenRule, GoldenSet, Require, SelfTest, SelfTestError};
 use fleetway_protocol::reason::Reason;
 use fleetway_tests::attacks::{Attack, LOOT, OLD_KERNEL};
 use fleetway_tests::harness::agent::Sandbox;
@@ -38,10 +38,11 @@ fn every_attack_ends_the_child_and_has_its_reason() {
             ..SelfTest::with_exe(hostile_agent())
         };
         // The seam itself changes nothing.
-        let report = test.run(&sound(), &golden, RULE).unwrap();
+        let report = test.run(Candidate::onnx(&sound()), &golden, RULE).unwrap();
         assert_eq!(report.sandbox.to_string(), "full");
         for attack in Attack::ALL {
-            let error = test.run(&attack.put_into(&sound()), &golden, RULE).unwrap_err();
+            let error =
+                test.run(Candidate::onnx(&attack.put_into(&sound())), &golden, RULE).unwrap_err();
             let right = match attack.reason() {
                 Reason::SelfTestTimeout => matches!(error, SelfTestError::TimedOut { .. }),
                 Reason::SelfTestCrashed => matches!(error, SelfTestError::Crashed { .. }),
@@ -101,7 +102,7 @@ async fn deploy(fleet: &Fleet, attack: Attack) -> Result<()> {
     let file = fleet.dir().join(format!("{version}.onnx"));
     std::fs::write(&file, attack.put_into(&sound()))?;
     let golden = golden_of("digits-v1");
-    fleet.controller.release_file(&file, &golden, &version, "").await?;
+    fleet.controller.release_file(&file, &golden, &version, "--onnx-only").await?;
     let rollout = fleet.controller.rollout(&version, "--phase 100% --soak 0s").await?;
     let rollout = fleet.controller.rollout_end(rollout.id, WAIT).await?;
     let said = describe(&rollout);

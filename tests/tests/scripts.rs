@@ -36,6 +36,7 @@ const VOLATILE: &[(&str, &str)] = &[
     (r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z", "<time>"),
     (r"\b\d+ (s|min|h|d)\b( ago)?", "<duration>"),
     (r"\b\d+(\.\d+)? ms\b", "<ms>"),
+    (r"\b\d+ us\b", "<us>"),
     (r"\b\d+(\.\d+)? (B|KiB|MiB)\b", "<bytes>"),
     (r"(localhost|127\.0\.0\.1):\d+", "$1:<port>"),
     (r"process \d+", "process <pid>"),

@@ -44,7 +44,7 @@ fn the_crate_graph_is_the_one_in_architecture_md() {
         ("fleetway-protocol", &[][..]),
         ("fleetway-link", &[]),
         ("fleetway-tuf", &["fleetway-protocol"]),
-        ("fleetway-engine", &["fleetway-protocol"]),
+        ("fleetway-engine", &["fleetway-protocol", "fleetway-qnn"]),
         ("fleetway-qnn", &[]),
         ("fleetway-qnnc", &["fleetway-qnn"]),
         ("fleetway-firmware", &["fleetway-protocol", "fleetway-qnn", "fleetway-qnnc"]),
@@ -55,7 +55,14 @@ fn the_crate_graph_is_the_one_in_architecture_md() {
         ("fleetway-ffi", &["fleetway-agent"]),
         (
             "fleetway-controller",
-            &["fleetway-protocol", "fleetway-link", "fleetway-tuf", "fleetway-engine"],
+            &[
+                "fleetway-protocol",
+                "fleetway-link",
+                "fleetway-tuf",
+                "fleetway-engine",
+                "fleetway-qnn",
+                "fleetway-qnnc",
+            ],
         ),
         ("xtask", &[]),
     ]

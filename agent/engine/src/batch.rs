@@ -9,11 +9,11 @@
 //!
 //! Not here: waiting for requests to meet (the agent's serving).
 
+use crate::limits::ROWS_MAX;
 use crate::tensor::{DType, Tensor, TensorData, TensorSpec, element_count};
 
-/// Rows of the layouts that are tried. Eight: by then a turn costs a fraction of a row, and an
-/// answer that waits for seven others is already slow.
-pub(crate) const ROWS: [usize; 3] = [2, 4, 8];
+/// Rows of the layouts that are tried.
+pub(crate) const ROWS: [usize; 3] = [2, 4, ROWS_MAX];
 
 /// Bytes of the largest file that is laid out more than once: every layout packs the weights anew.
 pub(crate) const FILE_BYTES_MAX: usize = 4 << 20;

@@ -1,7 +1,7 @@
 //! What callers see of an inference engine, whichever it is: serving, shadow runs, the self-test
 //! and golden vectors go through [`Engine`] alone.
 
-use crate::tensor::{DType, Tensor, TensorSpec};
+use crate::tensor::{DType, Tensor, TensorError, TensorSpec};
 
 /// A loaded model that can be run.
 ///
@@ -28,7 +28,7 @@ pub trait Engine: Send + Sync {
     /// rows, each with the very bits that it has when it is asked for alone.
     fn run(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>, RunError>;
 
-    /// Short name of the engine for reports: `tract`.
+    /// Short name of the engine for reports: `qnn`, `tract`.
     fn kind(&self) -> &'static str;
 }
 
@@ -102,4 +102,17 @@ pub fn check_inputs(
             have_shape: tensor.shape().to_vec(),
         }),
     }
+}
+
+/// Adds the rows of one run to those of the runs before it, which may have been none.
+pub(crate) fn append_rows(outputs: &mut Vec<Tensor>, more: Vec<Tensor>) -> Result<(), RunError> {
+    if outputs.is_empty() {
+        *outputs = more;
+        return Ok(());
+    }
+    for (index, (output, more)) in outputs.iter_mut().zip(&more).enumerate() {
+        let bad = |e: TensorError| RunError::Output { index, detail: e.to_string() };
+        output.append(more).map_err(bad)?;
+    }
+    Ok(())
 }

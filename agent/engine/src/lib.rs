@@ -15,36 +15,54 @@
 //! Read in this order:
 //! 1. [`limits`]: every bound, with its unit and its reason;
 //! 2. [`tensor`], [`engine`]: the nouns;
-//! 3. [`validate`], [`tract`], `softmax`: from bytes to a loaded model;
+//! 3. [`load`], [`bytes`]: from verified bytes to an engine; [`qnn`] is ours, for compiled int8
+//!    networks; [`validate`], [`tract`], `softmax`, `region` take any ONNX file;
 //! 4. [`batch`]: several rows in one run, where that changes no answer;
 //! 5. [`golden`], [`npz`]: what the right answers are;
 //! 6. [`watch`], [`samples`]: what is read off one answer, in use and at import;
 //! 7. [`selftest`]: all of it in a process that may die;
 //! 8. [`external`], [`outline`]: for importers, files in pieces made whole, and what a model consists of.
 //!
-//! Not here on purpose: int8 kernels of our own (`qnn`), what is counted and judged
-//! (`fleetway_protocol`).
+//! Without the feature `tract` only compiled networks run, in a tenth of the program's size: for
+//! small devices. Importers and the controller need it.
+//!
+//! Not here on purpose: what is counted and judged (`fleetway_protocol`).
 #![deny(unsafe_code)]
 
+#[cfg(feature = "tract")]
 pub mod batch;
+pub mod bytes;
 mod clock;
 pub mod engine;
+#[cfg(feature = "tract")]
 pub mod external;
 pub mod golden;
+mod guard;
 pub mod limits;
+pub mod load;
 pub mod npz;
+#[cfg(feature = "tract")]
 pub mod outline;
+pub mod qnn;
+#[cfg(feature = "tract")]
+mod region;
 pub mod samples;
 pub mod selftest;
+#[cfg(feature = "tract")]
 mod softmax;
 pub mod tensor;
+#[cfg(feature = "tract")]
 pub mod tract;
+#[cfg(feature = "tract")]
 pub mod validate;
 pub mod watch;
 
+pub use bytes::ModelBytes;
 pub use engine::{Engine, RunError};
 pub use golden::{GoldenRule, GoldenSet, GoldenVerdict};
-pub use selftest::{Require, Sandbox, SelfTest, SelfTestError, SelfTestReport, Worker};
+pub use load::LoadError;
+pub use selftest::{Candidate, Require, Sandbox, SelfTest, SelfTestError, SelfTestReport, Worker};
 pub use tensor::{DType, Tensor, TensorSpec};
-pub use tract::{LoadError, TractEngine};
+#[cfg(feature = "tract")]
+pub use tract::TractEngine;
 pub use watch::Watcher;

@@ -24,6 +24,10 @@ pub const NODE_IO_MAX: usize = 1_024;
 /// Bytes of one name. Converters chain scope names, so some hundred bytes are common.
 pub const NAME_BYTES_MAX: usize = 1_024;
 
+/// Rows that one request may bring: by then a turn costs a fraction of a row, and an answer that waits
+/// for seven others is already slow.
+pub(crate) const ROWS_MAX: usize = 8;
+
 /// Axes of one tensor. ONNX itself has no bound; nothing real has more than six.
 pub const RANK_MAX: usize = 8;
 

@@ -3,6 +3,7 @@
 use super::*;
 use crate::golden::{GoldenRule, GoldenSet};
 use crate::npz::read_npz;
+use crate::validate::Refused;
 use prost::Message;
 use std::path::PathBuf;
 use tract_onnx::pb::attribute_proto::AttributeType;

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test stops where the unexpected happens")]
 
 use fleetway_engine::samples::{SampleBatch, SampleSet, SamplesError};
-use fleetway_engine::selftest::{SelfTest, SelfTestError};
+use fleetway_engine::selftest::{Candidate, SelfTest, SelfTestError};
 use fleetway_protocol::counters::Confidence;
 use fleetway_protocol::drift::Watch;
 use std::path::PathBuf;
@@ -30,7 +30,8 @@ fn samples_are_run_and_read_off() {
     let watch = [Watch::Mean { input: 0 }, Watch::Element { input: 0, at: 99 }, Watch::Confidence];
     for (model, shares) in [("digits-v2", false), ("softmax-tail", true)] {
         let batch = batch(model, &watch);
-        let found = child().sample(&digits(&format!("{model}.onnx")), &batch).unwrap();
+        let found =
+            child().sample(Candidate::onnx(&digits(&format!("{model}.onnx"))), &batch).unwrap();
         assert_eq!(found.watch, watch);
         let classes: Vec<_> = found.samples.iter().filter_map(|s| s.class).collect();
         assert_eq!(classes, [0, 1, 2, 3, 4, 5, 6, 7], "{model}");
@@ -50,7 +51,7 @@ fn samples_are_run_and_read_off() {
 fn another_models_samples_are_refused() {
     let mut batch = batch("digits-v2", &[Watch::Confidence]);
     batch.inputs[0].name = "picture".into();
-    let error = child().sample(&digits("digits-v2.onnx"), &batch).unwrap_err();
+    let error = child().sample(Candidate::onnx(&digits("digits-v2.onnx")), &batch).unwrap_err();
     assert!(matches!(&error, SelfTestError::Run { text } if text.contains("image")), "{error}");
 }
 

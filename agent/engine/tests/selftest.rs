@@ -2,7 +2,9 @@
 #![allow(clippy::unwrap_used, reason = "a test stops where the unexpected happens")]
 
 use fleetway_engine::golden::{GoldenVector, compare};
-use fleetway_engine::selftest::{SelfTest, SelfTestError, SelfTestReport, Worker, WorkerError};
+use fleetway_engine::selftest::{
+    Candidate, SelfTest, SelfTestError, SelfTestReport, Worker, WorkerError,
+};
 use fleetway_engine::validate::validate;
 use fleetway_engine::{GoldenRule, GoldenSet, Tensor, TensorSpec};
 use prost::Message;
@@ -27,7 +29,7 @@ fn child() -> SelfTest {
 }
 
 fn run(name: &str) -> Result<SelfTestReport, SelfTestError> {
-    child().run(&digits(&format!("{name}.onnx")), &golden(name), RULE)
+    child().run(Candidate::onnx(&digits(&format!("{name}.onnx"))), &golden(name), RULE)
 }
 
 #[test]
@@ -49,7 +51,7 @@ fn a_good_model_passes_and_is_measured() {
 #[test]
 fn a_worker_answers_one_request_after_the_other() {
     let model = digits("digits-v2.onnx");
-    let mut worker = Worker::start(&child(), &model).unwrap();
+    let mut worker = Worker::start(&child(), Candidate::onnx(&model)).unwrap();
     assert_eq!((worker.inputs().len(), worker.outputs().len()), (1, 1));
     let set = GoldenSet::decode(&golden("digits-v2")).unwrap();
     for vector in set.vectors() {
@@ -65,10 +67,10 @@ fn a_worker_answers_one_request_after_the_other() {
 
 #[test]
 fn a_worker_that_hangs_or_does_not_load_is_over_and_says_why() {
-    let not_a_model = Worker::start(&child(), b"nothing").map(drop).unwrap_err();
+    let not_a_model = Worker::start(&child(), Candidate::onnx(b"nothing")).map(drop).unwrap_err();
     assert!(matches!(not_a_model, SelfTestError::Load { .. }), "{not_a_model}");
     let slow = spread(4_096, &["MatMul"; 16]);
-    let mut worker = Worker::start(&child(), &slow).unwrap();
+    let mut worker = Worker::start(&child(), Candidate::onnx(&slow)).unwrap();
     let image = GoldenSet::decode(&golden("digits-v2")).unwrap().vectors()[0].inputs.clone();
     let late = worker.run(&image, Duration::from_millis(100)).unwrap_err();
     let WorkerError::Ended(SelfTestError::TimedOut { deadline_ms: 100, .. }) = late else {
@@ -95,7 +97,9 @@ fn wrong_weights_are_a_golden_mismatch() {
 #[test]
 fn the_softmax_tail_passes_here_too() {
     let rule = GoldenRule { max_abs_err: 0.5 / 256.0, ..RULE };
-    child().run(&digits("softmax-tail.onnx"), &golden("softmax-tail"), rule).unwrap();
+    child()
+        .run(Candidate::onnx(&digits("softmax-tail.onnx")), &golden("softmax-tail"), rule)
+        .unwrap();
 }
 
 #[test]
@@ -104,7 +108,9 @@ fn every_hostile_file_is_refused_in_time() {
     let dir = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../tests/models/digits/hostile");
     for file in std::fs::read_dir(dir).unwrap().map(|file| file.unwrap().path()) {
         if file.extension().is_some_and(|ext| ext == "onnx") {
-            let error = child().run(&std::fs::read(&file).unwrap(), &golden, RULE).unwrap_err();
+            let error = child()
+                .run(Candidate::onnx(&std::fs::read(&file).unwrap()), &golden, RULE)
+                .unwrap_err();
             assert!(matches!(error, SelfTestError::Refused { .. }), "{}: {error}", file.display());
         }
     }
@@ -155,7 +161,9 @@ fn spread_golden() -> Vec<u8> {
 #[test]
 fn an_allocation_bomb_is_out_of_memory() {
     let test = SelfTest { memory_bytes: 160 << 20, ..child() };
-    let error = test.run(&spread(8_000, &["Sin", "Cos"]), &spread_golden(), RULE).unwrap_err();
+    let error = test
+        .run(Candidate::onnx(&spread(8_000, &["Sin", "Cos"])), &spread_golden(), RULE)
+        .unwrap_err();
     assert!(matches!(error, SelfTestError::OutOfMemory { .. }) && error.is_verdict(), "{error}");
 }
 
@@ -163,7 +171,9 @@ fn an_allocation_bomb_is_out_of_memory() {
 fn an_endless_model_is_killed_at_the_deadline() {
     let test = SelfTest { deadline: Duration::from_millis(1_500), ..child() };
     // Sixteen products of 4096 x 4096 matrices for each vector: 2 TFLOP.
-    let error = test.run(&spread(4_096, &["MatMul"; 16]), &spread_golden(), RULE).unwrap_err();
+    let error = test
+        .run(Candidate::onnx(&spread(4_096, &["MatMul"; 16])), &spread_golden(), RULE)
+        .unwrap_err();
     let SelfTestError::TimedOut { deadline_ms: 1_500, cpu_ms: Some(cpu_ms) } = error else {
         panic!("{error}")
     };
@@ -178,7 +188,7 @@ fn script(script: &str, deadline: Duration) -> SelfTestError {
         deadline,
         ..SelfTest::with_exe("/bin/sh".into())
     };
-    test.run(&vec![7; 1 << 20], b"no golden set", RULE).unwrap_err()
+    test.run(Candidate::onnx(&vec![7; 1 << 20]), b"no golden set", RULE).unwrap_err()
 }
 
 #[test]
@@ -200,9 +210,11 @@ fn deaths_are_told_apart() {
         let flood = surroundings == "yes" && matches!(error, SelfTestError::TimedOut { .. });
         assert!(flood || !error.is_verdict(), "{surroundings}: {error}");
     }
-    let nobody = SelfTest::with_exe("/nonexistent".into()).run(b"", b"", RULE).unwrap_err();
+    let nobody =
+        SelfTest::with_exe("/nonexistent".into()).run(Candidate::onnx(b""), b"", RULE).unwrap_err();
     assert!(!nobody.is_verdict(), "{nobody}");
-    let no_golden = child().run(&digits("digits-v2.onnx"), b"rubbish", RULE).unwrap_err();
+    let no_golden =
+        child().run(Candidate::onnx(&digits("digits-v2.onnx")), b"rubbish", RULE).unwrap_err();
     assert!(!no_golden.is_verdict(), "{no_golden}");
 }
 
@@ -237,8 +249,11 @@ fn mutated_models_never_harm_the_parent() {
             refused += 1;
             continue;
         }
-        match (SelfTest { deadline: Duration::from_secs(5), ..child() }).run(&bytes, &golden, RULE)
-        {
+        match (SelfTest { deadline: Duration::from_secs(5), ..child() }).run(
+            Candidate::onnx(&bytes),
+            &golden,
+            RULE,
+        ) {
             Ok(_) => passed += 1,
             Err(error) if error.is_verdict() => failed += 1,
             Err(error) => panic!("round {round}: {error}"),

@@ -8,7 +8,7 @@
 use fleetway_protocol::envelope::Envelope;
 use fleetway_protocol::keyset::Keyset;
 use fleetway_protocol::machine::{Event, Phase, Token};
-use fleetway_protocol::manifest::Manifest;
+use fleetway_protocol::manifest::{Manifest, VariantKind};
 use fleetway_protocol::reason::Reason;
 use fleetway_protocol::slot::{Place, SlotState};
 use fleetway_protocol::trust::{Keyring, Verified};
@@ -38,6 +38,8 @@ pub(super) struct Pending {
 /// A release that may be installed.
 pub(super) struct Admitted {
     pub(super) manifest: Verified<Manifest>,
+    /// The form of it that this device runs.
+    pub(super) variant: VariantKind,
     /// The signed manifest, exact bytes.
     pub(super) release: Vec<u8>,
     /// The keyset under which it was admitted, exact bytes.
@@ -82,11 +84,11 @@ impl<F: Fs> Device<F> {
             let release = files.release()?;
             let keyring = self.keyring_of(&files)?;
             let floor = table.version_floor;
-            let hardware = self.config.hardware.as_ref();
-            let manifest =
-                Verified::<Manifest>::admit(&release, &keyring, &goal, floor, hardware).ok()?;
+            let target = self.config.target();
+            let (manifest, variant) =
+                Verified::<Manifest>::admit(&release, &keyring, &goal, floor, target).ok()?;
             let keyset = files.keyset().unwrap_or_default();
-            Some((entry.state, Admitted { manifest, release, keyset }))
+            Some((entry.state, Admitted { manifest, variant, release, keyset }))
         });
         match held {
             None => false,
@@ -127,13 +129,13 @@ impl<F: Fs> Device<F> {
             return; // a newer order took its place
         };
         let floor = model.machine.table().version_floor;
-        let hardware = self.config.hardware.as_ref();
+        let target = self.config.target();
         let Some(keyring) = self.trust.keyring() else {
             return self.wait(at, now, pending, Reason::MetadataMissing);
         };
-        let manifest =
-            match Verified::<Manifest>::admit(&pending.bytes, keyring, goal, floor, hardware) {
-                Ok(manifest) => manifest,
+        let (manifest, variant) =
+            match Verified::<Manifest>::admit(&pending.bytes, keyring, goal, floor, target) {
+                Ok(admitted) => admitted,
                 Err(error) => {
                     self.refused.count(release_check(&error));
                     let event = Event::Admitted(pending.token, Err(error.into()));
@@ -151,7 +153,8 @@ impl<F: Fs> Device<F> {
         match self.trust.authorize(&mut self.store, &release, now_s) {
             Ok(()) => {
                 let keyset = self.trust.keyset().to_vec();
-                let admitted = Admitted { manifest, release: pending.bytes, keyset };
+                let release = pending.bytes;
+                let admitted = Admitted { manifest, variant, release, keyset };
                 self.admitted(at, now, pending.token, admitted);
             }
             Err(error) => {

@@ -5,12 +5,13 @@
 
 use std::io;
 
+use fleetway_engine::ModelBytes;
 use fleetway_protocol::ids::ModelName;
 use fleetway_protocol::machine::{Command, Event, Token};
 use fleetway_protocol::manifest::{Manifest, VariantKind};
 use fleetway_protocol::reason::Reason;
 use fleetway_protocol::slot::{Place, ReleaseFacts, SlotId};
-use fleetway_protocol::trust::Verified;
+use fleetway_protocol::trust::{Verified, VerifiedArtifact};
 
 use super::admission::Admitted;
 use super::probation::Judged;
@@ -33,7 +34,7 @@ pub(super) fn facts(manifest: &Verified<Manifest>, variant: VariantKind) -> Rele
 pub(super) struct Checked {
     pub(super) manifest: Verified<Manifest>,
     pub(super) variant: VariantKind,
-    pub(super) model_bytes: Vec<u8>,
+    pub(super) model_bytes: ModelBytes,
     pub(super) golden_bytes: Vec<u8>,
 }
 
@@ -93,7 +94,7 @@ impl<F: Fs> Device<F> {
         if manifest.get().model != *model {
             return Err(Reason::Verification);
         }
-        let [golden_bytes, model_bytes] = all_parts_checked(&files, &manifest, release.variant)?;
+        let (golden_bytes, model_bytes) = all_parts_checked(&files, &manifest, release.variant)?;
         Ok(Checked { manifest, variant: release.variant, model_bytes, golden_bytes })
     }
 
@@ -150,8 +151,7 @@ impl<F: Fs> Device<F> {
 
     pub(super) fn admitted(&mut self, at: usize, now: Now, token: Token, admitted: Admitted) {
         let model = &mut self.models[at];
-        let Some(goal) = model.machine.goal() else { return };
-        let facts = facts(&admitted.manifest, goal.variant);
+        let facts = facts(&admitted.manifest, admitted.variant);
         model.admitted = Some(admitted);
         model.machine.handle(now.ms, Event::Admitted(token, Ok(facts)));
     }
@@ -162,29 +162,29 @@ impl<F: Fs> Device<F> {
         at: usize,
         part: Part,
     ) -> Option<fleetway_protocol::manifest::Artifact> {
-        let model = &self.models[at];
-        let admitted = model.admitted.as_ref()?;
-        part.artifact(admitted.manifest.get(), model.machine.goal()?.variant)
+        let admitted = self.models[at].admitted.as_ref()?;
+        part.artifact(admitted.manifest.get(), admitted.variant)
     }
 }
 
-/// The bytes of both parts, exactly what the manifest names.
+/// The bytes of golden vectors and model, exactly what the manifest names.
 fn all_parts_checked(
     files: &crate::store::SlotFiles<'_, impl Fs>,
     manifest: &Verified<Manifest>,
     variant: VariantKind,
-) -> Result<[Vec<u8>; 2], Reason> {
-    let read = |part: Part| {
-        let bytes = files.read(part).map_err(|error| match error.kind() {
-            // Gone is as wrong as altered: both are fetched again.
-            io::ErrorKind::NotFound | io::ErrorKind::InvalidData => Reason::Verification,
-            _ => Reason::DiskError,
-        })?;
+) -> Result<(Vec<u8>, ModelBytes), Reason> {
+    let check = |part: Part, bytes: &[u8]| {
         let pick = |m: &Manifest| part.artifact(m, variant);
-        match fleetway_protocol::trust::VerifiedArtifact::check(&bytes, manifest, pick) {
-            Ok(_) => Ok(bytes),
-            Err(_) => Err(Reason::Verification),
-        }
+        VerifiedArtifact::check(bytes, manifest, pick).map(drop).map_err(|_| Reason::Verification)
     };
-    Ok([read(Part::Golden)?, read(Part::Model)?])
+    let failed = |error: io::Error| match error.kind() {
+        // Gone is as wrong as altered: both are fetched again.
+        io::ErrorKind::NotFound | io::ErrorKind::InvalidData => Reason::Verification,
+        _ => Reason::DiskError,
+    };
+    let golden = files.read(Part::Golden).map_err(failed)?;
+    check(Part::Golden, &golden)?;
+    let model = files.model().map_err(failed)?;
+    check(Part::Model, &model)?;
+    Ok((golden, model))
 }

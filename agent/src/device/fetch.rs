@@ -244,8 +244,8 @@ impl<F: Fs> Device<F> {
         let token = fetch.token;
         let floor = model.machine.table().version_floor;
         let Some(keyring) = self.trust.keyring() else { return };
-        let hardware = self.config.hardware.as_ref();
-        match Verified::<Manifest>::admit(bytes, keyring, goal, floor, hardware) {
+        let target = self.config.target();
+        match Verified::<Manifest>::admit(bytes, keyring, goal, floor, target) {
             Ok(_) => {
                 self.end_single(at, now);
                 self.models[at].fetch = None;

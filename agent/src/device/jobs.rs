@@ -1,5 +1,6 @@
 //! What the device wants done: messages to send, and jobs that take long.
 
+use fleetway_engine::ModelBytes;
 use fleetway_protocol::ids::ModelName;
 use fleetway_protocol::machine::Token;
 use fleetway_protocol::manifest::{Manifest, VariantKind};
@@ -39,7 +40,7 @@ pub struct SelfTestJob {
     /// Its form.
     pub variant: VariantKind,
     /// The model's bytes, checked against the manifest.
-    pub model_bytes: Vec<u8>,
+    pub model_bytes: ModelBytes,
     /// The golden vectors, checked against the manifest.
     pub golden_bytes: Vec<u8>,
     /// Deadline and memory.
@@ -59,7 +60,7 @@ pub struct ShadowJob {
     /// Its form.
     pub variant: VariantKind,
     /// The model's bytes, checked against the manifest.
-    pub model_bytes: Vec<u8>,
+    pub model_bytes: ModelBytes,
     /// How much of the requests it gets.
     pub shadow: ShadowPolicy,
     /// Memory and deadlines, as for a self-test.
@@ -80,7 +81,7 @@ pub struct ActivateJob {
     /// Its form.
     pub variant: VariantKind,
     /// The model's bytes.
-    pub model_bytes: Vec<u8>,
+    pub model_bytes: ModelBytes,
 }
 
 /// What the device wants done.

@@ -39,7 +39,7 @@ use fleetway_protocol::sandbox::Sandbox;
 use fleetway_protocol::slot::{Place, ReleaseFacts, SlotTable};
 use fleetway_protocol::topics::{Piece, Topic};
 use fleetway_protocol::transfer;
-use fleetway_protocol::trust::Verified;
+use fleetway_protocol::trust::{Target, Verified};
 
 use crate::fs::Fs;
 use crate::store::{RecordFile, Store};
@@ -78,6 +78,8 @@ pub struct DeviceConfig {
     pub trust_root: Vec<u8>,
     /// What hardware it is, if releases shall be told apart by it.
     pub hardware: Option<HardwareClass>,
+    /// The forms of a release that its engines run, the best one first.
+    pub forms: &'static [VariantKind],
     /// What its owner has every update wait for, beside what the order says.
     pub hold: Hold,
     /// How it downloads.
@@ -89,6 +91,12 @@ pub struct DeviceConfig {
     pub asks_floor: bool,
     /// Models whose releases a check of the device's own has a word on.
     pub checks: BTreeMap<ModelName, CheckRule>,
+}
+
+impl DeviceConfig {
+    fn target(&self) -> Target<'_> {
+        Target { hardware: self.hardware.as_ref(), forms: self.forms }
+    }
 }
 
 struct Model {

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use fleetway_engine::{GoldenRule, Require, Sandbox, SelfTest, SelfTestError};
+use fleetway_engine::{Candidate, GoldenRule, Require, Sandbox, SelfTest, SelfTestError};
 use fleetway_protocol::ids::ModelName;
 use fleetway_protocol::machine::Token;
 use fleetway_protocol::manifest::Manifest;
@@ -169,16 +169,14 @@ impl Jobs {
 
 fn self_test(job: &SelfTestJob, test: SelfTest) -> Result<Sandbox, Reason> {
     let manifest = job.manifest.get();
-    let rule = GoldenRule {
-        max_abs_err: manifest.golden.abs_err_max,
-        require_same_top1: manifest.golden.same_top1,
-    };
+    let rule = GoldenRule::of(manifest, job.variant);
     let test = SelfTest {
         deadline: Duration::from_millis(job.terms.self_test_ms_max.into()),
         memory_bytes: u64::from(job.terms.self_test_mib_max) << 20,
         ..test
     };
-    match test.run(&job.model_bytes, &job.golden_bytes, rule) {
+    let candidate = Candidate { kind: job.variant, bytes: &job.model_bytes };
+    match test.run(candidate, &job.golden_bytes, rule) {
         Ok(report) => {
             tracing::info!(
                 model = %job.model, version = %manifest.version,
@@ -215,9 +213,11 @@ fn activate(job: &ActivateJob, now_ms: u64, loader: Loader) -> Result<Loaded, Re
     let pick = |m: &Manifest| Part::Model.artifact(m, job.variant);
     let artifact = VerifiedArtifact::check(&job.model_bytes, &job.manifest, pick)
         .map_err(|error| refused(job, &error, Reason::Corrupt))?;
-    let engine =
-        loader(&artifact).map_err(|error| refused(job, &error, Reason::ActivationFailed))?;
-    tracing::info!(model = %job.model, version = %manifest.version, "loaded");
+    let engine = loader(job.variant, &artifact, job.model_bytes.clone())
+        .map_err(|error| refused(job, &error, Reason::ActivationFailed))?;
+    tracing::info!(
+        model = %job.model, version = %manifest.version, engine = engine.kind(), "loaded"
+    );
     let release = job.manifest.digest();
     let (model, version) = (job.model.clone(), manifest.version.as_str());
     let health = &manifest.health;

@@ -27,12 +27,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use fleetway_engine::tract::TractEngine;
-use fleetway_engine::{Engine, LoadError, Require};
+use fleetway_engine::{Engine, LoadError, ModelBytes, Require};
 use fleetway_link::{Link as _, LinkEvent, LinkHandle, Outgoing, Qos, Subscription};
 use fleetway_protocol::enroll::Floor;
 use fleetway_protocol::ids::ModelName;
 use fleetway_protocol::machine::Phase;
+use fleetway_protocol::manifest::VariantKind;
 use fleetway_protocol::reason::Reason;
 use fleetway_protocol::topics::Topic;
 use fleetway_protocol::trust::VerifiedArtifact;
@@ -122,7 +122,8 @@ pub enum Ended {
 }
 
 /// Makes an engine of a verified artifact.
-pub type Loader = fn(&VerifiedArtifact<'_>) -> Result<Arc<dyn Engine>, LoadError>;
+pub type Loader =
+    fn(VariantKind, &VerifiedArtifact<'_>, ModelBytes) -> Result<Arc<dyn Engine>, LoadError>;
 
 struct Agent {
     device: Device<RealFs>,
@@ -439,9 +440,4 @@ impl Agent {
 /// Whether a model's bytes are on their way: then nothing else is in a hurry.
 fn fetches(model: &ModelStatus) -> bool {
     model.phase == Phase::Download && model.waiting.is_none()
-}
-
-/// The one engine there is.
-fn tract(artifact: &VerifiedArtifact<'_>) -> Result<Arc<dyn Engine>, LoadError> {
-    Ok(Arc::new(TractEngine::load(artifact)?))
 }

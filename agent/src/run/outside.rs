@@ -10,7 +10,7 @@ use std::sync::Arc;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
-use super::{Loader, tract};
+use super::Loader;
 use crate::embed::changes::Changes;
 use crate::service::Service;
 use crate::serving::direct::Door;
@@ -67,7 +67,7 @@ impl Outside {
             stops,
             service: Service::from_env(),
             child: Some("/proc/self/exe".into()),
-            loader: tract,
+            loader: fleetway_engine::load::load,
             owns_process: true,
             changes: None,
             opened: None,
@@ -85,7 +85,7 @@ impl Outside {
             stops,
             service: Service::default(),
             child,
-            loader: tract,
+            loader: fleetway_engine::load::load,
             owns_process: false,
             changes: Some(changes),
             opened: Some(opened),

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use fleetway_engine::golden::compare;
 use fleetway_engine::selftest::WorkerError;
-use fleetway_engine::{GoldenRule, SelfTest, SelfTestError, Tensor, Worker};
+use fleetway_engine::{Candidate, GoldenRule, SelfTest, SelfTestError, Tensor, Worker};
 use fleetway_protocol::ids::ModelName;
 use fleetway_protocol::machine::Token;
 use fleetway_protocol::reason::Reason;
@@ -103,17 +103,18 @@ impl Runner {
         if let Err(error) = rustix::process::nice(NICENESS) {
             tracing::debug!("this shadow runs at full priority: {error}");
         }
-        let ShadowJob { model, token, manifest, model_bytes, shadow, terms, .. } = job;
+        let ShadowJob { model, token, manifest, variant, model_bytes, shadow, terms } = job;
         let test = SelfTest {
             deadline: Duration::from_millis(terms.self_test_ms_max.into()),
             memory_bytes: u64::from(terms.self_test_mib_max) << 20,
             ..self.test.clone()
         };
         let version = &manifest.get().version;
-        let mut worker = Worker::start(&test, &model_bytes).map_err(|error| {
-            tracing::warn!(%model, %version, "shadow: {error}");
-            if is_starved(&error) { Reason::Environment } else { reason(&error) }
-        })?;
+        let mut worker = Worker::start(&test, Candidate { kind: variant, bytes: &model_bytes })
+            .map_err(|error| {
+                tracing::warn!(%model, %version, "shadow: {error}");
+                if is_starved(&error) { Reason::Environment } else { reason(&error) }
+            })?;
         // The child has them.
         drop(model_bytes);
         let same = {

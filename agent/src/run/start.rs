@@ -15,6 +15,7 @@ pub(crate) fn device_config(config: &Config) -> DeviceConfig {
         root: config.broker.root.clone(),
         trust_root: config.trust_root.clone(),
         hardware: config.hardware.clone(),
+        forms: fleetway_engine::load::FORMS,
         hold: config.hold,
         transfer: transfer::Config {
             window_chunks: u8::try_from(config.link.window_chunks).unwrap_or(1),

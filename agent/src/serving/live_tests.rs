@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use fleetway_engine::load::load;
 use fleetway_engine::npz::read_npz;
-use fleetway_engine::tract::TractEngine;
-use fleetway_engine::{Engine, Tensor};
+use fleetway_engine::{Engine, ModelBytes, Tensor};
 use fleetway_protocol::codec;
 use fleetway_protocol::envelope::{Authority, Context, Envelope, PublicKey, sign};
 use fleetway_protocol::ids::{Digest, Version};
@@ -143,8 +143,9 @@ fn tract(name: &str) -> (Arc<dyn Engine>, Digest) {
     let bytes = digits(&format!("digits-{name}.onnx"));
     let manifest = verified(&bytes, name);
     let pick = |m: &Manifest| m.variant(VariantKind::Onnx).map(|v| v.model);
+    let bytes = ModelBytes::from(bytes);
     let artifact = VerifiedArtifact::check(&bytes, &manifest, pick).unwrap();
-    (Arc::new(TractEngine::load(&artifact).unwrap()), manifest.digest())
+    (load(VariantKind::Onnx, &artifact, bytes.clone()).unwrap(), manifest.digest())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

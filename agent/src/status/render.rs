@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use fleetway_protocol::machine::Phase;
 
-use super::{Authority, Model, Role, Status, held};
+use super::{Authority, Model, Role, Running, Status, held};
 use crate::gateway::DownstreamStatus;
 
 /// Classes shown at most; one line of a terminal.
@@ -107,8 +107,8 @@ fn line(text: &mut String, head: &str, rest: &str) {
 fn render_model(text: &mut String, model: &Model) {
     let runs = match &model.running {
         Some(running) => {
-            let release = short(&running.release);
-            format!("runs {} (release {release}, slot {})", running.version, running.slot)
+            let Running { release, version, slot, engine } = running;
+            format!("runs {version} on {engine} (release {}, slot {slot})", short(release))
         }
         None => "runs nothing".into(),
     };

@@ -42,6 +42,7 @@ fn healthy() -> Status {
                 release: release("1a"),
                 version: "v2".into(),
                 slot: "b".into(),
+                engine: "qnn".into(),
             }),
             phase: "idle".into(),
             target: Some(release("1a")),
@@ -122,7 +123,7 @@ identity   certificate good for 20 d 0 h
 sandbox    full (required: confined)
 telemetry  1200 made, 1190 delivered, 10 wait
 
-digits     runs v2 (release 1a1a1a1a, slot b)
+digits     runs v2 on qnn (release 1a1a1a1a, slot b)
            nothing to do
            1000 requests, 2 failed; half within 120 us, 95 % within 240 us
            classes 0: 50 %, 2: 49 %
@@ -181,7 +182,7 @@ identity   certificate good for 20 d 0 h
 sandbox    full (required: confined)
 telemetry  1200 made, 1190 delivered, 10 wait
 
-digits     runs v2 (release 1a1a1a1a, slot b)
+digits     runs v2 on qnn (release 1a1a1a1a, slot b)
            download of release 99999999, 7 of 16 chunks (43 %); waits: no room on the disk; goes on by itself when there is
            1000 requests, 2 failed; half within 120 us, 95 % within 240 us
            classes 0: 50 %, 2: 49 %

@@ -4,6 +4,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use fleetway_engine::ModelBytes;
 use fleetway_protocol::ids::Digest;
 use fleetway_protocol::limits::{ARTIFACT_BYTES_MAX, CHUNK_BYTES_MAX, ENVELOPE_BYTES_MAX};
 use fleetway_protocol::manifest::{Artifact, Manifest, VariantKind};
@@ -155,6 +156,14 @@ impl<'a, F: Fs> SlotFiles<'a, F> {
         self.fs.sync(&self.path(part))?;
         self.fs.sync_dir(&self.dir)?;
         self.dir.parent().map_or(Ok(()), |model| self.fs.sync_dir(model))
+    }
+
+    /// The model's bytes, not checked, mapped where the disk can do that.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn model(&self) -> io::Result<ModelBytes> {
+        self.fs.map(&self.path(Part::Model), u64::from(ARTIFACT_BYTES_MAX))
     }
 
     /// The artifact's bytes, not checked.

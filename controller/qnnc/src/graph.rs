@@ -21,6 +21,8 @@ pub struct Graph {
     pub(crate) outputs: Vec<String>,
     pub(crate) nodes: Vec<Node>,
     pub(crate) consts: HashMap<String, Rc<Const>>,
+    /// The first axis of every input has no size: it is the batch.
+    pub(crate) open: bool,
 }
 
 /// An input of the graph.
@@ -80,7 +82,8 @@ pub fn read(onnx: &[u8]) -> Result<Graph, CompileError> {
     }
     let outputs: Vec<String> = proto.output.iter().map(|output| output.name.clone()).collect();
     drop(known);
-    Ok(Graph { inputs, outputs, nodes, consts })
+    let open = proto.input.iter().filter(|info| !consts.contains_key(&info.name)).all(is_open);
+    Ok(Graph { inputs, outputs, nodes, consts, open })
 }
 
 /// The graph and its version of the default operator set; what no graph may be is refused.
@@ -135,6 +138,14 @@ pub(crate) fn check_names<'p>(node: &'p NodeProto, known: &mut HashSet<&'p str>)
         }
     }
     Ok(())
+}
+
+/// Whether the first axis has no size.
+fn is_open(info: &ValueInfoProto) -> bool {
+    let tensor = info.r#type.as_ref().and_then(|kind| kind.tensor_type.as_ref());
+    let shape = tensor.and_then(|tensor| tensor.shape.as_ref());
+    let first = shape.and_then(|shape| shape.dim.first());
+    first.is_some_and(|dim| matches!(dim.dim_value, None | Some(0)))
 }
 
 pub(crate) fn port(info: &ValueInfoProto) -> Rule<Port> {

@@ -4,6 +4,26 @@ use fleetway_qnn::format::{Io, Op};
 use fleetway_qnn::{LoadError, Model};
 use std::fmt::Write;
 
+/// One operator, as a person sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Layer {
+    /// Its name.
+    pub operator: &'static str,
+    /// Multiply-accumulates, or bytes moved.
+    pub work: u64,
+    /// Sizes, in words.
+    pub shape: String,
+}
+
+/// The operators of a file, in the order in which they run.
+pub fn layers(model: &Model<'_>) -> Vec<Layer> {
+    let layer = |op: Op| {
+        let (work, shape) = describe(&op);
+        Layer { operator: op.name(), work, shape }
+    };
+    model.ops().map(layer).collect()
+}
+
 /// The layers of a file, its memory and its work, as text.
 pub fn inspect(file: &[u8]) -> Result<String, LoadError> {
     let model = Model::load(file)?;
@@ -25,9 +45,8 @@ fn write_all(text: &mut String, file: &[u8], model: &Model<'_>) -> std::fmt::Res
         io(text, "output", name, output)?;
     }
     writeln!(text, "\n{:>4} {:<10} {:>12}  shape", "", "operator", "work")?;
-    for (index, op) in model.ops().enumerate() {
-        let (work, shape) = describe(&op);
-        writeln!(text, "{index:>4} {:<10} {work:>12}  {shape}", op.name())?;
+    for (index, Layer { operator, work, shape }) in layers(model).into_iter().enumerate() {
+        writeln!(text, "{index:>4} {operator:<10} {work:>12}  {shape}")?;
     }
     writeln!(text, "\nflash (file)   {:>12} bytes", file.len())?;
     writeln!(text, "RAM (arena)    {:>12} bytes", model.arena_bytes())?;

@@ -44,6 +44,8 @@ pub(crate) struct Port {
 pub(crate) struct Program {
     pub(crate) inputs: Vec<Port>,
     pub(crate) outputs: Vec<Port>,
+    /// The first axis of every input was left open.
+    pub(crate) open: bool,
     pub(crate) steps: Vec<Step>,
     /// Bytes of each buffer.
     pub(crate) buffers: Vec<usize>,

@@ -28,12 +28,13 @@ mod value;
 mod write;
 
 pub use error::CompileError;
-pub use mixed::{Mixed, compile_mixed};
+pub use mixed::{Mixed, Region, compile_mixed};
 
 /// Compiles an ONNX file. The result is a file that [`fleetway_qnn::Model::load`] takes.
 pub fn compile(onnx: &[u8]) -> Result<Vec<u8>, CompileError> {
     let graph = graph::read(onnx)?;
-    let program = lower::lower(&graph)?;
+    let mut program = lower::lower(&graph)?;
+    program.open = graph.open;
     let file = write::write(&program)?;
     // What is written is what will be read: the loader has the last word here, too.
     let loaded = fleetway_qnn::Model::load(&file).map_err(|e| CompileError::Refused(e.to_string()));

@@ -41,6 +41,7 @@ pub(crate) fn write(program: &Program) -> Result<Vec<u8>, CompileError> {
         inputs: word(program.inputs.len())?,
         outputs: word(program.outputs.len())?,
         ops: word(program.steps.len())?,
+        open: u32::from(program.open),
     };
     let words = header.to_words().into_iter().chain(records);
     for (bytes, word) in file.chunks_exact_mut(4).zip(words) {

@@ -204,6 +204,7 @@ fn kind(kind: VariantKind) -> &'static str {
     match kind {
         VariantKind::Onnx => "onnx",
         VariantKind::Qnn => "qnn",
+        VariantKind::Mixed => "mixed",
     }
 }
 

@@ -10,11 +10,12 @@ use fleetway_engine::validate::{ValidModel, validate};
 use fleetway_engine::{GoldenSet, TensorSpec};
 use fleetway_protocol::ids::Digest;
 use fleetway_protocol::limits::ARTIFACT_BYTES_MAX;
-use fleetway_protocol::manifest::{AttestationKind, Manifest};
+use fleetway_protocol::manifest::{Artifact, AttestationKind, Manifest, Variant, VariantKind};
 use serde::Serialize;
 
 use super::files::read;
-use super::{BOM, BOM_BYTES_MAX, Catalog, CatalogError, CatalogRelease, GOLDEN, MODEL};
+use super::forms::names;
+use super::{BOM, BOM_BYTES_MAX, Catalog, CatalogError, CatalogRelease};
 use crate::attest::bom::{self, Told};
 
 /// One side of a comparison.
@@ -108,17 +109,18 @@ struct Parts {
 impl Parts {
     fn read(release: &CatalogRelease) -> Result<Self, CatalogError> {
         let manifest = &release.manifest;
-        // Each release has one form so far; another would be compared with its own kind.
-        let variant = manifest.variants.first();
-        let model = checked(release, MODEL, variant.map(|v| v.model.digest))?;
-        let golden = checked(release, GOLDEN, variant.map(|v| v.golden.digest))?;
+        // What was compiled follows from it.
+        let names = names(VariantKind::Onnx);
+        let variant = manifest.variant(VariantKind::Onnx);
+        let model = checked(release, names.model, variant.map(|v| v.model.digest))?;
+        let golden = checked(release, names.golden, variant.map(|v| v.golden.digest))?;
         let damaged = |name: &str, detail: String| CatalogError::Damaged {
             path: release.dir.join(name),
             detail,
         };
         Ok(Self {
-            model: validate(&model).map_err(|e| damaged(MODEL, e.to_string()))?,
-            golden: GoldenSet::decode(&golden).map_err(|e| damaged(GOLDEN, e.to_string()))?,
+            model: validate(&model).map_err(|e| damaged(names.model, e.to_string()))?,
+            golden: GoldenSet::decode(&golden).map_err(|e| damaged(names.golden, e.to_string()))?,
             told: told(release)?,
         })
     }
@@ -130,7 +132,7 @@ impl Parts {
         }
         let facts = self.told.annotations.iter().cloned();
         let documents = self.told.documents.iter();
-        let model = release.manifest.variants.first().map(|variant| variant.model);
+        let model = release.manifest.variant(VariantKind::Onnx).map(|variant| variant.model);
         Side {
             counter: release.manifest.counter,
             digest: release.digest.to_string(),
@@ -184,14 +186,11 @@ fn shown(spec: &TensorSpec) -> String {
     format!("{}: {} {:?}", spec.name, spec.dtype, spec.shape)
 }
 
-/// What one device fetches of a release.
+/// What one device fetches of a release at most: the largest of its forms.
 fn download_bytes(manifest: &Manifest) -> u64 {
-    let files = manifest.variants.first().map(|variant| [variant.model, variant.golden]);
-    files
-        .iter()
-        .flatten()
-        .map(|file| u64::from(file.bytes) + u64::from(file.chunk_list_bytes()))
-        .sum()
+    let file = |file: Artifact| u64::from(file.bytes) + u64::from(file.chunk_list_bytes());
+    let form = |variant: &Variant| file(variant.model) + file(variant.golden);
+    manifest.variants.iter().map(form).max().unwrap_or(0)
 }
 
 /// A file of a release that is what its manifest names.

@@ -9,7 +9,8 @@ use fleetway_protocol::limits::{ARTIFACT_BYTES_MAX, ENVELOPE_BYTES_MAX, MANIFEST
 use fleetway_protocol::manifest::AttestationKind;
 
 use super::files::{create_dir, io, read, sync_dir, write};
-use super::{BOM, BOM_BYTES_MAX, BUNDLE, Catalog, CatalogError, ENVELOPE, GOLDEN, MANIFEST, MODEL};
+use super::forms::names;
+use super::{BOM, BOM_BYTES_MAX, BUNDLE, Catalog, CatalogError, ENVELOPE, MANIFEST};
 use crate::attest::bundle::BUNDLE_BYTES_MAX;
 
 impl Catalog {
@@ -34,8 +35,13 @@ impl Catalog {
         let mut parts = vec![(MANIFEST, MANIFEST_BYTES_MAX as u64, Some(release.digest))];
         for variant in &manifest.variants {
             let max = u64::from(ARTIFACT_BYTES_MAX);
-            parts.push((MODEL, max, Some(variant.model.digest)));
-            parts.push((GOLDEN, max, Some(variant.golden.digest)));
+            let names = names(variant.kind);
+            for (name, artifact) in [(names.model, variant.model), (names.golden, variant.golden)] {
+                // Forms may share their golden vectors.
+                if !parts.iter().any(|(other, ..)| *other == name) {
+                    parts.push((name, max, Some(artifact.digest)));
+                }
+            }
         }
         let papers = [
             (BOM, BOM_BYTES_MAX, AttestationKind::BillOfMaterials),

@@ -8,7 +8,7 @@ use std::str::FromStr;
 use fleetway_engine::GoldenSet;
 use fleetway_engine::limits::SAMPLES_BYTES_MAX;
 use fleetway_engine::samples::{Sample, SampleSet, Sampled};
-use fleetway_engine::selftest::SelfTest;
+use fleetway_engine::selftest::{Candidate, SelfTest};
 use fleetway_engine::watch::{are_shares, top_class};
 use fleetway_protocol::counters::{Confidence, Scores};
 use fleetway_protocol::drift::{REFERENCE_SAMPLES_MIN, Reference, Watch, Watched};
@@ -134,7 +134,9 @@ pub(super) fn make(
     let batches = set.batches(&watch).map_err(|error| wrong(error.to_string()))?;
     let mut all = Sampled { watch: Vec::new(), samples: Vec::new() };
     for batch in &batches {
-        let more = test.sample(onnx, batch).map_err(|source| CatalogError::SelfTest { source })?;
+        let more = test
+            .sample(Candidate::onnx(onnx), batch)
+            .map_err(|source| CatalogError::SelfTest { source })?;
         all.watch = more.watch;
         all.samples.extend(more.samples);
     }

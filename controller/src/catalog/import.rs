@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use fleetway_engine::GoldenSet;
 use fleetway_engine::golden::GoldenRule as EngineRule;
-use fleetway_engine::selftest::{SelfTest, SelfTestError};
+use fleetway_engine::selftest::{Candidate, SelfTest, SelfTestError};
 use fleetway_protocol::codec;
 use fleetway_protocol::ids::{Counter, Digest, ModelName, Version};
 use fleetway_protocol::limits::{CHUNK_BYTES_DEFAULT, HARDWARE_MAX, MANIFEST_BYTES_MAX};
@@ -19,11 +19,18 @@ use crate::attest::bundle::{BUNDLE_BYTES_MAX, KEY_BYTES_MAX};
 use crate::attest::{self, AttestationKey, bom};
 
 use super::files::{create_dir, io, read, sync_dir, write};
+use super::forms::{self, Compiled, Form};
 use super::health;
 use super::{
-    AttestationRequest, BOM, BUNDLE, Catalog, CatalogError, CatalogRelease, DOCUMENTS, GOLDEN,
-    GOLDEN_CHUNKS, ImportReport, ImportRequest, MANIFEST, MODEL, MODEL_CHUNKS,
+    AttestationRequest, BOM, BUNDLE, Catalog, CatalogError, CatalogRelease, DOCUMENTS,
+    ImportReport, ImportRequest, MANIFEST,
 };
+
+/// Bytes of a compiled network, or of its golden vectors, up to which a microcontroller may have room for
+/// it: flash of the large ones is 1 to 4 MiB.
+const MCU_BYTES_MAX: usize = 4 << 20;
+/// Bytes per chunk of what may go to one: a sector of NOR flash.
+const CHUNK_BYTES_MCU: u32 = 4096;
 
 /// What the self-test of a candidate found.
 struct Tested {
@@ -51,20 +58,27 @@ impl Catalog {
             |source| CatalogError::Golden { path: request.golden_npz.path.clone(), source };
         let golden_set = GoldenSet::from_npz(&request.golden_npz.bytes).map_err(golden_error)?;
         let golden = golden_set.encode().map_err(golden_error)?;
-        let chunk_bytes = request.chunk_bytes.unwrap_or(CHUNK_BYTES_DEFAULT);
-        let (model_artifact, model_chunks) = artifact_of(onnx, chunk_bytes)?;
-        let (golden_artifact, golden_chunks) = artifact_of(&golden, chunk_bytes)?;
+        let came = Form { kind: VariantKind::Onnx, model: onnx.clone(), golden: golden.clone() };
+        let came = Packed::of(came, request.chunk_bytes)?;
         let attested = request.attestation.as_ref().map(|a| attested(a, onnx)).transpose()?;
         let (bundle, verified) = attested.unzip();
         let test = self_test_of(request);
         let tested = self_test(&test, request.rule, onnx, &golden)?;
         let made = health::make(&request.health, onnx, &golden_set, &test)?;
+        let compiled = match request.compile {
+            true => forms::compile(onnx, &golden_set, &golden, engine_rule(request.rule), &test),
+            false => Compiled::default(),
+        };
+        let mut packed = vec![came];
+        if let Some(form) = compiled.form {
+            packed.push(Packed::of(form, request.chunk_bytes)?);
+        }
         let mut manifest = Manifest {
             model: model.clone(),
             version: version.clone(),
             counter,
             min_release: request.min_release.unwrap_or(previous),
-            variants: fleetway_variants(model_artifact, golden_artifact),
+            variants: packed.iter().map(|form| form.variant.clone()).collect(),
             golden: request.rule,
             golden_mismatch_accepted: None,
             attestations: heapless::Vec::new(),
@@ -87,14 +101,10 @@ impl Catalog {
         let mut buf = [0; MANIFEST_BYTES_MAX];
         let encoded = codec::encode(&manifest, &mut buf)
             .map_err(|e| CatalogError::Encode { what: "the manifest", max: e.max })?;
-        let mut files: Vec<(&str, &[u8])> = vec![
-            (MODEL, onnx),
-            (GOLDEN, &golden),
-            (MODEL_CHUNKS, &model_chunks),
-            (GOLDEN_CHUNKS, &golden_chunks),
-            (MANIFEST, encoded),
-            (BOM, &bom),
-        ];
+        let mut files: Vec<(&str, &[u8])> = vec![(MANIFEST, encoded), (BOM, &bom)];
+        for form in &packed {
+            form.files(&mut files);
+        }
         files.extend(bundle.as_deref().map(|bundle| (BUNDLE, bundle)));
         let documents = request.papers.documents.iter();
         let documents: Vec<_> =
@@ -108,7 +118,7 @@ impl Catalog {
             golden_passed: tested.passed,
             attestation: verified,
             latency_us: tested.latency_us,
-            notes: made.notes,
+            notes: [compiled.notes, made.notes].concat(),
         })
     }
 
@@ -155,14 +165,48 @@ impl Catalog {
     }
 }
 
-fn fleetway_variants(
-    model: Artifact,
-    golden: Artifact,
-) -> heapless::Vec<Variant, { fleetway_protocol::limits::VARIANTS_MAX }> {
-    let mut variants = heapless::Vec::new();
-    // One of four.
-    let _ = variants.push(Variant { kind: VariantKind::Onnx, model, golden });
-    variants
+/// A form as it is put into the catalog: cut into chunks and named.
+struct Packed {
+    form: Form,
+    variant: Variant,
+    model_chunks: Vec<u8>,
+    golden_chunks: Vec<u8>,
+}
+
+impl Packed {
+    fn of(form: Form, chunk_bytes: Option<u32>) -> Result<Self, CatalogError> {
+        // A microcontroller takes a chunk into memory, and a sector of its flash.
+        let small = |bytes: &[u8]| {
+            if bytes.len() <= MCU_BYTES_MAX { CHUNK_BYTES_MCU } else { CHUNK_BYTES_DEFAULT }
+        };
+        let model_chunk = match form.kind {
+            VariantKind::Qnn => small(&form.model),
+            VariantKind::Onnx | VariantKind::Mixed => CHUNK_BYTES_DEFAULT,
+        };
+        // The same for every form: two may have the same vectors, and a file is cut in one way.
+        let golden_chunk = small(&form.golden);
+        let (model, model_chunks) = artifact_of(&form.model, chunk_bytes.unwrap_or(model_chunk))?;
+        let (golden, golden_chunks) =
+            artifact_of(&form.golden, chunk_bytes.unwrap_or(golden_chunk))?;
+        let variant = Variant { kind: form.kind, model, golden };
+        Ok(Self { form, variant, model_chunks, golden_chunks })
+    }
+
+    /// Adds its files; those that another form has already are the same.
+    fn files<'a>(&'a self, files: &mut Vec<(&'a str, &'a [u8])>) {
+        let names = forms::names(self.form.kind);
+        let own: [(&str, &[u8]); 4] = [
+            (names.model, &self.form.model),
+            (names.golden, &self.form.golden),
+            (names.model_chunks, &self.model_chunks),
+            (names.golden_chunks, &self.golden_chunks),
+        ];
+        for (name, bytes) in own {
+            if !files.iter().any(|(other, _)| *other == name) {
+                files.push((name, bytes));
+            }
+        }
+    }
 }
 
 /// The artifact that these bytes are, and its chunk list.
@@ -202,6 +246,10 @@ fn attested(
     Ok((bundle, verified))
 }
 
+fn engine_rule(rule: GoldenRule) -> EngineRule {
+    EngineRule { max_abs_err: rule.abs_err_max, require_same_top1: rule.same_top1 }
+}
+
 /// Where the candidate can do no harm.
 fn self_test_of(request: &ImportRequest) -> SelfTest {
     SelfTest {
@@ -218,9 +266,7 @@ fn self_test(
     onnx: &[u8],
     golden: &[u8],
 ) -> Result<Tested, CatalogError> {
-    let GoldenRule { abs_err_max, same_top1 } = rule;
-    let rule = EngineRule { max_abs_err: abs_err_max, require_same_top1: same_top1 };
-    match test.run(onnx, golden, rule) {
+    match test.run(Candidate::onnx(onnx), golden, engine_rule(rule)) {
         Ok(report) => Ok(Tested {
             figures: report.golden.to_string(),
             passed: report.golden.passed,

@@ -1,7 +1,7 @@
 //! The catalog: releases on the operator's disk, imported, checked and signed, offline.
 //!
 //! `<data>/catalog/<model>/<version>/` holds
-//! `model.onnx`, `golden.bin` (a golden set of `fleetway-engine`),
+//! `model.onnx`, `golden.bin` (a golden set of `fleetway-engine`), the same of compiled forms (`forms`),
 //! `model.chunks` and `golden.chunks` (the chunk lists: SHA-256 of each chunk),
 //! `manifest.bin` (the exact bytes that are signed), `bom.cdx.json` (a CycloneDX bill of materials),
 //! `attestation.sigstore.json` and `documents/` where such were given and, once signed, `release.env`.
@@ -12,6 +12,9 @@ pub mod compare;
 mod errors;
 mod export;
 mod files;
+mod forms;
+#[cfg(test)]
+mod forms_tests;
 mod health;
 mod import;
 pub mod oci;
@@ -61,6 +64,8 @@ pub struct ImportRequest {
     pub rule: GoldenRule,
     /// Bytes per chunk, `None` for the default.
     pub chunk_bytes: Option<u32>,
+    /// Whether the release comes compiled as well, where that can be.
+    pub compile: bool,
     /// Its counter, `None` for the highest known of that model + 1.
     pub counter: Option<Counter>,
     /// The floor it brings, `None` for the previous release's counter.
@@ -137,10 +142,6 @@ pub struct ArtifactFile {
     pub chunk_list: Vec<u8>,
 }
 
-const MODEL: &str = "model.onnx";
-const GOLDEN: &str = "golden.bin";
-const MODEL_CHUNKS: &str = "model.chunks";
-const GOLDEN_CHUNKS: &str = "golden.chunks";
 const MANIFEST: &str = "manifest.bin";
 const ENVELOPE: &str = "release.env";
 const BOM: &str = "bom.cdx.json";
@@ -249,7 +250,7 @@ impl Catalog {
         CatalogError::Damaged { path: release.dir.join(ENVELOPE), detail: error.to_string() }
     }
 
-    /// The model and the golden vectors of a release, with chunk lists that were checked
+    /// The models and the golden vectors of a release, with chunk lists that were checked
     /// against the manifest.
     ///
     /// # Errors
@@ -257,16 +258,24 @@ impl Catalog {
     pub fn artifacts(&self, release: &CatalogRelease) -> Result<Vec<ArtifactFile>, CatalogError> {
         let mut files = Vec::new();
         for variant in &release.manifest.variants {
-            let parts =
-                [(variant.model, MODEL, MODEL_CHUNKS), (variant.golden, GOLDEN, GOLDEN_CHUNKS)];
+            let names = forms::names(variant.kind);
+            let parts = [
+                (variant.model, names.model, names.model_chunks),
+                (variant.golden, names.golden, names.golden_chunks),
+            ];
             for (artifact, name, chunks) in parts {
+                let path = release.dir.join(name);
+                // Forms may share their golden vectors.
+                if files.iter().any(|file: &ArtifactFile| file.path == path) {
+                    continue;
+                }
                 let list_path = release.dir.join(chunks);
                 let chunk_list = read(&list_path, CHUNK_LIST_BYTES_MAX)?;
                 if Digest::of(&chunk_list) != artifact.chunk_list {
                     let detail = "it is not the list that the manifest names".to_owned();
                     return Err(CatalogError::Damaged { path: list_path, detail });
                 }
-                files.push(ArtifactFile { artifact, path: release.dir.join(name), chunk_list });
+                files.push(ArtifactFile { artifact, path, chunk_list });
             }
         }
         Ok(files)

@@ -34,6 +34,7 @@ pub(super) fn request(name: &str, exe: &Path) -> ImportRequest {
         golden_npz: given(&dir.join(format!("digits-{name}.golden.npz"))),
         rule: GoldenRule { abs_err_max: 0.5, same_top1: true },
         chunk_bytes: Some(4096),
+        compile: true,
         counter: None,
         min_release: None,
         hardware: Vec::new(),
@@ -83,10 +84,10 @@ pub(super) fn put(data: &Path, name: &str, counter: Counter) -> Catalog {
     let mut buf = [0; MANIFEST_BYTES_MAX];
     let encoded = codec::encode(&manifest, &mut buf).unwrap();
     let files: [(&str, &[u8]); 5] = [
-        (MODEL, &bytes),
-        (GOLDEN, &bytes),
-        (MODEL_CHUNKS, &chunks),
-        (GOLDEN_CHUNKS, &chunks),
+        ("model.onnx", &bytes),
+        ("golden.bin", &bytes),
+        ("model.chunks", &chunks),
+        ("golden.chunks", &chunks),
         (MANIFEST, encoded),
     ];
     catalog.put_into_place(&model(), &version(name), &files).unwrap();
@@ -129,7 +130,7 @@ fn chunks_are_checked_before_they_are_given_out() {
     assert!(Catalog::read_chunk(&files[0], 0).unwrap().is_some());
     let error = Catalog::read_chunk(&files[0], 1).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Trust);
-    fs::write(release.dir.join(GOLDEN_CHUNKS), [0; 96]).unwrap();
+    fs::write(release.dir.join("golden.chunks"), [0; 96]).unwrap();
     assert_eq!(catalog.artifacts(&release).unwrap_err().kind(), ErrorKind::Trust);
 }
 
@@ -153,7 +154,8 @@ fn a_reference_must_be_large_enough() {
     let report = catalog.import(&plain).unwrap();
     let health = report.release.manifest.health;
     assert_eq!(health.scores, Some(fleetway_protocol::counters::Scores::Logits));
-    assert!(health.reference.watched.is_empty() && report.notes.is_empty());
+    assert!(health.reference.watched.is_empty());
+    assert!(report.notes.iter().all(|note| note.starts_with("compiled: ")), "{:?}", report.notes);
 }
 
 #[test]
@@ -258,6 +260,6 @@ fn releases_are_compared_with_their_papers() {
     let itself = catalog.compare(&v1, &v1).unwrap();
     assert_eq!((itself.tensors.changed_elements, itself.tensors.changed.len()), (0, 0));
     assert_eq!(itself.from, itself.to);
-    fs::write(v2.dir.join(MODEL), b"rotten").unwrap();
+    fs::write(v2.dir.join("model.onnx"), b"rotten").unwrap();
     assert_eq!(catalog.compare(&v1, &v2).unwrap_err().kind(), ErrorKind::Trust);
 }

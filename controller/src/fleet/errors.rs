@@ -216,16 +216,6 @@ pub enum RolloutError {
         /// Whose release was wanted.
         model: ModelName,
     },
-    /// It does not come in that form.
-    #[error("release {release:.12} does not come as {wanted}; it comes as {has}")]
-    NoVariant {
-        /// The release.
-        release: Digest,
-        /// The form wanted.
-        wanted: &'static str,
-        /// The forms it has.
-        has: String,
-    },
     /// The selector matches no device.
     #[error("the selector `{selector}` matches none of {devices} devices; labels in use: {labels}")]
     NoDevices {
@@ -290,7 +280,7 @@ impl RolloutError {
         match self {
             Self::Spec(error) => error.kind(),
             Self::NoRelease(_) | Self::NoDevices { .. } | Self::NotFound(_) => ErrorKind::NotFound,
-            Self::OtherModel { .. } | Self::NoVariant { .. } => ErrorKind::Usage,
+            Self::OtherModel { .. } => ErrorKind::Usage,
             Self::NothingMoves { .. }
             | Self::NothingFollows { .. }
             | Self::Changed { .. }

@@ -10,7 +10,7 @@ use fleetway_protocol::report::State;
 use super::{Device, Fleet, ReleaseView, Rollout};
 use crate::planner::{
     Deployment, DeviceFacts, Input, ModelFacts, OnAbort, ReleaseFacts, RolloutFacts, RolloutState,
-    VariantFacts, Verdict,
+    Verdict,
 };
 
 impl Fleet {
@@ -30,7 +30,7 @@ impl Fleet {
             digest: release.digest,
             version: release.manifest.version.clone(),
             counter: release.manifest.counter,
-            variants: self.variants(release),
+            bytes: self.bytes_of(release),
         });
         Input {
             now_s,
@@ -49,16 +49,16 @@ impl Fleet {
 }
 
 impl Fleet {
-    pub(super) fn variants(&self, release: &ReleaseView) -> Vec<VariantFacts> {
+    /// What a device fetches that has nothing of it: artifacts, chunk lists, envelope; of the
+    /// largest form, since the device chooses.
+    pub(super) fn bytes_of(&self, release: &ReleaseView) -> u64 {
         let envelope_bytes = self.envelopes.get(&release.digest).map_or(0, Vec::len) as u64;
         let artifacts = |v: &Variant| {
             let of = |a: &Artifact| u64::from(a.bytes) + u64::from(a.chunk_list_bytes());
             of(&v.model) + of(&v.golden)
         };
-        let variants = release.manifest.variants.iter();
-        variants
-            .map(|v| VariantFacts { kind: v.kind, bytes: envelope_bytes + artifacts(v) })
-            .collect()
+        let largest = release.manifest.variants.iter().map(artifacts).max();
+        envelope_bytes + largest.unwrap_or(0)
     }
 }
 

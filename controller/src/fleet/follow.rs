@@ -291,12 +291,10 @@ impl Fleet {
                 let of = &self.rollouts.get(id)?.record.spec;
                 let manifest = &self.releases.get(&release)?.manifest;
                 let (model, version) = (of.model.clone(), manifest.version.clone());
-                let same = manifest.variant(of.variant).map(|v| v.kind);
                 let mut terms = of.terms;
                 // What goes back served before: nothing has to be found out about it first.
                 terms.shadow = None;
                 Some(RolloutSpec {
-                    variant: same.or(manifest.variants.first().map(|v| v.kind))?,
                     phases: of.phases.clone(),
                     success_percent_min: of.success_percent_min,
                     failures_max: of.failures_max,

@@ -15,7 +15,6 @@ fn run_entry(id: u64, spec: &RolloutSpec) -> ModelOrder {
     ModelOrder {
         model: spec.model.clone(),
         release: spec.release,
-        variant: spec.variant,
         action: Action::Run,
         rollout: id,
         terms: spec.terms,

@@ -16,7 +16,7 @@ use crate::planner::analysis::Looks;
 use crate::planner::{Labels, RolloutSpec, RolloutState};
 
 /// Version of the records that this build writes and reads.
-const RECORD_VERSION: u8 = 2;
+const RECORD_VERSION: u8 = 3;
 /// The key of the fleet's counters, of [`crate::store::Kind::Meta`].
 pub(super) const META_KEY: &[u8] = b"fleet";
 /// The key of the audit log's bounds, of the same kind.

@@ -5,7 +5,6 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use fleetway_protocol::ids::{DeviceId, RolloutId};
-use fleetway_protocol::manifest::VariantKind;
 
 use super::records::RolloutRecord;
 use super::txn::{About, Txn};
@@ -50,8 +49,7 @@ impl Fleet {
         }
         let phases = self.phases(&spec, movable, &later)?;
         let manifest = &release.manifest;
-        let variants = self.variants(release);
-        let bytes = variants.iter().find(|v| v.kind == spec.variant).map_or(0, |v| v.bytes);
+        let bytes = self.bytes_of(release);
         Ok(PlanPreview {
             rollout: id,
             counter: manifest.counter,
@@ -283,14 +281,6 @@ impl Fleet {
                 model: spec.model.clone(),
             });
         }
-        if manifest.variant(spec.variant).is_none() {
-            let has: Vec<_> = manifest.variants.iter().map(|v| variant_word(v.kind)).collect();
-            return Err(RolloutError::NoVariant {
-                release: spec.release,
-                wanted: variant_word(spec.variant),
-                has: has.join(", "),
-            });
-        }
         Ok(release)
     }
 
@@ -387,14 +377,6 @@ impl Fleet {
             ));
         }
         notes
-    }
-}
-
-/// The form of a release in one word.
-pub(super) fn variant_word(kind: VariantKind) -> &'static str {
-    match kind {
-        VariantKind::Onnx => "onnx",
-        VariantKind::Qnn => "qnn",
     }
 }
 

@@ -62,7 +62,5 @@ pub(super) fn allowance(
 
 /// What a device that has nothing of the release fetches; 0 while the release is not known.
 pub(super) fn bytes_of(round: &Round<'_>, rollout: &RolloutFacts) -> u64 {
-    let release = round.release(&rollout.spec.release);
-    let variant = release.and_then(|r| r.variants.iter().find(|v| v.kind == rollout.spec.variant));
-    variant.map_or(0, |v| v.bytes)
+    round.release(&rollout.spec.release).map_or(0, |release| release.bytes)
 }

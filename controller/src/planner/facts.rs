@@ -8,7 +8,6 @@ use fleetway_protocol::ids::{
     Counter, DeviceId, Digest, HardwareClass, ModelName, RolloutId, Version,
 };
 use fleetway_protocol::machine::Phase;
-use fleetway_protocol::manifest::VariantKind;
 use fleetway_protocol::reason::Reason;
 use serde::{Deserialize, Serialize};
 
@@ -114,16 +113,7 @@ pub struct ReleaseFacts {
     pub version: Version,
     /// Its counter.
     pub counter: Counter,
-    /// The forms it comes in.
-    pub variants: Vec<VariantFacts>,
-}
-
-/// A form of a release.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct VariantFacts {
-    /// Which.
-    pub kind: VariantKind,
-    /// Bytes that a device fetches that has nothing of it: artifacts, chunk lists, envelope.
+    /// Bytes that a device fetches at most that has nothing of it.
     pub bytes: u64,
 }
 

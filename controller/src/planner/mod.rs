@@ -35,7 +35,7 @@ pub use estimate::{Estimate, estimate};
 pub use facts::{
     Assignment, Change, Deployment, DeviceFacts, DeviceReport, Gate, Input, KnownBad, Labels,
     ModelFacts, PausedBy, Plan, Previous, ReleaseFacts, RolloutFacts, RolloutReport, RolloutState,
-    VariantFacts, Verdict, Wish,
+    Verdict, Wish,
 };
 pub use look::wanted;
 pub(crate) use plan::deployment_after;

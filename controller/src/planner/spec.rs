@@ -13,7 +13,6 @@ use std::collections::BTreeMap;
 
 use fleetway_protocol::hold::Condition;
 use fleetway_protocol::ids::{DeviceId, Digest, ModelName, Version};
-use fleetway_protocol::manifest::VariantKind;
 use fleetway_protocol::order::Terms;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -110,8 +109,6 @@ pub struct RolloutSpec {
     pub release: Digest,
     /// What people call that release; for showing.
     pub version: Version,
-    /// Which form of it.
-    pub variant: VariantKind,
     /// For which devices.
     pub selector: Selector,
     /// Who belongs to it.
@@ -181,7 +178,6 @@ impl RolloutSpec {
             model,
             release,
             version,
-            variant: VariantKind::Onnx,
             selector,
             membership: Membership::default(),
             canary: Vec::new(),

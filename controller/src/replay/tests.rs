@@ -1,12 +1,10 @@
 //! What was decided is decided again, and whatever is changed in a file is found.
 
 use fleetway_protocol::ids::{DeviceId, Digest, ModelName, Version};
-use fleetway_protocol::manifest::VariantKind;
 
 use super::*;
 use crate::planner::{
-    DeviceFacts, ReleaseFacts, RolloutFacts, RolloutSpec, RolloutState, Selector, VariantFacts,
-    Verdict, apply,
+    DeviceFacts, ReleaseFacts, RolloutFacts, RolloutSpec, RolloutState, Selector, Verdict, apply,
 };
 
 fn device(n: usize) -> DeviceFacts {
@@ -45,7 +43,7 @@ fn input(devices: usize) -> Input {
             digest,
             version: Version::new("v2").unwrap(),
             counter: 1,
-            variants: vec![VariantFacts { kind: VariantKind::Onnx, bytes: 1_000 }],
+            bytes: 1_000,
         }],
         known_bad: Vec::new(),
     }

@@ -48,6 +48,9 @@ pub struct Header {
     pub outputs: u32,
     /// Operators, at most [`crate::limits::OPS_MAX`].
     pub ops: u32,
+    /// 1 if the first axis of every input was left open: several rows may be asked for, and each is
+    /// a run of its own. Else 0.
+    pub open: u32,
 }
 
 impl Header {
@@ -62,6 +65,7 @@ impl Header {
         words[5] = self.inputs;
         words[6] = self.outputs;
         words[7] = self.ops;
+        words[8] = self.open;
         words
     }
 
@@ -73,6 +77,7 @@ impl Header {
             inputs: words[5],
             outputs: words[6],
             ops: words[7],
+            open: words[8],
         }
     }
 }

@@ -68,6 +68,9 @@ impl<'f> Model<'f> {
         if file.len() > limits::FILE_BYTES_MAX || header.file_bytes as usize != file.len() {
             return wrong("the file has another length than it says");
         }
+        if header.open > 1 {
+            return wrong("the batch is neither open nor not");
+        }
         if header.arena_bytes as usize > limits::ARENA_BYTES_MAX {
             return wrong("the arena is too large");
         }
@@ -100,6 +103,12 @@ impl<'f> Model<'f> {
     /// Bytes of memory that [`Model::run`] wants, any alignment.
     pub fn arena_bytes(&self) -> usize {
         self.header.arena_bytes as usize
+    }
+
+    /// Whether the first axis of every input was left open: a caller may bring several rows, and runs
+    /// them one after the other.
+    pub fn is_open(&self) -> bool {
+        self.header.open == 1
     }
 
     /// Multiply-accumulates and moved elements of a run, paddings included.

@@ -10,10 +10,9 @@ use crate::slot::{Ending, Place, ReleaseFacts, SlotId, SlotState};
 /// ahead of that: half a minute of serving nothing.
 pub(super) const BACK_RETRIES_MAX: u32 = 4;
 
-/// Whether `facts` are about what `order` names. A rollback takes the form that is there.
+/// Whether `facts` are about what `order` names. Which form of it is the device's choice.
 pub(super) fn is_it(facts: &ReleaseFacts, order: &ModelOrder) -> bool {
     facts.digest == order.release
-        && (order.action == Action::Rollback || facts.variant == order.variant)
 }
 
 impl Machine {
@@ -51,7 +50,7 @@ impl Machine {
     /// Whether `order` is what is being done already, with its end still open. After a boot
     /// the goal is not known until the stored order comes, but the slot on trial is.
     fn is_under_way(&self, order: &ModelOrder) -> bool {
-        let wish = |o: &ModelOrder| (o.release, o.action, o.variant);
+        let wish = |o: &ModelOrder| (o.release, o.action);
         let is_goal = self.goal.as_ref().is_some_and(|goal| wish(goal) == wish(order));
         let on_trial = self.table.trial().and_then(|(slot, _)| self.table.slot(slot).release);
         let before_trial = matches!(

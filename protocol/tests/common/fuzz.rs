@@ -91,8 +91,9 @@ pub(crate) fn fuzz_manifest(bytes: &[u8]) -> bool {
             assert!(manifest.golden.abs_err_max >= 0.0);
         }
     }
-    let admitted = Verified::<Manifest>::admit(bytes, &KEYRING, &samples::model_order(), 2, None);
-    if let Ok(manifest) = &admitted {
+    let admitted =
+        Verified::<Manifest>::admit(bytes, &KEYRING, &samples::model_order(), 2, samples::TARGET);
+    if let Ok((manifest, _)) = &admitted {
         assert_eq!(manifest.get(), &*MANIFEST);
     }
     admitted.is_ok()

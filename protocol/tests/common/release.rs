@@ -92,7 +92,6 @@ pub(crate) fn order(action: Action, release: Release, rollout: u64) -> ModelOrde
     ModelOrder {
         model: ModelName::new("digits").expect("name"),
         release: digest(release),
-        variant: VariantKind::Qnn,
         action,
         rollout,
         terms: terms(release),

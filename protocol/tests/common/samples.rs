@@ -28,7 +28,7 @@ use fleetway_protocol::slot::{
 };
 use fleetway_protocol::telemetry::{Heard, Numbered, Span};
 use fleetway_protocol::topics::Piece;
-use fleetway_protocol::trust::Keyring;
+use fleetway_protocol::trust::{Keyring, Target};
 
 pub(crate) const STAMP: Stamp = Stamp { epoch: 3, seq: 300 };
 const NUMBERED: Numbered = Numbered { series: 1, number: 300, first: 299, time_s: 1_760_000_000 };
@@ -204,7 +204,6 @@ pub(crate) fn model_order() -> ModelOrder {
     ModelOrder {
         model: model(),
         release: Digest::of(&encoded(&manifest())),
-        variant: VariantKind::Qnn,
         action: Action::Run,
         rollout: 7,
         terms: terms_in_full(),
@@ -215,7 +214,6 @@ pub(crate) fn order() -> Order {
     let other = ModelOrder {
         model: ModelName::new("faces").expect("name"),
         release: Digest([0x44; 32]),
-        variant: VariantKind::Onnx,
         action: Action::Rollback,
         rollout: 8,
         terms: Terms::default(),
@@ -374,3 +372,6 @@ pub(crate) fn table() -> SlotTable {
     table.last = Some(outcome());
     table
 }
+
+/// A device that runs qnn files alone, and does not say what it is.
+pub(crate) const TARGET: Target<'static> = Target { hardware: None, forms: &[VariantKind::Qnn] };

@@ -50,8 +50,13 @@ fn heard(bytes: &[u8]) -> Result<(), DecodeError> {
 }
 
 fn manifest(bytes: &[u8]) -> Result<(), DecodeError> {
-    match Verified::<Manifest>::admit(bytes, &samples::keyring(), &samples::model_order(), 2, None)
-    {
+    match Verified::<Manifest>::admit(
+        bytes,
+        &samples::keyring(),
+        &samples::model_order(),
+        2,
+        samples::TARGET,
+    ) {
         Ok(_) => Ok(()),
         Err(ReleaseError::Open(OpenError::Decode(error)) | ReleaseError::Decode(error)) => {
             Err(error)

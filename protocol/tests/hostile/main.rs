@@ -88,7 +88,8 @@ fn a_signed_payload_that_this_build_cannot_read() {
         release: fleetway_protocol::ids::Digest::of(&payload),
         ..samples::model_order()
     };
-    let refused = Verified::<Manifest>::admit(&bytes, &samples::keyring(), &wish, 2, None);
+    let refused =
+        Verified::<Manifest>::admit(&bytes, &samples::keyring(), &wish, 2, samples::TARGET);
     assert_eq!(refused, Err(ReleaseError::Decode(DecodeError::Version { got: 2 })));
 }
 

@@ -1,14 +1,14 @@
-//! Scripts of what an order begins: an upgrade, the first model, a removal, another form of
-//! what runs, and a newer order while the one before still waits.
+//! Scripts of what an order begins: an upgrade, the first model, a removal, the form of
+//! a release, and a newer order while the one before still waits.
 
 use fleetway_protocol::machine::{Command, Event};
 use fleetway_protocol::manifest::VariantKind;
 use fleetway_protocol::order::Terms;
-use fleetway_protocol::slot::{Place, SlotId};
+use fleetway_protocol::slot::{Place, ReleaseFacts, SlotId};
 
 use crate::common::release::{digest, facts, run};
 use crate::common::text::summary;
-use crate::script::{came, check, factory, v1, v2};
+use crate::script::{check, factory, v1, v2};
 
 #[test]
 fn the_happy_path() {
@@ -154,17 +154,15 @@ fn a_newer_order_does_not_wait_for_what_waits() {
 }
 
 #[test]
-fn another_form_of_the_release_that_runs_is_another_wish() {
+fn which_form_is_fetched_is_the_devices_choice() {
     let mut device = v1();
-    let mut other = run(1, 10);
-    other.variant = VariantKind::Onnx;
-    device.give(other);
-    assert_eq!(came(&mut device), "admit [Eligibility]");
+    device.give(run(2, 10));
     let Some(Command::Admit(token)) = device.pending.take() else { panic!("admit") };
-    let mut facts = facts(1);
-    facts.variant = VariantKind::Onnx;
+    let facts = ReleaseFacts { variant: VariantKind::Onnx, ..facts(2) };
     device.send(Event::Admitted(token, Ok(facts)));
-    assert_eq!(came(&mut device), "persist [Download]");
+    device.settle(&mut |_| None).expect("settles");
+    let slots = SlotId::BOTH.map(|id| device.durable.slot(id).release);
+    assert!(slots.contains(&Some(facts)), "{slots:?}");
 }
 
 #[test]

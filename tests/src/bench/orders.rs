@@ -10,7 +10,6 @@ use fleetway_protocol::codec;
 use fleetway_protocol::envelope::{Context, Envelope, sign as sign_payload};
 use fleetway_protocol::ids::{DeviceId, Digest, ModelName};
 use fleetway_protocol::limits::{ENVELOPE_BYTES_MAX, ORDER_BYTES_MAX, SIGNED_REPORT_BYTES_MAX};
-use fleetway_protocol::manifest::VariantKind;
 use fleetway_protocol::order::{Action, ModelOrder, Order, Terms};
 use fleetway_protocol::signed::{Algorithm, SignedReport, message};
 use fleetway_protocol::topics::Topic;
@@ -36,7 +35,6 @@ pub(super) fn sign(figures: &mut Figures) -> Result<()> {
     let model = ModelOrder {
         model: ModelName::new("digits").context("a name")?,
         release: Digest([1; 32]),
-        variant: VariantKind::Onnx,
         action: Action::Run,
         rollout: 1,
         terms: Terms::default(),

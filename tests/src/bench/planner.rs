@@ -8,11 +8,10 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result, ensure};
 use fleetway_controller::planner::{
     DeviceFacts, Input, ModelFacts, PhaseSpec, ReleaseFacts, RolloutFacts, RolloutSpec,
-    RolloutState, Size, VariantFacts, Verdict, apply, plan_and_check,
+    RolloutState, Size, Verdict, apply, plan_and_check,
 };
 use fleetway_protocol::ids::{DeviceId, Digest, HardwareClass, ModelName, Version};
 use fleetway_protocol::machine::Phase;
-use fleetway_protocol::manifest::VariantKind;
 use tokio::time::Instant;
 
 use super::figures::Figures;
@@ -95,8 +94,7 @@ fn fleet(devices: usize, max_unavailable: Size) -> Result<Input> {
     let devices = (0..devices).map(device).collect::<Result<Vec<_>>>()?;
     let members: BTreeSet<_> = devices.iter().map(|device| device.id.clone()).collect();
     let release = |digest, version: &str, counter| -> Result<ReleaseFacts> {
-        let variants = vec![VariantFacts { kind: VariantKind::Onnx, bytes: 5 << 20 }];
-        Ok(ReleaseFacts { digest, version: Version::new(version)?, counter, variants })
+        Ok(ReleaseFacts { digest, version: Version::new(version)?, counter, bytes: 5 << 20 })
     };
     Ok(Input {
         now_s: NOW_S,

@@ -178,6 +178,8 @@ pub struct Running {
     pub release: String,
     /// What people call it.
     pub version: String,
+    /// What runs it.
+    pub engine: String,
 }
 
 /// Runs `fleetway-agent join` for the directory `dir`.

@@ -17,10 +17,9 @@ use fleetway_controller::planner::HaltScope;
 use fleetway_controller::planner::analysis::Evidence;
 use fleetway_controller::planner::{
     Input, PhaseSpec, Plan, ReleaseFacts, RolloutFacts, RolloutSpec, RolloutState, Selector, Size,
-    VariantFacts, Verdict, Wish, apply, plan_and_check, wanted,
+    Verdict, Wish, apply, plan_and_check, wanted,
 };
 use fleetway_protocol::ids::{DeviceId, Digest, HardwareClass, ModelName, Version};
-use fleetway_protocol::manifest::VariantKind;
 use fleetway_protocol::reason::Reason;
 
 use devices::Device;
@@ -136,7 +135,7 @@ impl Story {
             digest: digest(n),
             counter: u64::from(n) + 1,
             version: Version::new("v").expect("a version"),
-            variants: vec![VariantFacts { kind: VariantKind::Onnx, bytes: 1_000 }],
+            bytes: 1_000,
         });
         let input = Input {
             now_s: START_S,

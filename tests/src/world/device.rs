@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 
 use fleetway_agent::device::{Device, DeviceConfig, Output, ShadowJob, Surroundings};
 use fleetway_agent::store::Store;
+use fleetway_engine::load::FORMS;
 use fleetway_protocol::health::Answer;
 use fleetway_protocol::hold::Hold;
 use fleetway_protocol::ids::{DeviceId, Digest, Version};
 use fleetway_protocol::machine::{Phase, Token};
+use fleetway_protocol::manifest::VariantKind;
 use fleetway_protocol::reason::Reason;
 use fleetway_protocol::shadow::Compared;
 use fleetway_protocol::slot::Place;
@@ -221,6 +223,7 @@ impl World {
             root: ROOT_DEFAULT.to_owned(),
             trust_root: self.pinned.clone(),
             hardware: None,
+            forms: if device.is_multiple_of(2) { FORMS } else { &[VariantKind::Onnx] },
             hold: d.owner,
             transfer: transfer::Config { window_chunks: 4, bytes_per_s: 0, seed: device as u32 },
             agent: Version::new("0.1.0").expect("a version"),

@@ -122,18 +122,20 @@ impl Keys {
         };
         let random = |rng: &mut fastrand::Rng, len| (0..len).map(|_| rng.u8(..)).collect();
         let model_len = rng.usize(1_000..4_000);
-        let variant = Variant {
-            kind: VariantKind::Onnx,
+        let mut variant = |kind| Variant {
+            kind,
             model: artifact(random(rng, model_len)),
             golden: artifact(random(rng, 300)),
         };
+        // Devices differ in what they can run.
+        let variants = [VariantKind::Onnx, VariantKind::Qnn].map(&mut variant);
         let version = Version::new(&format!("v{counter}")).expect("a version");
         let manifest = Manifest {
             model: model.clone(),
             version: version.clone(),
             counter,
             min_release: counter.saturating_sub(1),
-            variants: [variant].into_iter().collect(),
+            variants: variants.into_iter().collect(),
             golden: GoldenRule { abs_err_max: 0.1, same_top1: true },
             golden_mismatch_accepted: None,
             attestations: Default::default(),

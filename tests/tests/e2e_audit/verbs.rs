@@ -38,6 +38,8 @@ const VERBS: &[(&str, Record)] = &[
     ("model sign", Signed("model.sign")),
     ("model publish", Signed("release.publish")),
     ("model export", Nothing("it copies what was imported and signed, and changes neither")),
+    ("model compile", Nothing("it writes a file for whoever asks, and nothing of the fleet's")),
+    ("model inspect", READS),
     ("model diff", READS),
     ("model bad", READS),
     ("model allow", Nothing("nothing is bad in this story; it notes release.lift")),

@@ -27,7 +27,6 @@ use fleetway_protocol::codec;
 use fleetway_protocol::envelope::{self, Context, Envelope};
 use fleetway_protocol::ids::{DeviceId, Digest, ModelName};
 use fleetway_protocol::limits::{ENVELOPE_BYTES_MAX, ORDER_BYTES_MAX};
-use fleetway_protocol::manifest::VariantKind;
 use fleetway_protocol::order::{Action, ModelOrder, Order, Terms};
 use fleetway_protocol::topics::{ROOT_DEFAULT, Topic};
 use fleetway_tests::harness::agent::AgentStatus;
@@ -105,7 +104,6 @@ fn order(device: &str, generation: u64, release: Digest) -> Result<Order> {
     let wish = ModelOrder {
         model: ModelName::new("digits")?,
         release,
-        variant: VariantKind::Onnx,
         action: Action::Run,
         rollout: 1,
         terms: Terms { probation_s: 1, probation_answers: 10, ..Terms::default() },

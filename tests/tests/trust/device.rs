@@ -14,7 +14,6 @@ use fleetway_protocol::health::Answer;
 use fleetway_protocol::ids::{DeviceId, Digest, ModelName, Version};
 use fleetway_protocol::limits::ORDER_BYTES_MAX;
 use fleetway_protocol::machine::Phase;
-use fleetway_protocol::manifest::VariantKind;
 use fleetway_protocol::order::{Action, ModelOrder, Order, Terms};
 use fleetway_protocol::reason::Reason;
 use fleetway_protocol::slot::Ending;
@@ -51,6 +50,7 @@ fn device(dir: &Path, pinned: &[u8], now: Now, asks_floor: bool) -> Device<RealF
         root: ROOT_DEFAULT.to_owned(),
         trust_root: pinned.to_vec(),
         hardware: None,
+        forms: fleetway_engine::load::FORMS,
         hold: Default::default(),
         transfer: transfer::Config { window_chunks: 4, bytes_per_s: 0, seed: 1 },
         agent: Version::new("0.1.0").unwrap(),
@@ -202,8 +202,8 @@ impl Box {
         self.generation += 1;
         let id = DeviceId::new("cam-01").unwrap();
         let terms = Terms { probation_s: 1, probation_answers: 0, ..Terms::default() };
-        let (variant, action) = (VariantKind::Onnx, Action::Run);
-        let wish = ModelOrder { model: model(), release, variant, action, rollout: 1, terms };
+        let action = Action::Run;
+        let wish = ModelOrder { model: model(), release, action, rollout: 1, terms };
         let order = Order {
             device: id.clone(),
             generation: self.generation,

@@ -2,6 +2,7 @@
 
 use super::BoundGolden;
 use crate::tensor::Tensor;
+use fleetway_protocol::manifest::{Manifest, VariantKind};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -15,6 +16,20 @@ pub struct GoldenRule {
     /// in the vector, any of them counts. A tie in the engine's answer is no excuse: an answer that
     /// is the same everywhere would agree with anything.
     pub require_same_top1: bool,
+}
+
+impl GoldenRule {
+    /// The rule for a form of a release: what the manifest says of the ONNX file's answers; and
+    /// nothing but the very same answers from a compiled network, whose golden vectors are its own.
+    pub fn of(manifest: &Manifest, kind: VariantKind) -> Self {
+        match kind {
+            VariantKind::Qnn => Self { max_abs_err: 0.0, require_same_top1: false },
+            VariantKind::Onnx | VariantKind::Mixed => Self {
+                max_abs_err: manifest.golden.abs_err_max,
+                require_same_top1: manifest.golden.same_top1,
+            },
+        }
+    }
 }
 
 /// Where the largest difference was found.

@@ -8,10 +8,12 @@ use crate::clock::Stopwatch;
 use crate::engine::Engine;
 use crate::golden::{BoundGolden, GoldenError, GoldenRule, GoldenSet, Tally};
 use crate::limits::bounded;
+use crate::load::{self, LoadError};
 use crate::samples::SampleBatch;
-use crate::tract::{LoadError, TractEngine};
+use fleetway_protocol::manifest::VariantKind;
 use std::io::{self, Write};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Inferences are repeated for the median until one of the two is reached.
@@ -56,13 +58,13 @@ fn work(attack: impl FnOnce(&[u8])) -> io::Result<()> {
     let outcome = if require.is_met_by(&fenced.sandbox) {
         let mut stdin = io::stdin().lock();
         match Job::read(&mut stdin)? {
-            (Job::Test { rule, .. }, model, golden) => {
+            (Job::Test { kind, rule, .. }, model, golden) => {
                 attack(&model);
-                test(&model, &golden, rule, fenced)
+                test(kind, model, &golden, rule, fenced)
             }
-            (Job::Sample { .. }, model, batch) => sample(&model, &batch),
-            (Job::Serve { .. }, model, _) => {
-                return serve::serve(&model, &mut fenced.cpu, &mut stdin, &mut answer);
+            (Job::Sample { kind, .. }, model, batch) => sample(kind, model, &batch),
+            (Job::Serve { kind, .. }, model, _) => {
+                return serve::serve(kind, model, &mut fenced.cpu, &mut stdin, &mut answer);
             }
             (Job::Probe, ..) => Outcome::Probed(fenced.sandbox),
         }
@@ -87,13 +89,19 @@ fn is_same_version() -> io::Result<()> {
     }
 }
 
-fn test(model: &[u8], golden: &[u8], rule: GoldenRule, mut fenced: Fenced) -> Outcome {
+fn test(
+    kind: VariantKind,
+    model: Vec<u8>,
+    golden: &[u8],
+    rule: GoldenRule,
+    mut fenced: Fenced,
+) -> Outcome {
     let golden = match GoldenSet::decode(golden) {
         Ok(golden) => golden,
         Err(error) => return Outcome::Environment(bounded(error.to_string())),
     };
     let since = Stopwatch::start();
-    let engine = match parse(model) {
+    let engine = match parse(kind, model) {
         Ok(engine) => engine,
         Err(outcome) => return outcome,
     };
@@ -110,7 +118,7 @@ fn test(model: &[u8], golden: &[u8], rule: GoldenRule, mut fenced: Fenced) -> Ou
         address_space_bytes: fenced.status_bytes("VmPeak:").saturating_sub(fenced.own_bytes),
         sandbox: fenced.sandbox.clone(),
     };
-    match run(&engine, &golden, rule) {
+    match run(&*engine, &golden, rule) {
         Err(error) => Outcome::Run(bounded(error.to_string())),
         Ok((tally, times)) => {
             let report = report(tally, times);
@@ -123,8 +131,9 @@ fn test(model: &[u8], golden: &[u8], rule: GoldenRule, mut fenced: Fenced) -> Ou
     }
 }
 
-fn parse(model: &[u8]) -> Result<TractEngine, Outcome> {
-    TractEngine::parse(model).map_err(|error| match error {
+fn parse(kind: VariantKind, model: Vec<u8>) -> Result<Arc<dyn Engine>, Outcome> {
+    load::parse(kind, model.into()).map_err(|error| match error {
+        #[cfg(feature = "tract")]
         LoadError::Refused(refused) => {
             Outcome::Refused { number: refused.number(), text: bounded(refused.to_string()) }
         }
@@ -132,12 +141,12 @@ fn parse(model: &[u8]) -> Result<TractEngine, Outcome> {
     })
 }
 
-fn sample(model: &[u8], batch: &[u8]) -> Outcome {
+fn sample(kind: VariantKind, model: Vec<u8>, batch: &[u8]) -> Outcome {
     let batch: SampleBatch = match postcard::from_bytes(batch) {
         Ok(batch) => batch,
         Err(error) => return Outcome::Environment(bounded(error.to_string())),
     };
-    match parse(model).map(|engine| batch.run(&engine)) {
+    match parse(kind, model).map(|engine| batch.run(&*engine)) {
         Ok(Ok(sampled)) => Outcome::Sampled(sampled),
         Ok(Err(text)) => Outcome::Run(bounded(text)),
         Err(outcome) => outcome,

@@ -37,6 +37,7 @@ use crate::clock::Stopwatch;
 use crate::golden::GoldenRule;
 use crate::limits::{REPORT_BYTES_MAX, SAMPLE_TIME_MAX, STDERR_TAIL_BYTES_MAX};
 use crate::samples::{SampleBatch, Sampled};
+use fleetway_protocol::manifest::VariantKind;
 use pipes::{Tail, collect, feed};
 use report::{Job, Outcome};
 use rustix::process::{Pid, Signal};
@@ -69,6 +70,22 @@ mod env {
     /// The one foreign variable that is passed on: it changes which kernels tract picks, and the
     /// child must test what the parent would run.
     pub(super) const TRACT_CPU_ISA: &str = "TRACT_CPU_ISA";
+}
+
+/// What a child is given to try: a model's bytes, and what form of a release they are.
+#[derive(Debug, Clone, Copy)]
+pub struct Candidate<'a> {
+    /// The form.
+    pub kind: VariantKind,
+    /// The bytes.
+    pub bytes: &'a [u8],
+}
+
+impl<'a> Candidate<'a> {
+    /// An ONNX file.
+    pub fn onnx(bytes: &'a [u8]) -> Self {
+        Self { kind: VariantKind::Onnx, bytes }
+    }
 }
 
 /// How to run a self-test.
@@ -119,12 +136,14 @@ impl SelfTest {
     /// the child dies with the thread that started it.
     pub fn run(
         &self,
-        model: &[u8],
+        candidate: Candidate<'_>,
         golden: &[u8],
         rule: GoldenRule,
     ) -> Result<SelfTestReport, SelfTestError> {
+        let Candidate { kind, bytes: model } = candidate;
         let (model_bytes, golden_bytes) = (model.len() as u64, golden.len() as u64);
-        let outcome = self.ask(Job::Test { rule, model_bytes, golden_bytes }, model, golden)?;
+        let job = Job::Test { kind, rule, model_bytes, golden_bytes };
+        let outcome = self.ask(job, model, golden)?;
         outcome.into_result(self.memory_bytes, self.require)
     }
 
@@ -133,7 +152,12 @@ impl SelfTest {
     ///
     /// # Errors
     /// [`SelfTestError`], as for the golden vectors.
-    pub fn sample(&self, model: &[u8], batch: &SampleBatch) -> Result<Sampled, SelfTestError> {
+    pub fn sample(
+        &self,
+        candidate: Candidate<'_>,
+        batch: &SampleBatch,
+    ) -> Result<Sampled, SelfTestError> {
+        let Candidate { kind, bytes: model } = candidate;
         let bytes = postcard::to_allocvec(batch).map_err(|error| SelfTestError::Environment {
             what: format!("the samples do not encode: {error}"),
         })?;
@@ -141,7 +165,7 @@ impl SelfTest {
         let many = u32::try_from(batch.samples.len()).unwrap_or(u32::MAX);
         let deadline = self.deadline + SAMPLE_TIME_MAX.saturating_mul(many);
         let patient = Self { deadline, ..self.clone() };
-        match patient.ask(Job::Sample { model_bytes, batch_bytes }, model, &bytes)? {
+        match patient.ask(Job::Sample { kind, model_bytes, batch_bytes }, model, &bytes)? {
             Outcome::Sampled(sampled) if sampled.samples.len() == batch.samples.len() => {
                 Ok(sampled)
             }

@@ -5,6 +5,7 @@ use crate::golden::{GoldenRule, GoldenVerdict};
 use crate::limits::{GOLDEN_BYTES_MAX, MODEL_BYTES_MAX, REPORT_BYTES_MAX, SAMPLE_BATCH_BYTES_MAX};
 use crate::samples::Sampled;
 use crate::tensor::TensorSpec;
+use fleetway_protocol::manifest::VariantKind;
 use serde::{Deserialize, Serialize};
 use std::io::{self, Read};
 
@@ -21,11 +22,11 @@ const HEAD_BYTES_MAX: usize = 64;
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(super) enum Job {
     /// Try a model; its bytes and those of the golden set follow.
-    Test { rule: GoldenRule, model_bytes: u64, golden_bytes: u64 },
+    Test { kind: VariantKind, rule: GoldenRule, model_bytes: u64, golden_bytes: u64 },
     /// Run reference samples; the model's bytes and those of the batch follow.
-    Sample { model_bytes: u64, batch_bytes: u64 },
+    Sample { kind: VariantKind, model_bytes: u64, batch_bytes: u64 },
     /// Load a model, whose bytes follow, and answer requests until stdin closes.
-    Serve { model_bytes: u64 },
+    Serve { kind: VariantKind, model_bytes: u64 },
     /// Say how the fences stand.
     Probe,
 }
@@ -48,10 +49,10 @@ impl Job {
             Self::Test { model_bytes, golden_bytes, .. } => {
                 (model_bytes, golden_bytes, GOLDEN_BYTES_MAX)
             }
-            Self::Sample { model_bytes, batch_bytes } => {
+            Self::Sample { model_bytes, batch_bytes, .. } => {
                 (model_bytes, batch_bytes, 2 * SAMPLE_BATCH_BYTES_MAX)
             }
-            Self::Serve { model_bytes } => (model_bytes, 0, 0),
+            Self::Serve { model_bytes, .. } => (model_bytes, 0, 0),
             Self::Probe => (0, 0, 0),
         };
         let model = read_bounded(&mut from, model_bytes, MODEL_BYTES_MAX)?;

@@ -3,10 +3,10 @@
 
 use super::report::read_bounded;
 use crate::clock::CpuClock;
-use crate::engine::Engine;
 use crate::limits::{FRAME_BYTES_MAX, bounded};
+use crate::load;
 use crate::tensor::{Tensor, TensorSpec};
-use crate::tract::TractEngine;
+use fleetway_protocol::manifest::VariantKind;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::io::{self, Read, Write};
@@ -26,12 +26,13 @@ pub(super) enum Said {
 
 /// Loads and answers.
 pub(super) fn serve(
-    model: &[u8],
+    kind: VariantKind,
+    model: Vec<u8>,
     cpu: &mut CpuClock,
     from: &mut impl Read,
     to: &mut impl Write,
 ) -> io::Result<()> {
-    let engine = match TractEngine::parse(model) {
+    let engine = match load::parse(kind, model.into()) {
         Ok(engine) => engine,
         Err(error) => return write(to, &Said::NotLoaded(bounded(error.to_string()))),
     };

@@ -6,7 +6,7 @@
 
 use super::report::{Job, READY, SelfTestError};
 use super::serve::{Said, frame, read};
-use super::{Ended, Reaped, SelfTest, cpu_ms, crashed, kill_group};
+use super::{Candidate, Ended, Reaped, SelfTest, cpu_ms, crashed, kill_group};
 use crate::engine::RunError;
 use crate::limits::STDERR_TAIL_BYTES_MAX;
 use crate::selftest::pipes::{Tail, collect};
@@ -55,13 +55,15 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// Starts a child and has it load `model`, within the limits of `test`.
+    /// Starts a child and has it load `candidate`, within the limits of `test`.
     ///
     /// # Errors
     /// [`SelfTestError`], as for a self-test.
-    pub fn start(test: &SelfTest, model: &[u8]) -> Result<Self, SelfTestError> {
+    pub fn start(test: &SelfTest, candidate: Candidate<'_>) -> Result<Self, SelfTestError> {
         let environment = SelfTestError::environment;
-        let head = Job::Serve { model_bytes: model.len() as u64 }.head().map_err(environment)?;
+        let Candidate { kind, bytes: model } = candidate;
+        let job = Job::Serve { kind, model_bytes: model.len() as u64 };
+        let head = job.head().map_err(environment)?;
         let mut child = Reaped(test.spawn(CPU_SECONDS).map_err(environment)?);
         let pipes = (child.0.stdin.take(), child.0.stdout.take(), child.0.stderr.take());
         let (Some(stdin), Some(stdout), Some(stderr)) = pipes else {

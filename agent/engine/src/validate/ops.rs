@@ -3,6 +3,7 @@
 use super::scope::Scope;
 use super::{Refused, constants, quant, sizes};
 use crate::limits::{self, bounded};
+use crate::region;
 use std::collections::HashSet;
 use std::sync::OnceLock;
 use tract_onnx::pb::{AttributeProto, NodeProto};
@@ -116,6 +117,7 @@ fn check_operator(node: &NodeProto) -> Check {
         "" | "ai.onnx" => true,
         "ai.onnx.ml" => ML_OPERATORS.contains(&node.op_type.as_str()),
         "com.microsoft" => CONTRIB_OPERATORS.contains(&node.op_type.as_str()),
+        region::DOMAIN if node.op_type == region::OPERATOR => return check_region(node),
         _ => false,
     };
     if !known || !known_operators().contains(&node.op_type) {
@@ -123,6 +125,11 @@ fn check_operator(node: &NodeProto) -> Check {
         return Err(Refused::UnknownOperator { node: label(node), op, domain });
     }
     Ok(())
+}
+
+/// A region of a mixed graph: its compiled network must be one, and take what the node is given.
+fn check_region(node: &NodeProto) -> Check {
+    region::check(node).map_err(|detail| attribute(node, "model", &detail))
 }
 
 /// What holds for the inputs, outputs and attributes of any node.

@@ -116,7 +116,7 @@ fn compile_region(
     let consts = used.filter_map(|name| Some((name.clone(), source.consts.get(name)?.clone())));
     let consts = consts.collect();
     let outputs: Vec<String> = region.outputs.iter().cloned().collect();
-    let graph = Graph { inputs, outputs: outputs.clone(), nodes, consts };
+    let graph = Graph { inputs, outputs: outputs.clone(), nodes, consts, open: false };
     let file = write::write(&lower::lower(&graph)?)?;
     let model = fleetway_qnn::Model::load(&file);
     let work = model.map_err(|e| CompileError::Refused(e.to_string()))?.work();

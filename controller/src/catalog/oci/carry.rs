@@ -12,7 +12,9 @@ use fleetway_protocol::codec;
 use fleetway_protocol::envelope::Envelope;
 use fleetway_protocol::ids::Digest;
 use fleetway_protocol::limits::{ARTIFACT_BYTES_MAX, ENVELOPE_BYTES_MAX, MANIFEST_BYTES_MAX};
-use fleetway_protocol::manifest::{Artifact as Named, AttestationKind, Manifest as Release};
+use fleetway_protocol::manifest::{
+    Artifact as Named, AttestationKind, Manifest as Release, VariantKind,
+};
 use serde_json::json;
 
 use super::{
@@ -21,10 +23,11 @@ use super::{
 use crate::ErrorKind;
 use crate::attest::bom;
 use crate::attest::bundle::BUNDLE_BYTES_MAX;
+use crate::catalog::forms::names;
 use crate::catalog::source::{DOCUMENT_BYTES_MAX, is_document_name};
 use crate::catalog::{
-    BOM, BOM_BYTES_MAX, BUNDLE, Catalog, CatalogError, CatalogRelease, DOCUMENTS, ENVELOPE, GOLDEN,
-    GOLDEN_CHUNKS, MANIFEST, MODEL, MODEL_CHUNKS, compare, import,
+    BOM, BOM_BYTES_MAX, BUNDLE, Catalog, CatalogError, CatalogRelease, DOCUMENTS, ENVELOPE,
+    MANIFEST, compare, import,
 };
 use crate::trust::brought::Files;
 
@@ -37,6 +40,23 @@ const BOM_TYPE: &str = "application/vnd.cyclonedx+json";
 const BUNDLE_TYPE: &str = "application/vnd.dev.sigstore.bundle.v0.3+json";
 const WEIGHT_TYPE: &str = "application/vnd.cncf.model.weight.v1.raw";
 const DOCUMENT_TYPE: &str = "application/vnd.cncf.model.doc.v1.raw";
+
+/// Media types of a form's model and golden vectors.
+struct Types {
+    model: &'static str,
+    golden: &'static str,
+}
+
+fn types(kind: VariantKind) -> Types {
+    let (model, golden) = match kind {
+        VariantKind::Onnx => (WEIGHT_TYPE, GOLDEN_TYPE),
+        VariantKind::Qnn => {
+            ("application/vnd.fleetway.qnn.v1", "application/vnd.fleetway.golden-qnn.v1")
+        }
+        VariantKind::Mixed => ("application/vnd.fleetway.mixed.v1", GOLDEN_TYPE),
+    };
+    Types { model, golden }
+}
 
 /// Why a release was not carried.
 #[derive(Debug, thiserror::Error)]
@@ -89,12 +109,19 @@ impl Catalog {
     pub fn pack(&self, release: &CatalogRelease, metadata: &Files) -> Result<Artifact, CarryError> {
         let mut pack = Pack::default();
         let manifest = &release.manifest;
-        let variant = manifest.variants.first();
-        let model = compare::checked(release, MODEL, variant.map(|v| v.model.digest))?;
-        let golden = compare::checked(release, GOLDEN, variant.map(|v| v.golden.digest))?;
-        let precision = precision(&model);
-        pack.add(WEIGHT_TYPE, MODEL, model);
-        pack.add(GOLDEN_TYPE, GOLDEN, golden);
+        let mut precision = "unknown";
+        for variant in &manifest.variants {
+            let (names, types) = (names(variant.kind), types(variant.kind));
+            let model = compare::checked(release, names.model, Some(variant.model.digest))?;
+            let golden = compare::checked(release, names.golden, Some(variant.golden.digest))?;
+            if variant.kind == VariantKind::Onnx {
+                precision = precision_of(&model);
+            }
+            pack.add(types.model, names.model, model);
+            if !pack.has(types.golden) {
+                pack.add(types.golden, names.golden, golden);
+            }
+        }
         pack.add(RELEASE, MANIFEST, compare::checked(release, MANIFEST, Some(release.digest))?);
         if let Some(envelope) = &release.envelope {
             pack.add(ENVELOPE_TYPE, ENVELOPE, envelope.clone());
@@ -154,6 +181,10 @@ struct Pack {
 }
 
 impl Pack {
+    fn has(&self, media_type: &str) -> bool {
+        self.layers.iter().any(|layer| layer.media_type == media_type)
+    }
+
     fn add(&mut self, media_type: &str, name: &str, bytes: Vec<u8>) {
         self.layers.push(Descriptor::of(media_type, &bytes).named(name));
         self.blobs.insert(Digest::of(&bytes), bytes);
@@ -184,7 +215,7 @@ impl Pack {
 }
 
 /// The element type of most of the weights, in ModelPack's words.
-fn precision(model: &[u8]) -> &'static str {
+fn precision_of(model: &[u8]) -> &'static str {
     let Ok(model) = validate(model) else { return "unknown" };
     let mut bytes = BTreeMap::new();
     for tensor in model.outline().tensors.values() {
@@ -212,21 +243,18 @@ impl Carried {
         let release: Release =
             codec::decode(&manifest, MANIFEST_BYTES_MAX).map_err(|e| wrong(e.to_string()))?;
         release.check().map_err(|e| wrong(e.to_string()))?;
-        let [variant] = release.variants.as_slice() else {
-            return Err(wrong(format!(
-                "has {} forms, this version carries one",
-                release.variants.len()
-            )));
-        };
         let mut files = vec![(MANIFEST.to_owned(), manifest.clone())];
-        let bodies = [
-            (WEIGHT_TYPE, MODEL, MODEL_CHUNKS, variant.model),
-            (GOLDEN_TYPE, GOLDEN, GOLDEN_CHUNKS, variant.golden),
-        ];
-        for (kind, name, chunks, named) in bodies {
-            let bytes = parts.one(kind, name, u64::from(ARTIFACT_BYTES_MAX))?;
-            let list = chunk_list(name, bytes, named)?;
-            files.extend([(name.to_owned(), bytes.to_vec()), (chunks.to_owned(), list)]);
+        for variant in &release.variants {
+            let (names, types) = (names(variant.kind), types(variant.kind));
+            let bodies = [
+                (types.model, names.model, names.model_chunks, variant.model),
+                (types.golden, names.golden, names.golden_chunks, variant.golden),
+            ];
+            for (kind, name, chunks, named) in bodies {
+                let bytes = parts.one(kind, name, u64::from(ARTIFACT_BYTES_MAX))?;
+                let list = chunk_list(name, bytes, named)?;
+                files.extend([(name.to_owned(), bytes.to_vec()), (chunks.to_owned(), list)]);
+            }
         }
         parts.envelope(&manifest, &mut files)?;
         parts.papers(&release, &mut files)?;

@@ -63,6 +63,27 @@ pub(crate) enum ModelVerb {
         #[arg(value_name = "MODEL@VERSION")]
         to: ReleaseName,
     },
+    /// Compile an int8 ONNX file, to look at what comes out (`model import` does it by itself)
+    #[command(
+        after_long_help = "Example:\n  fleetway model compile kws.onnx --to kws.qnn\n\nA graph that is int8 only in parts becomes an ONNX file again, its int8 parts compiled: --to kws.onnx."
+    )]
+    Compile {
+        /// An ONNX file
+        #[arg(value_name = "FILE.onnx")]
+        model: PathBuf,
+        /// A new file
+        #[arg(long, value_name = "FILE")]
+        to: PathBuf,
+    },
+    /// Show what a model is compiled to: layers, multiply-accumulates, flash and RAM; or why it is not
+    #[command(
+        after_long_help = "Example:\n  fleetway model inspect kws.onnx\n  fleetway model inspect kws.qnn -o json\n  fleetway model inspect digits@v2"
+    )]
+    Inspect {
+        /// An ONNX file, a compiled one, or MODEL@VERSION of this machine's catalog
+        #[arg(value_name = "FILE|MODEL@VERSION")]
+        model: String,
+    },
     /// List the releases that the controller has
     #[command(after_long_help = "Example:\n  fleetway model list -o json")]
     List,
@@ -133,6 +154,9 @@ pub(crate) struct ImportArgs {
     /// Size of the pieces that travel
     #[arg(long, value_name = "SIZE", value_parser = values::bytes)]
     pub(crate) chunk_bytes: Option<u32>,
+    /// Leave the compiled form out: devices run the ONNX file, and microcontrollers nothing
+    #[arg(long)]
+    pub(crate) onnx_only: bool,
     /// Largest difference to a golden output that is tolerated
     #[arg(long, value_name = "X", default_value_t = 0.1)]
     pub(crate) abs_err: f32,

@@ -126,6 +126,7 @@ fn request(
         golden_npz,
         rule: GoldenRule { abs_err_max: args.abs_err, same_top1: true },
         chunk_bytes: args.chunk_bytes,
+        compile: !args.onnx_only,
         counter: args.counter,
         min_release: args.min_release,
         hardware: args.hardware,

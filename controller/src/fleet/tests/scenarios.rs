@@ -281,8 +281,6 @@ fn what_makes_no_sense_is_refused_with_the_mend() {
     assert!(text.contains("matches none of 2 devices; labels in use: site=berlin"), "{text}");
     let spec = RolloutSpec { release: Digest([9; 32]), ..good.clone() };
     assert_eq!(refused(&spec, &world.fleet).0, ErrorKind::NotFound);
-    let spec = RolloutSpec { variant: VariantKind::Qnn, ..good.clone() };
-    assert!(refused(&spec, &world.fleet).1.contains("it comes as onnx"));
     let spec = RolloutSpec { success_percent_min: 0, ..good.clone() };
     assert_eq!(refused(&spec, &world.fleet).0, ErrorKind::Usage);
     for n in 0..2 {

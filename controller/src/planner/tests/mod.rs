@@ -11,7 +11,6 @@ use std::sync::Arc;
 
 use fleetway_protocol::ids::{DeviceId, Digest, HardwareClass, ModelName, Version};
 use fleetway_protocol::machine::Phase;
-use fleetway_protocol::manifest::VariantKind;
 use fleetway_protocol::reason::Reason;
 
 use super::*;
@@ -88,7 +87,7 @@ fn input(devices: usize, rollouts: Vec<(u64, RolloutSpec)>) -> Input {
                 digest: digest(n),
                 version: Version::new(&format!("v{n}")).unwrap(),
                 counter: u64::from(n) + 1,
-                variants: vec![VariantFacts { kind: VariantKind::Onnx, bytes: 1000 }],
+                bytes: 1000,
             })
             .collect(),
         known_bad: Vec::new(),

@@ -1,0 +1,215 @@
+//! `fleetway model compile|inspect`: what becomes of an int8 model, before anybody imports it.
+
+use std::path::Path;
+
+use fleetway_controller::catalog::Catalog;
+use fleetway_engine::limits::MODEL_BYTES_MAX;
+use fleetway_protocol::manifest::VariantKind;
+use fleetway_qnn::Model;
+use fleetway_qnnc::CompileError;
+use fleetway_qnnc::inspect::layers;
+use serde::Serialize;
+
+use crate::api::failure::{Failure, Kind};
+use crate::api::view::failed;
+use crate::cli::Context;
+use crate::cli::output::{bytes, count, table};
+use crate::cli::values::ReleaseName;
+
+/// What both verbs print.
+#[derive(Serialize)]
+struct Compiled {
+    /// What was compiled.
+    model: String,
+    /// `qnn`, or `mixed` where only parts are int8.
+    form: &'static str,
+    /// Each compiled network: one, or the regions of a mixed graph.
+    networks: Vec<Network>,
+    /// Nodes of a mixed graph that tract runs, and why.
+    left: Vec<Left>,
+}
+
+#[derive(Serialize)]
+struct Network {
+    name: String,
+    inputs: Vec<String>,
+    outputs: Vec<String>,
+    layers: Vec<Layer>,
+    /// Multiply-accumulates, or bytes moved, padding included.
+    work: u64,
+    /// Bytes of the file.
+    flash_bytes: usize,
+    /// Bytes of the arena.
+    ram_bytes: usize,
+}
+
+#[derive(Serialize)]
+struct Layer {
+    operator: &'static str,
+    work: u64,
+    shape: String,
+}
+
+#[derive(Serialize)]
+struct Left {
+    node: String,
+    operator: String,
+    reason: String,
+}
+
+pub(super) fn compile(model: &Path, to: &Path, context: &Context) -> Result<(), Failure> {
+    if to.exists() {
+        return Err(Failure::usage(format!("{} is there already", to.display()))
+            .mend("name a new file with --to"));
+    }
+    let (compiled, file) = of_onnx(&read(model)?, model.display().to_string())?;
+    std::fs::write(to, &file).map_err(|error| Failure::file("write", to, &error))?;
+    context.output.data(&compiled, || {
+        let next = "next: fleetway model import compiles by itself, and checks the golden vectors";
+        format!("{}\n{} as {}: {next}", text(&compiled), bytes(file.len() as u64), to.display())
+    })
+}
+
+pub(super) fn inspect(what: &str, context: &Context) -> Result<(), Failure> {
+    let path = Path::new(what);
+    let compiled = match what.parse::<ReleaseName>() {
+        Ok(name) if !path.exists() => of_release(&name, context)?,
+        _ => {
+            let file = read(path)?;
+            match Model::load(&file) {
+                Ok(model) => whole(what.to_owned(), &file, &model),
+                Err(fleetway_qnn::LoadError::NotQnn) => of_onnx(&file, what.to_owned())?.0,
+                Err(error) => return Err(Failure::usage(format!("{what}: {error}"))),
+            }
+        }
+    };
+    context.output.data(&compiled, || text(&compiled))
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, Failure> {
+    let wrong = |error| Failure::file("read", path, &error);
+    let length = std::fs::metadata(path).map_err(wrong)?.len();
+    if length > MODEL_BYTES_MAX as u64 {
+        let max = bytes(MODEL_BYTES_MAX as u64);
+        return Err(Failure::usage(format!("{} is larger than {max}", path.display())));
+    }
+    std::fs::read(path).map_err(wrong)
+}
+
+/// The compiled form of a release, or what its ONNX file would become.
+fn of_release(name: &ReleaseName, context: &Context) -> Result<Compiled, Failure> {
+    let catalog = Catalog::open(&context.data);
+    let wrong = |error| failed(fleetway_controller::catalog::CatalogError::kind(&error), &error);
+    let release = catalog.load(&name.model, &name.version).map_err(wrong)?;
+    let files = catalog.artifacts(&release).map_err(wrong)?;
+    let forms = [VariantKind::Qnn, VariantKind::Onnx];
+    let form = release.manifest.best(&forms).and_then(|kind| release.manifest.variant(kind));
+    let of = |model: &fleetway_protocol::manifest::Variant| {
+        files.iter().find(|file| file.artifact == model.model)
+    };
+    let Some(file) = form.and_then(of) else {
+        return Err(Failure::new(Kind::NotFound, format!("{name} has no form to show")));
+    };
+    let bytes = read(&file.path)?;
+    match Model::load(&bytes) {
+        Ok(model) => Ok(whole(name.to_string(), &bytes, &model)),
+        Err(_) => Ok(of_onnx(&bytes, name.to_string())?.0),
+    }
+}
+
+/// Compiles all of it, or else its int8 parts; gives the file as well.
+fn of_onnx(onnx: &[u8], name: String) -> Result<(Compiled, Vec<u8>), Failure> {
+    let why = match fleetway_qnnc::compile(onnx) {
+        Ok(file) => {
+            let model = Model::load(&file).map_err(|e| Failure::usage(e.to_string()))?;
+            let compiled = whole(name, &file, &model);
+            return Ok((compiled, file));
+        }
+        Err(why) => why,
+    };
+    let mixed = fleetway_qnnc::compile_mixed(onnx).map_err(|_| not_compiled(&name, &why))?;
+    let network = |region: &fleetway_qnnc::Region| {
+        let model = Model::load(&region.file).map_err(|e| Failure::usage(e.to_string()))?;
+        Ok(network(region.name.clone(), &region.file, &model))
+    };
+    let networks = mixed.regions.iter().map(network).collect::<Result<_, Failure>>()?;
+    let left = mixed.left.into_iter().map(|left| Left {
+        node: left.node,
+        operator: left.op,
+        reason: left.reason,
+    });
+    Ok((Compiled { model: name, form: "mixed", networks, left: left.collect() }, mixed.onnx))
+}
+
+fn not_compiled(name: &str, why: &CompileError) -> Failure {
+    Failure::usage(format!("{name} is not compiled: {why}")).mend(
+        "quantize it with onnxruntime's static quantization (QDQ, int8), or mend the node; as it is, devices run it in tract",
+    )
+}
+
+fn whole(name: String, file: &[u8], model: &Model<'_>) -> Compiled {
+    let networks = vec![network(String::new(), file, model)];
+    Compiled { model: name, form: "qnn", networks, left: Vec::new() }
+}
+
+fn network(name: String, file: &[u8], model: &Model<'_>) -> Network {
+    let shown = |(name, io): (&str, fleetway_qnn::format::Io)| {
+        format!("{name}: {} {:?}", format!("{:?}", io.element).to_lowercase(), io.shape())
+    };
+    let layer = |layer: fleetway_qnnc::inspect::Layer| Layer {
+        operator: layer.operator,
+        work: layer.work,
+        shape: layer.shape,
+    };
+    Network {
+        name,
+        inputs: model.inputs().map(shown).collect(),
+        outputs: model.outputs().map(shown).collect(),
+        layers: layers(model).into_iter().map(layer).collect(),
+        work: model.work(),
+        flash_bytes: file.len(),
+        ram_bytes: model.arena_bytes(),
+    }
+}
+
+fn text(compiled: &Compiled) -> String {
+    let mut parts = Vec::new();
+    for network in &compiled.networks {
+        if compiled.form == "mixed" {
+            parts.push(format!("region {}", network.name));
+        }
+        let io = |what: &str, all: &[String]| {
+            all.iter().map(|one| format!("{what:<8}{one}")).collect::<Vec<_>>().join("\n")
+        };
+        parts.push(io("input", &network.inputs));
+        parts.push(io("output", &network.outputs));
+        let rows = network.layers.iter().enumerate();
+        parts.push(table(
+            ["layer", "operator", "work", "shape"],
+            rows.map(|(at, layer)| {
+                [
+                    at.to_string(),
+                    layer.operator.to_owned(),
+                    layer.work.to_string(),
+                    layer.shape.clone(),
+                ]
+            }),
+        ));
+        parts.push(format!(
+            "work    {} multiply-accumulates or moves, padding included\nflash   {}\nRAM     {}",
+            network.work,
+            bytes(network.flash_bytes as u64),
+            bytes(network.ram_bytes as u64)
+        ));
+    }
+    if !compiled.left.is_empty() {
+        parts.push(format!("{} left to tract:", count(compiled.left.len() as u64, "node")));
+        parts.extend(
+            compiled
+                .left
+                .iter()
+                .map(|left| format!("  {} `{}`: {}", left.operator, left.node, left.reason)),
+        );
+    }
+    parts.join("\n")
+}
