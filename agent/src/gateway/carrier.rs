@@ -30,7 +30,7 @@ const QUEUE_BYTES_MAX: usize = 128 << 10;
 const QUEUE_MESSAGES_MAX: usize = 64;
 /// A subscription that the broker refused is tried again after this long, milliseconds: somebody
 /// may have adopted the device by then.
-const REFUSED_RETRY_MS: u64 = 30_000;
+const REFUSED_RETRY_MS: u64 = 15_000;
 
 /// The longest message to a device: a block at the largest chunk size. What the device can hold it
 /// says itself.
@@ -144,7 +144,6 @@ impl Carrier {
         if !self.subscribed.contains(topic.text(&self.root).as_str()) {
             return;
         }
-        self.refused.remove(topic.text(&self.root).as_str());
         if is_newest_only(topic) {
             self.queue.retain(|(waiting, _)| waiting != topic);
         }
@@ -208,11 +207,12 @@ impl Carrier {
             self.say_will();
         }
         if !self.refused.is_empty() && now_ms >= self.retry_at_ms {
-            self.retry_at_ms = now_ms.saturating_add(REFUSED_RETRY_MS);
-            for topic in &self.refused {
-                let again = Subscription::new(topic.clone(), Qos::AtLeastOnce);
+            for topic in std::mem::take(&mut self.refused) {
+                let again = Subscription::new(topic, Qos::AtLeastOnce);
                 self.out.push_back(Output::Subscribe(again));
             }
+            // What it said was refused as well: it says everything again when the broker is there.
+            self.told = None;
         }
     }
 

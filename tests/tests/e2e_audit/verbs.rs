@@ -48,6 +48,7 @@ const VERBS: &[(&str, Record)] = &[
     ("device add", Signed("device.key")),
     ("device list", READS),
     ("device enroll", Plain("device.enroll")),
+    ("device adopt", Plain("device.adopt")),
     ("device revoke", Plain("device.revoke")),
     ("device show", READS),
     ("device history", READS),
@@ -153,6 +154,10 @@ impl Story {
         let out = self.path("mosquitto").display().to_string();
         self.run("device add", "cam-1", "cam-1 was given the key").await?;
         self.run("device enroll", "cam-2", "cam-2 may join").await?;
+        // The public key of RFC 8032's first example.
+        let key = "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a";
+        let adopt = format!("mcu-1 --via cam-1 --hardware board --key {key}");
+        self.run("device adopt", &adopt, "mcu-1 (board) hangs on cam-1").await?;
         self.run("device label", "cam-1 site=lab", "site=lab").await?;
         self.run("device revoke", "cam-2", "revoked cam-2").await?;
         self.run("token create", "ci --role viewer", "token ci may").await?;

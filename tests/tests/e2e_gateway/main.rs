@@ -197,10 +197,14 @@ impl Story {
             Ok(())
         })
         .await?;
+        let generation = self.mcu.seen().generation;
         self.adopt("cam-1").await?;
+        // Not only is it not refused: the next boot gets its order.
+        self.reset().await?;
         wait::until("the gateway to be let in again", WAIT, async || {
-            let device = self.downstream().await?;
+            let (device, seen) = (self.downstream().await?, self.mcu.seen());
             ensure!(device.up && device.problem.is_none(), "{device:?}");
+            ensure!(seen.generation > generation, "{seen:?}");
             Ok(())
         })
         .await
