@@ -11,13 +11,13 @@
 use fleetway_protocol::ids::{Digest, ShortDigest};
 use fleetway_protocol::keyset::Keyset;
 use fleetway_protocol::machine::{Event, Token};
-use fleetway_protocol::manifest::{Artifact, Manifest};
+use fleetway_protocol::manifest::{Artifact, Manifest, VariantKind};
 use fleetway_protocol::reason::Reason;
 use fleetway_protocol::report::Progress;
 use fleetway_protocol::slot::{Place, SlotId, SlotState};
 use fleetway_protocol::topics::Piece;
 use fleetway_protocol::transfer::{Ask, Bitmap, Config, Event as Arrival, Transfer};
-use fleetway_protocol::trust::{Keyring, ReleaseError, Verified};
+use fleetway_protocol::trust::{Keyring, ReleaseError, Target, Verified};
 
 use super::{Device, Parts, facts, payload};
 use crate::hardware::Flash;
@@ -170,10 +170,9 @@ impl<F: Flash> Device<'_, F> {
     fn admit_release(&mut self, now_ms: u64, bytes: &[u8]) {
         let (Some(keyset), Some(goal)) = (self.keyset(), self.machine.goal()) else { return };
         let (keyring, floor) = (Keyring::of(&keyset), self.kept.table.version_floor);
-        let hardware = Some(&self.provision.hardware);
-        let admitted = Verified::<Manifest>::admit(bytes, &keyring, goal, floor, hardware);
+        let admitted = Verified::<Manifest>::admit(bytes, &keyring, goal, floor, self.target());
         let result = match admitted {
-            Ok(release) => match Parts::of(release.get()) {
+            Ok((release, _)) => match Parts::of(release.get()) {
                 Some(parts) if self.fits(&parts) => Ok(facts(&release)),
                 _ => Err(Reason::NoVariant),
             },
@@ -371,8 +370,12 @@ impl<F: Flash> Device<'_, F> {
             false => self.keyset()?,
         };
         let (keyring, floor) = (Keyring::of(&keyset), self.kept.table.version_floor);
-        let hardware = Some(&self.provision.hardware);
-        let admitted = Verified::<Manifest>::admit(bytes, &keyring, goal, floor, hardware);
-        Some(admitted.map_err(Reason::from))
+        let admitted = Verified::<Manifest>::admit(bytes, &keyring, goal, floor, self.target());
+        Some(admitted.map(|(release, _)| release).map_err(Reason::from))
+    }
+
+    /// What this device is: there is one form that it runs.
+    fn target(&self) -> Target<'_> {
+        Target { hardware: Some(&self.provision.hardware), forms: &[VariantKind::Qnn] }
     }
 }

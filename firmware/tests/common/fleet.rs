@@ -332,7 +332,6 @@ impl Fleet {
         let wish = ModelOrder {
             model: model(),
             release: self.releases[wish.release].digest,
-            variant: VariantKind::Qnn,
             action: wish.action,
             rollout: generation,
             terms,
