@@ -150,8 +150,8 @@ pub(crate) const MUTANTS: [Mutant; 25] = [
     mutant(
         "takes a release for other hardware",
         TRUST,
-        "if !manifest.is_for(hardware) {",
-        "if hardware.is_none() {",
+        "if !manifest.is_for(target.hardware) {",
+        "if target.hardware.is_none() {",
     ),
     mutant(
         "takes a release that nobody signed",
