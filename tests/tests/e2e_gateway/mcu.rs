@@ -17,7 +17,7 @@ use fleetway_protocol::ids::{DeviceId, Digest, HardwareClass, ModelName};
 use fleetway_protocol::keyset::Keyset;
 use fleetway_protocol::limits::{REPORT_BYTES_MAX, SIGNED_REPORT_BYTES_MAX};
 use fleetway_protocol::machine::Phase;
-use fleetway_protocol::manifest::{Artifact, Manifest};
+use fleetway_protocol::manifest::{Artifact, Manifest, VariantKind};
 use fleetway_protocol::order::{ModelOrder, Order};
 use fleetway_protocol::report::{Ack, Nonce, Presence, Progress, Stamp, State};
 use fleetway_protocol::serial::{
@@ -26,7 +26,7 @@ use fleetway_protocol::serial::{
 use fleetway_protocol::signed::{Algorithm, SignedReport, message};
 use fleetway_protocol::slot::{Ending, Outcome};
 use fleetway_protocol::topics::{Piece, Topic};
-use fleetway_protocol::trust::{Keyring, OrderError, Verified};
+use fleetway_protocol::trust::{Keyring, OrderError, Target, Verified};
 
 /// What a device is made with.
 #[derive(Clone)]
@@ -264,10 +264,11 @@ impl Board {
         let fetch = self.fetch.as_mut()?;
         if piece == Piece::Release {
             let hardware = Some(&self.provision.hardware);
-            let manifest =
-                Verified::<Manifest>::admit(bytes, &self.keyring, &fetch.order, 0, hardware)
-                    .ok()?;
-            let artifact = manifest.get().variant(fetch.order.variant)?.model;
+            let target = Target { hardware, forms: &[VariantKind::Qnn, VariantKind::Onnx] };
+            let admitted =
+                Verified::<Manifest>::admit(bytes, &self.keyring, &fetch.order, 0, target);
+            let (manifest, form) = admitted.ok()?;
+            let artifact = manifest.get().variant(form)?.model;
             fetch.artifact = Some(artifact);
             return Some(Some(Topic::Blob(artifact.digest.short(), Piece::ChunkList)));
         }
