@@ -133,8 +133,14 @@ fn model_file(width: u32, shift: u8, bytes: usize, pools: u32) -> Vec<u8> {
         name_bytes: 1,
     };
     let arena_bytes = scratch + if pools > 0 { 2 * pixels } else { 0 };
-    let header =
-        Header { file_bytes: bytes as u32, arena_bytes, inputs: 1, outputs: 1, ops: pools + 1 };
+    let header = Header {
+        file_bytes: bytes as u32,
+        arena_bytes,
+        inputs: 1,
+        outputs: 1,
+        ops: pools + 1,
+        open: 0,
+    };
     let pool = Op::AvgPool(AvgPool {
         input: scratch,
         output: scratch + pixels,
