@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use crate::cargo::{self, BARE_TARGET, cargo};
-use crate::needs;
+use crate::{flash, needs};
 
 /// Runs every check, the quick ones first.
 pub(crate) fn lint() -> Result<()> {
@@ -22,7 +22,7 @@ pub(crate) fn lint() -> Result<()> {
     Ok(())
 }
 
-/// Builds what runs there for a microcontroller.
+/// Builds what runs there for a microcontroller, and links the int8 runtime within its budget.
 pub(crate) fn bare_protocol() -> Result<()> {
     needs::target(BARE_TARGET)?;
     cargo::run(&mut cargo(&[
@@ -35,7 +35,8 @@ pub(crate) fn bare_protocol() -> Result<()> {
         "fleetway-firmware",
         "--target",
         BARE_TARGET,
-    ]))
+    ]))?;
+    flash::check()
 }
 
 /// clippy and rustfmt come with the toolchain file, unless that is told not to install.

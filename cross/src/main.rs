@@ -16,6 +16,7 @@ mod bochs;
 mod cargo;
 mod emulated;
 mod firmware;
+mod flash;
 mod fuzz;
 mod inference;
 mod lint;

@@ -1,6 +1,6 @@
 """Architectures with seeded weights, quantized by onnxruntime: what the inference bench measures.
 
-    qnn_models.py OUT_DIR [NAME...]
+    qnn_models.py OUT_DIR [NAME...|--all]
 
 MobileNetV2 and the networks of MLPerf Tiny, float weights from a seed, then quantize_static (QDQ, uint8
 activations, int8 weights per channel), as users do it. Random weights say nothing about accuracy; shapes,
@@ -150,6 +150,66 @@ NETS = {
 }
 
 
+def unrolled(cell):
+    """A recurrent layer as exporters write it without a loop: `cell` makes a step of its gates."""
+    steps, ins, size = 6, 12, 16
+    net = Net([1, steps, ins])
+
+    def op(kind, *inputs, outputs=1, **attributes):
+        names = [f"t{len(net.nodes)}_{index}" for index in range(outputs)]
+        net.nodes.append(helper.make_node(kind, list(inputs), names, **attributes))
+        return names[0] if outputs == 1 else names
+
+    def weights(*shape):
+        return net.constant(net.rng.normal(0, 1.2 / np.sqrt(shape[0]), shape))
+
+    gates, own = cell(op, weights, ins, size)
+    # What the inputs give to the gates is one product for all steps.
+    of_x = op("Add", op("MatMul", "x", weights(ins, gates)), weights(gates))
+    state = None
+    for step in range(steps):
+        index = f"step{step}"
+        net.constants.append(numpy_helper.from_array(np.array(step, np.int64), index))
+        state = own(op("Gather", of_x, index, axis=1), state)
+    net.at, net.shape = state[0], [1, size]
+    return net.dense(5)
+
+
+def lstm_cell(op, weights, ins, size):
+    recurrent = weights(size, 4 * size)
+
+    def step(gates, state):
+        if state:
+            gates = op("Add", gates, op("MatMul", state[0], recurrent))
+        i, o, f, c = op("Split", gates, outputs=4, axis=1)
+        i, o, f, c = op("Sigmoid", i), op("Sigmoid", o), op("Sigmoid", f), op("Tanh", c)
+        c = op("Mul", i, c)
+        if state:
+            c = op("Add", op("Mul", f, state[1]), c)
+        return op("Mul", o, op("Tanh", c)), c
+
+    return 4 * size, step
+
+
+def gru_cell(op, weights, ins, size):
+    recurrent = weights(size, 3 * size)
+
+    def step(gates, state):
+        z, reset, n = op("Split", gates, outputs=3, axis=1)
+        if not state:
+            return (op("Mul", op("Sigmoid", z), op("Tanh", n)),)
+        of_z, of_reset, of_n = op("Split", op("MatMul", state[0], recurrent), outputs=3, axis=1)
+        z, reset = op("Sigmoid", op("Add", z, of_z)), op("Sigmoid", op("Add", reset, of_reset))
+        n = op("Tanh", op("Add", n, op("Mul", reset, of_n)))
+        return (op("Add", n, op("Mul", z, op("Sub", state[0], n))),)
+
+    return 3 * size, step
+
+
+# Made only where they are named: nobody times them.
+MORE = {"lstm-unrolled": lambda: unrolled(lstm_cell), "gru-unrolled": lambda: unrolled(gru_cell)}
+
+
 class Samples(CalibrationDataReader):
     def __init__(self, shape):
         rng = np.random.default_rng(SEED + 1)
@@ -160,7 +220,7 @@ class Samples(CalibrationDataReader):
 
 
 def make(name, out):
-    net = NETS[name]()
+    net = {**NETS, **MORE}[name]()
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / "float.onnx"
         onnx.save(net.model(), path)
@@ -172,6 +232,7 @@ if __name__ == "__main__":
     logging.disable(logging.WARNING)
     directory = Path(sys.argv[1])
     directory.mkdir(parents=True, exist_ok=True)
-    for name in sys.argv[2:] or NETS:
+    named = list(NETS) + list(MORE) if sys.argv[2:] == ["--all"] else sys.argv[2:]
+    for name in named or NETS:
         if not (directory / f"{name}.onnx").exists():
             make(name, directory / f"{name}.onnx")

@@ -5,11 +5,12 @@
 //! (`tests/tests/fuzz.rs`, a part of `cargo xtask test`), and under libFuzzer (`tests/fuzz/`,
 //! `cargo xtask fuzz`). What a fuzzer finds goes into `tests/fuzz/corpus/<target>/` and stays.
 //!
-//! The bodies of `protocol` are that crate's own tests'; the rest is here, in [`identity`] (who
-//! somebody is), [`metadata`] (the release authority), [`models`] (where they come from), [`operator`]
+//! The bodies of `protocol` are that crate's own tests'; the rest is here, in [`compiled`] (int8 models),
+//! [`identity`] (who somebody is), [`metadata`] (the release authority), [`models`] (where they come from), [`operator`]
 //! (people) and [`spool`] (a disk). Which
 //! parser is in which target says `docs/fuzzing.md`.
 
+mod compiled;
 mod identity;
 mod metadata;
 mod models;
@@ -85,6 +86,10 @@ pub const TARGETS: &[Target] = &[
     target("oip-grpc", oip_grpc, oip_grpc_samples),
     target("authority", authority, || vec![authority_sample()]),
     slow("onnx", onnx, || vec![model_file("digits-v1.onnx"), model_file("softmax-tail.onnx")]),
+    slow("qnn", compiled::file, compiled::file_samples),
+    slow("qnnc", compiled::compiler, || {
+        vec![model_file("digits-v1.onnx"), model_file("softmax-tail.onnx")]
+    }),
     slow("npz", npz, || vec![model_file("digits-v1.golden.npz")]),
     target("golden", golden, || vec![golden_sample()]),
     slow("config", config, || vec![CONFIG_SAMPLE.as_bytes().to_vec()]),

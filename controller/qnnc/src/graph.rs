@@ -186,6 +186,14 @@ impl Node {
         self.attributes.iter().find(|attribute| attribute.name == name)
     }
 
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.attribute(name).is_some()
+    }
+
+    pub(crate) fn reals(&self, name: &str) -> Option<&[f32]> {
+        self.attribute(name).map(|attribute| attribute.floats.as_slice())
+    }
+
     pub(crate) fn int(&self, name: &str, default: i64) -> i64 {
         self.attribute(name).map_or(default, |attribute| attribute.i)
     }

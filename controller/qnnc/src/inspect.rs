@@ -88,6 +88,11 @@ fn describe(op: &Op) -> (u64, String) {
         Op::Mul(op) => (op.bytes.into(), format!("{} * {}", op.a_bytes, op.b_bytes)),
         Op::Table(op) => (op.bytes.into(), format!("{}", op.bytes)),
         Op::Fill(op) => (op.bytes.into(), format!("{} of {}", op.bytes, op.value)),
+        Op::Load(op) => (op.bytes.into(), format!("{}", op.bytes)),
+        Op::Resize(op) => (
+            product(&[op.batch, op.oh, op.ow, op.ic, 4]),
+            format!("{}x{}x{} -> {}x{}", op.ih, op.iw, op.ic, op.oh, op.ow),
+        ),
         Op::Copy(op) => {
             let dims = [op.d0, op.d1, op.d2, op.d3, op.d4];
             (product(&dims), format!("{dims:?}"))

@@ -99,6 +99,11 @@ pub(crate) fn address(op: &Op, inputs: &[u32], output: u32, scratch: u32, blobs:
         Op::Softmax(op) => (op.input, op.output, op.table) = (input(0), output, blob(0)),
         Op::Copy(op) => (op.input, op.output) = (input(0), output),
         Op::Fill(op) => op.output = output,
+        Op::Load(op) => (op.output, op.data) = (output, blob(0)),
+        Op::Resize(op) => {
+            (op.input, op.output) = (input(0), output);
+            (op.rows, op.columns) = (blob(0), blob(1));
+        }
         Op::MaxPool(op) => (op.input, op.output) = (input(0), output),
         Op::AvgPool(op) => (op.input, op.output) = (input(0), output),
     }

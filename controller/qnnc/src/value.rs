@@ -112,6 +112,44 @@ pub(crate) enum Real {
         of: Vec<Rc<Real>>,
         axis: usize,
     },
+    /// Known now; stored as whatever it is put beside.
+    Fixed(Rc<Const>),
+    /// The mean over the middle one of three axes; `shape` is that of the result.
+    Mean {
+        of: Rc<Real>,
+        axes: [usize; 3],
+        shape: Vec<usize>,
+    },
+    /// Linear interpolation along the axes of an image.
+    Resize {
+        of: Rc<Real>,
+        rows: Vec<Taps>,
+        columns: Vec<Taps>,
+    },
+    Spread(SpreadOf),
+}
+
+/// Two places of one axis, and how much of each.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Taps {
+    pub(crate) at: [u32; 2],
+    pub(crate) share: [f32; 2],
+}
+
+/// A transposed convolution: every input adds a window of weights to the output.
+#[derive(Debug, Clone)]
+pub(crate) struct SpreadOf {
+    pub(crate) input: Tensor,
+    pub(crate) quant: Quant,
+    /// `[ic, oc / groups, kh, kw]`, without steps inside.
+    pub(crate) weights: Rc<Scaled>,
+    pub(crate) bias: Option<Bias>,
+    pub(crate) strides: [usize; 2],
+    /// What the output lacks above and to the left.
+    pub(crate) cut: [usize; 2],
+    pub(crate) groups: usize,
+    /// Of the result.
+    pub(crate) shape: Vec<usize>,
 }
 
 /// A convolution with constant weights.
@@ -178,6 +216,8 @@ pub(crate) enum Move {
     Expand(Vec<usize>),
     /// Repeats each index of an axis.
     Repeat(Vec<usize>),
+    /// These indices of one axis.
+    Pick(usize, Vec<usize>),
     MaxPool(Pool),
 }
 

@@ -6,7 +6,7 @@ use common::{python, root};
 use std::process::Command;
 
 /// Graphs, half of them of kinds that once were, or would be, cut wrongly, half of them at random.
-const GRAPHS: usize = 360;
+const GRAPHS: usize = 180;
 const SEED: usize = 4;
 
 #[test]

@@ -280,4 +280,14 @@ records! {
         own_b,
         za, zb, zy, lo, hi, mult,
     }
+    /// Bytes of the file that a step reads as it reads what was computed.
+    Load = 12 { output, bytes, data }
+    /// Linear interpolation: two rows and two columns make a pixel.
+    ///
+    /// Rows and columns: for each of the output two `u32`, where it reads, and two `f32`, how much of each.
+    Resize = 13 {
+        input, output, batch, ih, iw, ic, oh, ow, rows, columns, zx, zy, lo, hi,
+        /// Bits of an `f32`: the step of the input by that of the output.
+        mult,
+    }
 }

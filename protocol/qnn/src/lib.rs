@@ -9,7 +9,7 @@
 //! 2. [`format`](mod@format): the file, word by word;
 //! 3. [`load`]: what a file must be before anything runs;
 //! 4. [`arith`]: rounding and requantization, the same bits everywhere;
-//! 5. `arena`, [`run`], `conv`, `ops`: one operator after the other;
+//! 5. `arena`, [`run`], `conv`, `ops`, `resize`: one operator after the other;
 //! 6. [`kernels`]: where the time goes; the only `unsafe` code is below it.
 //!
 //! The feature `std` lets it ask an AArch64 system whether it has dot products; nothing else changes.
@@ -30,6 +30,7 @@ pub mod limits;
 pub mod load;
 mod load_op;
 mod ops;
+mod resize;
 pub mod run;
 mod unroll;
 

@@ -1,8 +1,9 @@
 //! One operator's record against arena and file: what lets the executor index without doubt.
 
 use crate::conv::{Window, padded_depth, scratch_bytes};
-use crate::format::{AvgPool, Conv, Copy, Depthwise, MatMul, MaxPool, Op, PANEL};
+use crate::format::{AvgPool, Conv, Copy, Depthwise, MatMul, MaxPool, Op, PANEL, Resize};
 use crate::limits::{DEPTH_MAX, DIM_MAX};
+use crate::resize::TAP_BYTES;
 
 type Check<T = ()> = Result<T, &'static str>;
 
@@ -71,6 +72,12 @@ pub(crate) fn check(op: &Op, arena: u32, file: u32) -> Check<u64> {
             Ok(len)
         }
         Op::MatMul(op) => mat_mul(op, &bounds),
+        Op::Load(op) => {
+            bounds.arena(op.output, op.bytes.into())?;
+            bounds.data(op.data, op.bytes.into())?;
+            Ok(op.bytes.into())
+        }
+        Op::Resize(op) => resize(op, &bounds),
     }
 }
 
@@ -279,4 +286,19 @@ fn mat_mul(op: &MatMul, bounds: &Bounds) -> Check<u64> {
     zero_points(&[op.za, op.zb])?;
     output_range(op.zy, op.lo, op.hi)?;
     output.checked_mul(op.k.into()).ok_or("it is too much work")
+}
+
+fn resize(op: &Resize, bounds: &Bounds) -> Check<u64> {
+    sizes(&[op.batch, op.ih, op.iw, op.ic, op.oh, op.ow])?;
+    let input = product(&[op.batch, op.ih, op.iw, op.ic])?;
+    let output = product(&[op.batch, op.oh, op.ow, op.ic])?;
+    bounds.arena(op.input, input)?;
+    bounds.arena(op.output, output)?;
+    disjoint(op.output, output, op.input, input)?;
+    // Where they point to is bounded when it is read.
+    bounds.data(op.rows, u64::from(op.oh) * TAP_BYTES as u64)?;
+    bounds.data(op.columns, u64::from(op.ow) * TAP_BYTES as u64)?;
+    zero_points(&[op.zx])?;
+    output_range(op.zy, op.lo, op.hi)?;
+    Ok(output * 4)
 }

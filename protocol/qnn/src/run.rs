@@ -4,7 +4,7 @@ use crate::arena::{carve, range};
 use crate::format::{Element, Io, Op};
 use crate::kernels::Kernels;
 use crate::load::Model;
-use crate::{arith, conv, ops};
+use crate::{arith, conv, ops, resize};
 
 /// What a caller hands in. Its element type must be the one that the model names.
 #[derive(Debug, Clone, Copy)]
@@ -159,6 +159,12 @@ fn step(model: &Model<'_>, kernels: Kernels, arena: &mut [u8], index: u32) -> Op
             ops::mul(&op, a, b, parts.output);
             Some(())
         }
+        Op::Load(op) => {
+            let bytes = model.data(op.data, op.bytes as usize)?;
+            arena.get_mut(range(op.output, bytes.len()))?.copy_from_slice(bytes);
+            Some(())
+        }
+        Op::Resize(op) => resize::resize(model, arena, &op),
         Op::Table(op) => ops::table(model, arena, &op),
         Op::Copy(op) => ops::copy(arena, &op),
         Op::Fill(op) => {

@@ -1,17 +1,24 @@
 //! Node by node: from the graph to steps over bytes.
 //!
 //! Read in this order: this file (the walk), `quant` (where numbers become bytes and back), `store`
-//! (an expression becomes steps), `dense` (convolutions and products), `moves` (what only moves
-//! bytes), then one rule for each operator of ONNX: `nodes`, `qlinear`, `ways`; `shapes`. `probe` asks the same rules what would become
+//! (an expression becomes steps), `dense` (convolutions and products), `spread` (transposed ones), `moves`
+//! (what only moves bytes), then one rule for each operator of ONNX: `nodes`, `operands`, `reduce`,
+//! `resize`, `integer`, `qlinear`, `ways`; `shapes`. `fold` computes what is known now. `probe` asks the same rules what would become
 //! of a node.
 
 mod dense;
+mod fold;
+mod integer;
 mod moves;
 mod nodes;
+mod operands;
 mod probe;
 mod qlinear;
 mod quant;
+mod reduce;
+mod resize;
 mod shapes;
+mod spread;
 mod store;
 mod ways;
 
@@ -151,12 +158,19 @@ impl Lower {
     }
 
     /// An input of a node as real numbers.
-    fn real(&self, node: &Node, index: usize) -> Rule<Rc<Real>> {
+    fn real(&mut self, node: &Node, index: usize) -> Rule<Rc<Real>> {
         match self.value(node, index)? {
             Value::Real(real) => Ok(real),
+            Value::Scaled(of) => self.loaded(&of),
             Value::Stored(..) => no("it takes integers where real numbers are needed"),
             _ => no("it computes with a constant in a way that is not supported"),
         }
+    }
+
+    /// An input of a node as stored real numbers, with how.
+    fn stored_input(&mut self, node: &Node, index: usize) -> Rule<(Tensor, Quant)> {
+        let real = self.real(node, index)?;
+        self.stored(&real)
     }
 
     /// Real numbers that are stored, with how.

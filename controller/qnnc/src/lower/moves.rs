@@ -8,6 +8,9 @@ use crate::value::{Move, Pool, Quant, Tensor};
 use fleetway_qnn::arith;
 use fleetway_qnn::format::{Copy, Fill, MaxPool, Op};
 
+/// Runs of indices that are picked, each a step: more is a table look-up, which is not what this is for.
+const PICKS_MAX: usize = 512;
+
 /// A view of bytes: sizes, and the strides of each side.
 struct View {
     axes: Vec<(usize, usize, usize)>,
@@ -100,8 +103,39 @@ impl Lower {
                 self.view(View { axes: axes.collect(), from: of.into(), to: (&to).into() })?;
                 Ok(to)
             }
+            Move::Pick(axis, picks) => self.picked(of, *axis, picks, &shape),
             Move::MaxPool(window) => self.max_pool(of, window, &shape),
         }
+    }
+
+    /// Some indices of one axis: a copy for each run of them with equal steps.
+    fn picked(
+        &mut self,
+        of: &Tensor,
+        axis: usize,
+        picks: &[usize],
+        shape: &[usize],
+    ) -> Rule<Tensor> {
+        let to = self.program.tensor(shape, of.channels_last);
+        let (mut from_strides, to_strides) = (of.strides(), to.strides());
+        let (from_stride, to_stride) = (from_strides[axis], to_strides[axis]);
+        let (mut at, mut copies) = (0, 0);
+        while let Some((&first, rest)) = picks[at..].split_first() {
+            let step = rest.first().and_then(|next| next.checked_sub(first)).unwrap_or(0);
+            let run = picks[at..].iter().enumerate();
+            let count = run.take_while(|&(i, &pick)| pick == first + i * step).count().max(1);
+            let mut part = shape.to_vec();
+            part[axis] = count;
+            from_strides[axis] = step * from_stride;
+            let from = (of, first * from_stride, &from_strides[..]);
+            self.copy(&part, from, (&to, at * to_stride, &to_strides))?;
+            at += count;
+            copies += 1;
+            if copies > PICKS_MAX {
+                return no(format!("its indices make more than {PICKS_MAX} runs"));
+            }
+        }
+        Ok(to)
     }
 
     fn transposed(&mut self, of: &Tensor, order: &[usize], shape: &[usize]) -> Rule<Tensor> {
@@ -171,7 +205,7 @@ impl Lower {
         Ok(to)
     }
 
-    fn copy(
+    pub(super) fn copy(
         &mut self,
         shape: &[usize],
         (from, from_at, from_strides): (&Tensor, usize, &[usize]),

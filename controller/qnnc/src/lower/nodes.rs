@@ -2,11 +2,12 @@
 
 use super::Lower;
 use super::dense::bias_of;
-use super::shapes::{self, image, moved, window};
+use super::fold::move_constant;
+use super::shapes::{self, image, window};
 use crate::error::{Rule, no};
 use crate::graph::Node;
-use crate::tensor::{Const, Data};
-use crate::value::{Bias, ConvOf, Func, Move, Pool, ProductOf, Quant, Real, Right, Scaled, Value};
+use crate::tensor::Data;
+use crate::value::{Bias, ConvOf, Move, Pool, ProductOf, Quant, Real, Right, Scaled, Value};
 use std::rc::Rc;
 
 impl Lower {
@@ -15,11 +16,25 @@ impl Lower {
         if node.opset < 11 && matches!(node.op.as_str(), "Clip" | "Pad" | "Resize" | "Upsample") {
             return no("before operator set 11 this operator had another form");
         }
+        if let Some(folded) = self.fold(node)? {
+            return Ok(vec![Value::Const(Rc::new(folded))]);
+        }
         match node.op.as_str() {
-            "Constant" => Ok(vec![Value::Const(Rc::new(node.tensor("value")?))]),
             "Identity" | "Dropout" => Ok(vec![self.value(node, 0)?]),
             "QuantizeLinear" => Ok(vec![self.quantize_linear(node)?]),
             "DequantizeLinear" => Ok(vec![self.dequantize_linear(node)?]),
+            "ConvTranspose" => real(self.spread_node(node)?),
+            "MatMulInteger" | "ConvInteger" => real(self.integer_node(node)?),
+            "Cast" => Ok(vec![self.cast_node(node)?]),
+            "Resize" | "Upsample" => Ok(vec![self.resize_node(node)?]),
+            "Gather" => Ok(vec![self.gather_node(node)?]),
+            "DynamicQuantizeLinear" | "DynamicQuantizeMatMul" | "DynamicQuantizeLSTM" => {
+                no("its scales are known only when it runs: quantize the model statically")
+            }
+            "LSTM" | "GRU" | "RNN" => {
+                no("its state is real numbers that nobody quantizes between two steps; \
+                 an unrolled one that is quantized is supported")
+            }
             "Conv" => real(self.conv_node(node)?),
             "Gemm" => real(self.gemm_node(node)?),
             "MatMul" => real(self.mat_mul_node(node)?),
@@ -58,7 +73,7 @@ impl Lower {
     }
 
     fn conv_node(&mut self, node: &Node) -> Rule<Real> {
-        let (input, quant) = self.stored(&*self.real(node, 0)?)?;
+        let (input, quant) = self.stored_input(node, 0)?;
         let Value::Scaled(weights) = self.value(node, 1)? else {
             return no("its weights are not quantized constants");
         };
@@ -80,19 +95,27 @@ impl Lower {
         Ok(ConvOf { input, quant, weights, bias, window, groups })
     }
 
-    fn bias(&self, node: &Node, at: usize, x: Quant, weights: &Scaled) -> Rule<Option<Bias>> {
+    pub(super) fn bias(
+        &self,
+        node: &Node,
+        at: usize,
+        x: Quant,
+        weights: &Scaled,
+    ) -> Rule<Option<Bias>> {
         if node.input(at).is_none() {
             return Ok(None);
         }
         Ok(Some(self.bias_value(&self.value(node, at)?, x, weights)?))
     }
 
-    fn bias_value(&self, value: &Value, x: Quant, weights: &Scaled) -> Rule<Bias> {
+    pub(super) fn bias_value(&self, value: &Value, x: Quant, weights: &Scaled) -> Rule<Bias> {
         match value {
             Value::Scaled(of) => bias_of(of, x, weights),
-            Value::Const(of) => {
-                Ok(Bias::Reals(of.reals()?.iter().map(|&real| real.into()).collect()))
-            }
+            Value::Const(of) => Ok(Bias::Reals(match of.reals() {
+                Ok(reals) => reals.iter().map(|&real| real.into()).collect(),
+                // Integers that are added before the scale is multiplied in.
+                Err(_) => of.ints()?.into_iter().map(|step| step as f64).collect(),
+            })),
             _ => no("its bias is no constant"),
         }
     }
@@ -103,7 +126,7 @@ impl Lower {
         {
             return no("alpha, beta and transA are not supported");
         }
-        let (a, quant) = self.stored(&*self.real(node, 0)?)?;
+        let (a, quant) = self.stored_input(node, 0)?;
         let Value::Scaled(weights) = self.value(node, 1)? else {
             return no("its weights are not quantized constants");
         };
@@ -113,8 +136,13 @@ impl Lower {
     }
 
     fn mat_mul_node(&mut self, node: &Node) -> Rule<Real> {
-        let (a, quant) = self.stored(&*self.real(node, 0)?)?;
+        let (a, quant) = self.stored_input(node, 0)?;
         let b = match self.value(node, 1)? {
+            Value::Scaled(of) if of.data.shape.len() > 2 => {
+                let constant = self.loaded(&of)?;
+                let (tensor, quant) = self.stored(&constant)?;
+                Right::Stored(tensor, quant)
+            }
             Value::Scaled(of) => Right::Weights { of, by_rows: false },
             Value::Real(real) => {
                 let (tensor, quant) = self.stored(&real)?;
@@ -123,87 +151,6 @@ impl Lower {
             _ => return no("its second operand is not quantized"),
         };
         Ok(Real::Product(ProductOf { a, quant, b, bias: None }))
-    }
-
-    fn sum_node(&mut self, node: &Node) -> Rule<Real> {
-        let minus = node.op == "Sub";
-        let (a, b) = (self.value(node, 0)?, self.value(node, 1)?);
-        if let (Value::Real(a), Value::Real(b)) = (&a, &b) {
-            return Ok(Real::Sum { a: a.clone(), b: b.clone(), minus });
-        }
-        let (real, other) = match (a, b) {
-            (Value::Real(real), other) => (real, other),
-            (other, Value::Real(real)) if !minus => (real, other),
-            _ => return no("it computes with a constant in a way that is not supported"),
-        };
-        if let Some(number) = number(&other)? {
-            return Ok(Real::Map(Func::Plus(if minus { -number } else { number }), real));
-        }
-        // A constant for each channel of a sum is its bias.
-        match &*real {
-            Real::Product(
-                of @ ProductOf { b: Right::Weights { of: weights, .. }, bias: None, .. },
-            ) if !minus => {
-                let bias = Some(self.bias_value(&other, of.quant, weights)?);
-                Ok(Real::Product(ProductOf { bias, ..of.clone() }))
-            }
-            Real::Conv(of) if !minus && of.bias.is_none() => {
-                let bias = Some(self.bias_value(&other, of.quant, &of.weights)?);
-                Ok(Real::Conv(ConvOf { bias, ..of.clone() }))
-            }
-            _ => no("a constant tensor as an operand is not supported"),
-        }
-    }
-
-    fn times_node(&mut self, node: &Node) -> Rule<Real> {
-        let (a, b) = (self.value(node, 0)?, self.value(node, 1)?);
-        let divide = node.op == "Div";
-        match (a, b) {
-            (Value::Real(a), Value::Real(b)) if !divide => Ok(Real::Times { a, b }),
-            (Value::Real(real), other) | (other, Value::Real(real)) => match number(&other)? {
-                Some(by) if divide => {
-                    // Only `real / number` gets here with a real number first.
-                    if !matches!(self.value(node, 0)?, Value::Real(_)) {
-                        return no("a number divided by a tensor is not supported");
-                    }
-                    Ok(Real::Map(Func::Over(by), real))
-                }
-                Some(by) => Ok(Real::Map(Func::Times(by), real)),
-                None => no("a constant tensor as an operand is not supported"),
-            },
-            _ => no("it computes with constants only"),
-        }
-    }
-
-    fn mean_node(&mut self, node: &Node) -> Rule<Real> {
-        let of = self.real(node, 0)?;
-        let shape = self.shape(&of)?;
-        let spatial = shape.get(2..).unwrap_or_default().to_vec();
-        if node.op == "AveragePool" {
-            let kernel = sizes(node.ints("kernel_shape").unwrap_or_default())?;
-            let window = window(node, &spatial, &kernel)?;
-            return Ok(Real::AvgPool {
-                of,
-                window,
-                count_pad: node.int("count_include_pad", 0) != 0,
-            });
-        }
-        if node.op == "ReduceMean" {
-            let axes = self.axes(node, 1)?.unwrap_or_default();
-            let axes: Vec<usize> =
-                axes.iter().map(|&at| shapes::axis(at, shape.len())).collect::<Rule<_>>()?;
-            let mut sorted = axes.clone();
-            sorted.sort_unstable();
-            if sorted != (2..shape.len()).collect::<Vec<_>>() {
-                return no("means over other axes than those of an image are not supported");
-            }
-        }
-        let window = whole(&shape)?;
-        let mean = Real::AvgPool { of, window, count_pad: false };
-        if node.op == "ReduceMean" && node.int("keepdims", 1) == 0 {
-            return Ok(Real::Move(Move::Reshape(shape[..2].to_vec()), Rc::new(mean)));
-        }
-        Ok(mean)
     }
 
     pub(super) fn softmax_of(&mut self, node: &Node, of: Rc<Real>) -> Rule<Real> {
@@ -224,7 +171,14 @@ impl Lower {
             match value {
                 Value::Real(real) => reals.push(real),
                 Value::Stored(tensor, signed) => stored.push((tensor, signed)),
-                _ => return no("a constant as a part is not supported"),
+                Value::Scaled(of) => reals.push(self.loaded(&of)?),
+                Value::Const(of) => match of.data {
+                    Data::F32(_) => reals.push(Rc::new(Real::Fixed(of))),
+                    _ => {
+                        let signed = matches!(of.data, Data::S8(_));
+                        stored.push((self.load(&of)?, signed));
+                    }
+                },
             }
         }
         let rank = match (reals.first(), stored.first()) {
@@ -234,10 +188,35 @@ impl Lower {
         };
         let axis = shapes::axis(node.int("axis", 0), rank)?;
         if let Some(&(_, signed)) = stored.first() {
+            if stored.iter().any(|&(_, other)| other != signed) {
+                return no("it joins uint8 and int8");
+            }
             let parts: Vec<_> = stored.into_iter().map(|(tensor, _)| tensor).collect();
             return Ok(vec![Value::Stored(self.join(&parts, axis)?, signed)]);
         }
         Ok(vec![Value::Real(Rc::new(Real::Concat { of: reals, axis }))])
+    }
+
+    /// Constant indices of one axis.
+    fn gather_node(&mut self, node: &Node) -> Rule<Value> {
+        let value = self.value(node, 0)?;
+        let indices = self.given(node, 1)?;
+        let mut shape = self.value_shape(&value)?;
+        let axis = shapes::axis(node.int("axis", 0), shape.len())?;
+        let size = shape[axis] as i64;
+        let index = |at: i64| {
+            let at = if at < 0 { at + size } else { at };
+            usize::try_from(at).ok().filter(|_| at < size)
+        };
+        let picks: Option<Vec<usize>> = indices.ints()?.into_iter().map(index).collect();
+        let picks = picks.filter(|picks| !picks.is_empty());
+        let picks = picks.ok_or("an index is outside of its axis, or there is none")?;
+        let picked = self.move_value(value, Move::Pick(axis, picks))?;
+        if indices.shape.len() == 1 {
+            return Ok(picked);
+        }
+        shape.splice(axis..=axis, indices.shape.iter().copied());
+        self.move_value(picked, Move::Reshape(shape))
     }
 
     fn split_node(&mut self, node: &Node) -> Rule<Vec<Value>> {
@@ -314,17 +293,6 @@ impl Lower {
     }
 }
 
-/// A constant that is one number.
-fn number(value: &Value) -> Rule<Option<f32>> {
-    Ok(match value {
-        Value::Const(of) if of.len() == 1 => Some(of.reals()?[0]),
-        Value::Scaled(of) if of.data.len() == 1 && of.scales.len() == 1 => {
-            Some((of.data.ints()?[0] - of.zeros[0]) as f32 * of.scales[0])
-        }
-        _ => None,
-    })
-}
-
 pub(super) fn sizes(of: &[i64]) -> Rule<Vec<usize>> {
     let sizes = of.iter().map(|&size| usize::try_from(size).ok());
     sizes.collect::<Option<_>>().ok_or_else(|| "a size is negative".to_owned())
@@ -334,37 +302,4 @@ pub(super) fn sizes(of: &[i64]) -> Rule<Vec<usize>> {
 pub(super) fn whole(shape: &[usize]) -> Rule<Pool> {
     let [_, _, h, w] = image(shape)?;
     Ok(Pool { kernel: [h, w], strides: [1, 1], dilations: [1, 1], pads: [0; 4], ceil: false })
-}
-
-/// Weights that are transposed or reshaped in the graph.
-fn move_constant(of: &Const, way: &Move) -> Rule<Const> {
-    let shape = moved(way, &of.shape)?;
-    match way {
-        Move::Reshape(_) if shape.iter().product::<usize>() == of.len() => {
-            Ok(Const { shape, data: of.data.clone() })
-        }
-        Move::Transpose(order) => {
-            let old =
-                crate::value::Tensor { buffer: 0, shape: of.shape.clone(), channels_last: false };
-            let old = old.strides();
-            let place = |mut index: usize| {
-                let mut at = 0;
-                for (&axis, &size) in order.iter().zip(&shape).rev() {
-                    at += index % size * old[axis];
-                    index /= size;
-                }
-                at
-            };
-            let places: Vec<usize> = (0..of.len()).map(place).collect();
-            let data = match &of.data {
-                Data::F32(data) => Data::F32(places.iter().map(|&at| data[at]).collect()),
-                Data::I64(data) => Data::I64(places.iter().map(|&at| data[at]).collect()),
-                Data::I32(data) => Data::I32(places.iter().map(|&at| data[at]).collect()),
-                Data::U8(data) => Data::U8(places.iter().map(|&at| data[at]).collect()),
-                Data::S8(data) => Data::S8(places.iter().map(|&at| data[at]).collect()),
-            };
-            Ok(Const { shape, data })
-        }
-        _ => no("a constant is moved in a way that is not supported"),
-    }
 }

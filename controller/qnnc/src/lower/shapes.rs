@@ -132,6 +132,18 @@ impl Lower {
         match real {
             Real::Input(index) => Ok(self.shapes[*index].clone()),
             Real::Stored(tensor, _) => Ok(tensor.shape.clone()),
+            Real::Fixed(of) => Ok(of.shape.clone()),
+            Real::Mean { shape, .. } => Ok(shape.clone()),
+            Real::Spread(of) => Ok(of.shape.clone()),
+            Real::Resize { of, rows, columns } => {
+                let mut shape = self.shape(of)?;
+                let [.., width] = &mut shape[..] else { return no("its input is one number") };
+                *width = columns.len();
+                if let [_, _, height, _] = &mut shape[..] {
+                    *height = rows.len();
+                }
+                Ok(shape)
+            }
             Real::Map(_, of) | Real::Softmax { of, .. } => self.shape(of),
             Real::Move(way, of) => moved(way, &self.shape(of)?),
             Real::Conv(of) => {
@@ -185,6 +197,11 @@ pub(super) fn moved(way: &Move, shape: &[usize]) -> Rule<Vec<usize>> {
         Move::Slice(axes) => axes.iter().map(|&(_, count, _)| count).collect(),
         Move::Pad(axes, _) => shape.iter().zip(axes).map(|(dim, (a, b))| dim + a + b).collect(),
         Move::Repeat(times) => shape.iter().zip(times).map(|(dim, times)| dim * times).collect(),
+        Move::Pick(axis, picks) => {
+            let mut shape = shape.to_vec();
+            shape[*axis] = picks.len();
+            shape
+        }
         Move::MaxPool(window) => pooled(window, shape, shape.get(1).copied().unwrap_or(0))?,
     })
 }

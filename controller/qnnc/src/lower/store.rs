@@ -75,6 +75,15 @@ impl Lower {
             Real::AvgPool { of, window, count_pad } => {
                 self.avg_pool(of, window, *count_pad, quant, within)
             }
+            Real::Fixed(of) => {
+                let stored = self.fixed(of, quant)?;
+                if within == ALL { Ok(stored) } else { self.table(&stored, clamped(within)) }
+            }
+            Real::Mean { of, axes, shape } => self.mean((of, shape), *axes, quant, within),
+            Real::Resize { of, rows, columns } => {
+                self.interpolated(of, [rows, columns], quant, within)
+            }
+            Real::Spread(of) => self.spread(of, quant, within),
             Real::Softmax { of, axis } => {
                 let stored = self.softmax(of, *axis, quant)?;
                 if within == ALL { Ok(stored) } else { self.table(&stored, clamped(within)) }

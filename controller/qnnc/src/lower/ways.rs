@@ -95,7 +95,6 @@ impl Lower {
                 Move::MaxPool(window(node, shape.get(2..).unwrap_or_default(), &kernel)?)
             }
             "GlobalMaxPool" => Move::MaxPool(whole(&shape)?),
-            "Resize" | "Upsample" => self.resize(node, &shape)?,
             _ => return Ok(None),
         }))
     }
@@ -183,40 +182,5 @@ impl Lower {
             found[axis(at, shape.len())?] = (pads[index], pads[axes.len() + index]);
         }
         Ok(Move::Pad(found, value))
-    }
-
-    fn resize(&self, node: &Node, shape: &[usize]) -> Rule<Move> {
-        let text = |name: &str, default: &str| node.text(name).unwrap_or(default.to_owned());
-        let (mode, near) = (text("mode", "nearest"), text("nearest_mode", "round_prefer_floor"));
-        let place = text("coordinate_transformation_mode", "half_pixel");
-        // For whole factors these are "each index, some times"; others are not.
-        let known = matches!(
-            (place.as_str(), near.as_str()),
-            ("asymmetric", "floor") | ("half_pixel", "round_prefer_floor")
-        );
-        if mode != "nearest" || !(known || node.op == "Upsample") {
-            return no(format!("mode {mode}, {place}, {near} is not supported"));
-        }
-        let scales = self.constant(node, if node.op == "Upsample" { 1 } else { 2 })?;
-        let wanted = self.constant(node, 3)?;
-        let times: Option<Vec<usize>> = match (scales.filter(|scales| scales.len() > 0), wanted) {
-            (Some(scales), _) => {
-                let whole =
-                    |&scale: &f32| (scale >= 1.0 && scale.fract() == 0.0).then_some(scale as usize);
-                scales.reals()?.iter().map(whole).collect()
-            }
-            (None, Some(wanted)) => {
-                let wanted = sizes(&wanted.ints()?)?;
-                let whole = |(&to, &from): (&usize, &usize)| (to % from == 0).then_some(to / from);
-                wanted.iter().zip(shape).map(whole).collect()
-            }
-            _ => return no("neither its scales nor its sizes are constants"),
-        };
-        match times.filter(|times| times.len() == shape.len()) {
-            Some(times) if times.iter().all(|&times| (1..=1 << 10).contains(&times)) => {
-                Ok(Move::Repeat(times))
-            }
-            _ => no("only whole factors are supported"),
-        }
     }
 }

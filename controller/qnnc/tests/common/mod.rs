@@ -64,7 +64,8 @@ pub(crate) fn python() -> PathBuf {
 
 /// Networks that `qnn_models.py` makes into `dir`: their paths.
 pub(crate) fn generated(dir: &Path) -> Vec<String> {
-    run(Command::new(python()).arg(root().join("tests/python/qnn_models.py")).arg(dir));
+    let script = root().join("tests/python/qnn_models.py");
+    run(Command::new(python()).arg(script).arg(dir).arg("--all"));
     let paths =
         std::fs::read_dir(dir).expect("the models").map(|entry| entry.expect("a file").path());
     paths.map(|path| path.to_string_lossy().into_owned()).collect()

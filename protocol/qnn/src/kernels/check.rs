@@ -13,6 +13,9 @@ use crate::conv::Window;
 use crate::format::{Add, PANEL, QUAD};
 use fastrand::Rng;
 
+/// Inputs and channels of a product, at most: Miri is some thousand times slower.
+const SIDES: [usize; 2] = if cfg!(miri) { [40, 40] } else { [200, 70] };
+
 fn bytes(rng: &mut Rng, count: usize) -> Vec<u8> {
     // Sometimes only ends: the largest sums.
     let ends = rng.u8(0..4) == 0;
@@ -58,7 +61,8 @@ fn exact(sum: i64, bias: i32, mult: f32, range: &Range) -> u8 {
 /// Products of matrices of one shape.
 pub fn products(seed: u64) {
     let rng = &mut Rng::with_seed(seed);
-    let (rows, inputs, columns) = (rng.usize(1..12), rng.usize(1..200), rng.usize(1..70));
+    let (rows, inputs, columns) =
+        (rng.usize(1..12), rng.usize(1..SIDES[0]), rng.usize(1..SIDES[1]));
     let (runs, run) = (rng.usize(1..4), inputs.next_multiple_of(QUAD));
     let (depth, panels) = (runs * run, columns.div_ceil(PANEL));
     let (input_stride, output_stride) = (rng.usize(1..2 * run), columns + rng.usize(0..9));
@@ -225,8 +229,8 @@ pub fn sums(seed: u64) {
 mod tests {
     use super::*;
 
-    /// Shapes of each kind that are tried; Miri is some thousand times slower.
-    const CASES: u64 = if cfg!(miri) { 12 } else { 400 };
+    /// Shapes of each kind that are tried.
+    const CASES: u64 = if cfg!(miri) { 6 } else { 400 };
     /// Names of the sets that must run here, the portable one first: `cargo xtask emulated` sets it, so
     /// that an emulator that lacks an instruction is a failure and not a test of less.
     const SETS: &str = "FLEETWAY_QNN_SETS";

@@ -30,7 +30,7 @@ impl Isa {
     pub(super) fn gemm(self, of: &Gemm<'_>, output: &mut [u8]) {
         let mut row = 0;
         while row + 2 <= of.rows {
-            tile::<2, 2>(of, row, output);
+            tile::<2, 4>(of, row, output);
             row += 2;
         }
         if row < of.rows {
