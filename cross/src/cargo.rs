@@ -7,6 +7,8 @@ use anyhow::{Context as _, Result, bail};
 
 /// The target without an operating system that the protocol must build for.
 pub(crate) const BARE_TARGET: &str = "thumbv7em-none-eabihf";
+/// Another one without an operating system, that one of the firmware's boards has.
+pub(crate) const RISCV_TARGET: &str = "riscv32imac-unknown-none-elf";
 
 /// The workspace's root.
 pub(crate) fn root() -> &'static Path {

@@ -22,7 +22,7 @@ pub(crate) fn lint() -> Result<()> {
     Ok(())
 }
 
-/// Builds the protocol for a microcontroller, and links the int8 runtime within its budget.
+/// Builds what runs there for a microcontroller, and links the int8 runtime within its budget.
 pub(crate) fn bare_protocol() -> Result<()> {
     needs::target(BARE_TARGET)?;
     cargo::run(&mut cargo(&[
@@ -31,6 +31,8 @@ pub(crate) fn bare_protocol() -> Result<()> {
         "fleetway-protocol",
         "-p",
         "fleetway-qnn",
+        "-p",
+        "fleetway-firmware",
         "--target",
         BARE_TARGET,
     ]))?;

@@ -8,12 +8,14 @@
 //! called), [`mod@test`], [`emulated`] and [`mod@bochs`] (kernels on
 //! other processors), [`lint`], [`run`] (demo, bench, sim,
 //! soak), [`mod@package`] (Debian packages), [`mod@bindings`] (the library for other languages),
-//! [`inference`] (int8 engines side by side), and [`fuzz`] (libFuzzer and Miri).
+//! [`inference`] (int8 engines side by side), [`firmware`] (an emulated board), and [`fuzz`]
+//! (libFuzzer and Miri).
 
 mod bindings;
 mod bochs;
 mod cargo;
 mod emulated;
+mod firmware;
 mod flash;
 mod fuzz;
 mod inference;
@@ -66,11 +68,10 @@ enum Verb {
     /// Run the simulated world on many seeds
     Sim(SimArgs),
     /// Kill processes at random moments, with fresh seeds, for as long as you like
-    Soak {
-        /// For how long, in minutes
-        #[arg(long, value_name = "N", default_value_t = 60)]
-        minutes: u64,
-    },
+    #[command(
+        after_help = "Examples:\n  cargo xtask soak --minutes 10\n  cargo xtask soak firmware --runs 10000 --kills 50"
+    )]
+    Soak(SoakArgs),
     /// Feed parsers rubbish under libFuzzer (needs a C++ compiler)
     #[command(
         after_help = "Examples:\n  cargo xtask fuzz\n  cargo xtask fuzz manifest --time 600\n\nThe first build takes some ten minutes. The same targets run, without coverage, in every `cargo xtask test`."
@@ -103,6 +104,22 @@ enum Verb {
 }
 
 #[derive(Debug, Args)]
+struct SoakArgs {
+    /// For how long, in minutes
+    #[arg(long, value_name = "N", default_value_t = 60)]
+    minutes: u64,
+    /// `firmware` instead: cut the power of a simulated flash, plant bugs, kill an emulated board
+    #[arg(value_name = "WHAT", value_parser = ["firmware"])]
+    what: Option<String>,
+    /// Runs of the firmware on a simulated flash
+    #[arg(long, value_name = "N", default_value_t = 100_000, requires = "what")]
+    runs: u64,
+    /// Kills of the emulated board
+    #[arg(long, value_name = "N", default_value_t = 1_000, requires = "what")]
+    kills: u64,
+}
+
+#[derive(Debug, Args)]
 struct BenchArgs {
     /// Write the figures there too, as one flat JSON object
     #[arg(long, value_name = "FILE")]
@@ -114,7 +131,7 @@ struct BenchArgs {
     #[arg(long, value_name = "DIR")]
     models: Option<PathBuf>,
     /// Measure these only: memory, cold-start, swap, rollback, wire, confirm-8, confirm-100;
-    /// or `inference`, by itself: int8 models on qnn, onnxruntime and LiteRT
+    /// or by itself `inference` (int8 models on qnn, onnxruntime and LiteRT) or `firmware` (a board)
     #[arg(value_name = "WHAT")]
     only: Vec<String>,
 }
@@ -158,10 +175,12 @@ fn main() -> ExitCode {
         Verb::Bench(args) if args.only == ["inference"] => {
             inference::bench(args.json.as_deref(), args.models.as_deref())
         }
+        Verb::Bench(args) if args.only == ["firmware"] => firmware::bench(),
         Verb::Bench(args) => run::bench(args.json.as_deref(), args.no_dist, &args.only),
         Verb::Sim(args) if args.rollouts => run::rollouts(args.seeds, args.first),
         Verb::Sim(args) => run::sim(args.seeds, args.seed),
-        Verb::Soak { minutes } => run::soak(Duration::from_secs(minutes * 60)),
+        Verb::Soak(args) if args.what.is_some() => firmware::soak(args.runs, args.kills),
+        Verb::Soak(args) => run::soak(Duration::from_secs(args.minutes * 60)),
         Verb::Fuzz { target, time } => fuzz::fuzz(target.as_deref(), time),
         Verb::Bindings { out } => bindings::bindings(&out),
         Verb::Emulated => emulated::all(),

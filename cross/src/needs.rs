@@ -19,15 +19,7 @@ const DAEMON_DIRS: [&str; 3] = ["/usr/sbin", "/usr/local/sbin", "/sbin"];
 /// Everything that `cargo xtask test` needs.
 pub(crate) fn for_tests() -> Result<()> {
     let mut missing = Vec::new();
-    for need in [
-        mosquitto(),
-        python(),
-        signers(),
-        packages(),
-        browser(),
-        qemu_user(),
-        target(cargo::BARE_TARGET),
-    ] {
+    for need in [mosquitto(), python(), signers(), packages(), browser(), qemu_user(), boards()] {
         if let Err(error) = need {
             missing.push(format!("- {error:#}"));
         }
@@ -182,29 +174,29 @@ pub(crate) const QEMU_AARCH64: &str = "qemu-aarch64-static";
 /// Runs boards with a Cortex-M4.
 pub(crate) const QEMU_ARM: &str = "qemu-system-arm";
 /// What the emulators are for.
-const KERNELS: &str = "the tests of the int8 kernels on other processors";
+const OTHERS: &str = "the tests on other processors and on boards";
 
 /// The first of the two.
 pub(crate) fn qemu_user() -> Result<()> {
-    missing_programs(&[(QEMU_AARCH64, "qemu-user-static")], KERNELS)
+    missing_programs(&[(QEMU_AARCH64, "qemu-user-static")], OTHERS)
 }
 
 /// The second.
 pub(crate) fn qemu_system_arm() -> Result<()> {
-    missing_programs(&[(QEMU_ARM, "qemu-system-arm")], KERNELS)
+    missing_programs(&[(QEMU_ARM, "qemu-system-arm")], OTHERS)
 }
 
 /// A processor with AVX-512, and what makes a disc that it starts from.
 pub(crate) fn bochs() -> Result<()> {
     let programs = [("bochs-bin", "bochs"), ("xorriso", "xorriso"), ("dpkg-deb", "dpkg")];
-    missing_programs(&programs, KERNELS)?;
+    missing_programs(&programs, OTHERS)?;
     for (file, package) in [
         ("/usr/lib/ISOLINUX/isolinux.bin", "isolinux"),
         ("/usr/share/bochs/BIOS-bochs-latest", "bochsbios"),
         ("/usr/share/bochs/VGABIOS-lgpl-latest", "vgabios"),
     ] {
         if !Path::new(file).exists() {
-            install(package, &[package], KERNELS)?;
+            install(package, &[package], OTHERS)?;
         }
     }
     Ok(())
@@ -232,4 +224,17 @@ fn has_target(target: &str) -> bool {
 fn files(dir: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(dir).into_iter().flatten();
     entries.filter_map(|entry| entry.ok().map(|entry| entry.path())).collect()
+}
+
+/// What the firmware's boards are built and run with.
+pub(crate) fn boards() -> Result<()> {
+    qemu_system_arm()?;
+    qemu_system_riscv()?;
+    target(cargo::BARE_TARGET)?;
+    target(cargo::RISCV_TARGET)
+}
+
+/// The third of the emulators.
+fn qemu_system_riscv() -> Result<()> {
+    missing_programs(&[("qemu-system-riscv32", "qemu-system-misc")], OTHERS)
 }

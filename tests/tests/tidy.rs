@@ -47,6 +47,7 @@ fn the_crate_graph_is_the_one_in_architecture_md() {
         ("fleetway-engine", &["fleetway-protocol", "fleetway-qnn"]),
         ("fleetway-qnn", &[]),
         ("fleetway-qnnc", &["fleetway-qnn"]),
+        ("fleetway-firmware", &["fleetway-protocol", "fleetway-qnn", "fleetway-qnnc"]),
         (
             "fleetway-agent",
             &["fleetway-protocol", "fleetway-link", "fleetway-tuf", "fleetway-engine"],

@@ -249,13 +249,9 @@ impl Worker {
                 fleet.handle_nonce(now_s, id, nonce);
                 Ok(())
             }
-            Said::Host(host) => {
-                fleet.handle_host(now_s, id, host);
-                return;
-            }
+            Said::Host(host) => return fleet.handle_host(now_s, id, host),
             Said::Telemetry(model, telemetry) => {
-                fleet.handle_telemetry(now_s, id, model, telemetry);
-                return;
+                return fleet.handle_telemetry(now_s, id, model, telemetry);
             }
             Said::Want(want) => {
                 if fleet.handle_want(id, want) {

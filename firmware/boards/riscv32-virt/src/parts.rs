@@ -1,0 +1,104 @@
+//! The hart's timer, as clock and as watchdog, and the reset.
+
+use core::mem::MaybeUninit;
+use core::ptr::{addr_of, addr_of_mut};
+
+use fleetway_firmware::hardware::{Clock, Start, Watchdog};
+use riscv_rt::core_interrupt;
+
+/// The core-local interruptor: when to interrupt, and what time it is.
+const COMPARE: *mut u32 = 0x0200_4000 as *mut u32;
+const TIME: *const u32 = 0x0200_bff8 as *const u32;
+/// Ticks of the timer in a microsecond.
+const TICKS_PER_US: u64 = 10;
+/// QEMU's test device: this word resets the board.
+const TEST: *mut u32 = 0x0010_0000 as *mut u32;
+const RESET: u32 = 0x7777;
+
+/// Left in memory by whoever runs, for the next start: power would have taken it away.
+const WARM: u32 = 0x7761_726d;
+#[unsafe(link_section = ".uninit.WAS_ON")]
+static mut WAS_ON: MaybeUninit<u32> = MaybeUninit::uninit();
+
+/// Why the board started: by power, or by its watchdog or a panic, after which memory still holds
+/// what was there.
+pub(crate) fn start() -> Start {
+    // SAFETY: one word, read and written before anything else runs.
+    let was_on = unsafe {
+        let was_on = addr_of!(WAS_ON).cast::<u32>().read_volatile();
+        addr_of_mut!(WAS_ON).cast::<u32>().write_volatile(WARM);
+        was_on
+    };
+    if was_on == WARM { Start::Watchdog } else { Start::Power }
+}
+
+fn ticks() -> u64 {
+    loop {
+        // SAFETY: both halves of a register that only counts; read again if it carried over.
+        let (high, low, again) = unsafe {
+            let high = TIME.add(1).read_volatile();
+            (high, TIME.read_volatile(), TIME.add(1).read_volatile())
+        };
+        if high == again {
+            return u64::from(high) << 32 | u64::from(low);
+        }
+    }
+}
+
+/// The board has no watchdog: the timer's interrupt resets it, whatever the program is doing.
+pub(crate) struct Dog(());
+
+impl Dog {
+    pub(crate) fn new() -> Self {
+        set_compare(u64::MAX);
+        // SAFETY: the handler below does nothing but reset.
+        unsafe {
+            riscv::register::mie::set_mtimer();
+            riscv::interrupt::enable();
+        }
+        Self(())
+    }
+}
+
+impl Watchdog for Dog {
+    fn feed(&mut self, ms: u32) {
+        set_compare(ticks() + u64::from(ms) * 1000 * TICKS_PER_US);
+    }
+}
+
+fn set_compare(at: u64) {
+    // SAFETY: the register, the high half first out of reach, so that nothing in between counts.
+    unsafe {
+        COMPARE.add(1).write_volatile(u32::MAX);
+        COMPARE.write_volatile(at as u32);
+        COMPARE.add(1).write_volatile((at >> 32) as u32);
+    }
+}
+
+#[core_interrupt(riscv::interrupt::Interrupt::MachineTimer)]
+fn not_fed() {
+    reset();
+}
+
+/// The time since the start.
+pub(crate) struct Timer;
+
+impl Clock for Timer {
+    fn now_us(&self) -> u64 {
+        ticks() / TICKS_PER_US
+    }
+}
+
+/// Starts the board again.
+pub(crate) fn reset() -> ! {
+    // SAFETY: the test device's register.
+    unsafe { TEST.write_volatile(RESET) };
+    halt()
+}
+
+/// There is nothing to run: waits for somebody to do something about it.
+pub(crate) fn halt() -> ! {
+    loop {
+        riscv::asm::wfi();
+    }
+}

@@ -1,0 +1,213 @@
+//! What takes long, one bounded piece per turn: erasing a slot, checking a release, its
+//! self-test. In between the model that serves goes on serving.
+//!
+//! **The self-test is noted before it runs.** A model that hangs or crashes takes the board with
+//! it, and the watchdog brings it back: the note is how the next boot knows. After the watchdog
+//! it is the model's fault; after a power cut it is tried again, but not for ever.
+
+use fleetway_protocol::ids::{Digest, Hasher};
+use fleetway_protocol::limits::TRIAL_TRIES_MAX;
+use fleetway_protocol::machine::{Event, Token};
+use fleetway_protocol::manifest::Artifact;
+use fleetway_protocol::reason::Reason;
+use fleetway_protocol::slot::{Place, SlotId};
+
+use super::{Device, Parts};
+use crate::golden;
+use crate::hardware::{Flash, Start};
+use crate::kept::{Kept, Ordeal};
+use crate::store::{Part, Region};
+
+/// Bytes that are hashed in one turn: two milliseconds of a small processor.
+const HASH_BYTES: u32 = 4096;
+
+/// What is being done.
+pub(super) enum Job {
+    /// Nothing.
+    None,
+    /// Erasing these blocks.
+    Erase { token: Token, left: Region },
+    /// Hashing what is at a place.
+    Check(Check),
+    /// Running golden vectors.
+    Test(Test),
+}
+
+/// What a check is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Then {
+    /// To know.
+    Verified,
+    /// To run its golden vectors.
+    Test,
+    /// To serve it.
+    Activate,
+}
+
+/// A check under way.
+pub(super) struct Check {
+    token: Token,
+    place: Place,
+    release: Digest,
+    parts: Parts,
+    then: Then,
+    part: Part,
+    at: u32,
+    hasher: Hasher,
+}
+
+impl Check {
+    pub(super) fn new(
+        token: Token,
+        place: Place,
+        release: Digest,
+        parts: Parts,
+        then: Then,
+        part: Part,
+    ) -> Self {
+        Self { token, place, release, parts, then, part, at: 0, hasher: Hasher::new() }
+    }
+}
+
+/// A self-test under way.
+pub(super) struct Test {
+    token: Token,
+    slot: SlotId,
+    parts: Parts,
+    next: golden::Place,
+}
+
+impl<F: Flash> Device<'_, F> {
+    /// Milliseconds that the next [`Device::work`] may take, if that is the model's to say.
+    pub fn work_ms_max(&self) -> Option<u32> {
+        match &self.job {
+            Job::Test(test) => Some(self.machine.table().slot(test.slot).terms.self_test_ms_max),
+            _ => None,
+        }
+    }
+
+    /// One piece of what is being done.
+    pub fn work(&mut self, now_ms: u64) {
+        match core::mem::replace(&mut self.job, Job::None) {
+            Job::None => return,
+            Job::Erase { token, left } => self.erase_piece(now_ms, token, left),
+            Job::Check(check) => self.check_piece(now_ms, check),
+            Job::Test(test) => self.test_piece(now_ms, test),
+        }
+        self.drive(now_ms);
+    }
+
+    fn erase_piece(&mut self, now_ms: u64, token: Token, left: Region) {
+        let len = self.store.layout().block;
+        let erased = self.store.erase(Region { at: left.at, len });
+        let left = Region { at: left.at + len, len: left.len - len };
+        match erased {
+            Ok(()) if left.len > 0 => self.job = Job::Erase { token, left },
+            done => self.machine.handle(now_ms, Event::Done(token, done.map_err(Reason::from))),
+        }
+    }
+
+    fn check_piece(&mut self, now_ms: u64, mut check: Check) {
+        let artifact: Artifact = *check.parts.artifact(check.part);
+        let to = check.at.saturating_add(HASH_BYTES).min(artifact.bytes);
+        let bytes = self.artifact(check.place, check.part, &artifact);
+        let Some(bytes) = bytes.and_then(|bytes| bytes.get(check.at as usize..to as usize)) else {
+            return self.checked(now_ms, check.token, check.then, false);
+        };
+        check.hasher.update(bytes);
+        check.at = to;
+        if to < artifact.bytes {
+            self.job = Job::Check(check);
+            return;
+        }
+        let Check { token, place, release, parts, then, part, hasher, .. } = check;
+        match (part, then) {
+            _ if hasher.finish() != artifact.digest => self.checked(now_ms, token, then, false),
+            (Part::Golden, _) => {
+                self.job = Job::Check(Check::new(token, place, release, parts, then, Part::Model));
+            }
+            (_, Then::Verified) => self.checked(now_ms, token, then, true),
+            (_, Then::Test) => self.begin_test(now_ms, token, place, release, parts),
+            (_, Then::Activate) => self.activate(now_ms, token, place, release, &parts.model),
+        }
+    }
+
+    fn begin_test(
+        &mut self,
+        now_ms: u64,
+        token: Token,
+        place: Place,
+        release: Digest,
+        parts: Parts,
+    ) {
+        let Place::Slot(slot) = place else { return };
+        if let Err(reason) = self.note_ordeal(release) {
+            return self.tested(now_ms, token, Err(reason));
+        }
+        let model = self.artifact(place, Part::Model, &parts.model).unwrap_or_default();
+        let fits = self.memory.check(model).is_ok();
+        let golden = self.artifact(place, Part::Golden, &parts.golden).unwrap_or_default();
+        match golden::first(golden) {
+            _ if !fits => self.tested(now_ms, token, Err(Reason::LoadFailed)),
+            Ok(next) => self.job = Job::Test(Test { token, slot, parts, next }),
+            Err(_) => self.tested(now_ms, token, Err(Reason::Golden)),
+        }
+    }
+
+    /// Makes it durable that this release is about to run for the first time.
+    ///
+    /// # Errors
+    /// Why it must not.
+    fn note_ordeal(&mut self, release: Digest) -> Result<(), Reason> {
+        let before = self.kept.ordeal.filter(|ordeal| ordeal.release == release);
+        let ordeal = match before {
+            None => Ordeal::first(release),
+            // Given up for a newer order in this boot, and taken up again: nothing happened.
+            Some(ordeal) if self.ordeal_here => ordeal,
+            Some(_) if self.start == Start::Watchdog => return Err(Reason::SelfTestTimeout),
+            Some(Ordeal { tries_left: 0, .. }) => return Err(Reason::SelfTestCrashed),
+            Some(ordeal) => Ordeal { tries_left: ordeal.tries_left - 1, ..ordeal },
+        };
+        const { assert!(TRIAL_TRIES_MAX > 1) };
+        self.commit(Kept { ordeal: Some(ordeal), ..self.kept.clone() })?;
+        self.ordeal_here = true;
+        Ok(())
+    }
+
+    fn test_piece(&mut self, now_ms: u64, mut test: Test) {
+        match self.run_vector(&test) {
+            Ok(Some(next)) => {
+                test.next = next;
+                self.job = Job::Test(test);
+            }
+            Ok(None) => self.tested(now_ms, test.token, Ok(())),
+            Err(reason) => self.tested(now_ms, test.token, Err(reason)),
+        }
+    }
+
+    /// Runs one vector; where the next one is.
+    fn run_vector(&mut self, test: &Test) -> Result<Option<golden::Place>, Reason> {
+        let map = self.store.layout().slot(test.slot);
+        let bytes = |part| {
+            let all = self.store.read(map.part(part));
+            all.get(..test.parts.artifact(part).bytes as usize).unwrap_or_default()
+        };
+        let (set, model) = (bytes(Part::Golden), bytes(Part::Model));
+        let memory = &mut self.memory;
+        let sizes = memory.check(model).map_err(|_| Reason::LoadFailed)?;
+        let (input, want, next) = golden::vector(set, test.next).map_err(|_| Reason::Golden)?;
+        input.copy_to(&mut memory.input[..sizes.input]).map_err(|_| Reason::Golden)?;
+        memory.run(model).map_err(|_| Reason::LoadFailed)?;
+        let agrees = golden::agrees(want, &memory.output[..sizes.output], &test.parts.rule);
+        if agrees { Ok(next) } else { Err(Reason::Golden) }
+    }
+
+    /// The self-test came back: the note is taken away before anything follows from it.
+    fn tested(&mut self, now_ms: u64, token: Token, result: Result<(), Reason>) {
+        let result = match self.commit(Kept { ordeal: None, ..self.kept.clone() }) {
+            Ok(()) => result,
+            Err(error) => Err(error.into()),
+        };
+        self.machine.handle(now_ms, Event::Done(token, result));
+    }
+}

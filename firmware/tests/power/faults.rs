@@ -1,0 +1,114 @@
+//! Flash that fails without a cut: errors, bits that are not what was written, rot; and a gateway
+//! that says what it should not.
+
+use fleetway_firmware::store::Part;
+use fleetway_protocol::slot::SlotId;
+
+use crate::cuts::{NATURES, STORIES, must, prepared};
+use crate::fleet::{Fleet, Wish};
+use crate::nor::{Fault, Torn};
+use crate::rng::Rng;
+use crate::world::{LAYOUT, WIDTH, World};
+
+/// The driver reports an error, or says nothing and is wrong in one bit: the device notices, tries
+/// again, and comes to the same end.
+#[test]
+fn one_failure_at_every_operation() {
+    let fleet = Fleet::new(WIDTH as u32, &NATURES);
+    let page = fleet.page();
+    let world = prepared(&fleet, &page, 1);
+    for story in [&STORIES[0], &STORIES[2], &STORIES[12]] {
+        let ops = must(&world, story, &[]).unwrap();
+        for op in 1..=ops {
+            let torn = Torn::EVERY[op as usize % Torn::EVERY.len()];
+            for fault in [Fault::Error(torn), Fault::Wrong] {
+                must(&world, story, &[(op, fault)]).unwrap();
+            }
+        }
+    }
+}
+
+/// One bit anywhere rots while the device is off. It serves something good at once, and after an
+/// order what was ordered.
+#[test]
+fn a_bit_rots_anywhere() {
+    let fleet = Fleet::new(WIDTH as u32, &NATURES);
+    let page = fleet.page();
+    let mut confirmed = prepared(&fleet, &page, 2);
+    confirmed.wants(Wish::run(2));
+    confirmed.settle().unwrap();
+    for seed in 0..300 {
+        let mut rng = Rng::new(seed);
+        let mut world = confirmed.clone();
+        let at = rng.below(LAYOUT.end().into()) as u32;
+        world.nor.rot(at, rng.below(8) as u32);
+        world.claims.rotten = true;
+        // Of two copies of every record one is left, so that nothing said is taken back.
+        world.settle().unwrap_or_else(|problem| panic!("seed {seed}, {at}: {problem}"));
+        let served = world.served();
+        assert!(matches!(served, Some(0..=2)), "seed {seed}, {at}: {served:?}");
+        world.wants(Wish::run(2));
+        world.settle().unwrap_or_else(|problem| panic!("seed {seed}, {at}: {problem}"));
+        assert_eq!(world.served(), Some(2), "seed {seed}, {at}");
+    }
+}
+
+/// Every byte of the flash is wrong: the factory model serves, and the order that the gateway still
+/// has brings back what ran before.
+#[test]
+fn nothing_is_left() {
+    let fleet = Fleet::new(WIDTH as u32, &NATURES);
+    let page = fleet.page();
+    for seed in 0..20 {
+        let mut rng = Rng::new(seed);
+        let mut world = prepared(&fleet, &page, 1);
+        for at in 0..LAYOUT.end() {
+            world.nor.rot(at, rng.below(8) as u32);
+        }
+        world.claims.forgets = true;
+        world.settle().unwrap();
+        assert_eq!(world.served(), Some(1), "seed {seed}");
+    }
+}
+
+/// Orders of before, of another device, by another key, for another boot; and releases below the
+/// floor. Nothing is written for any of them but a refusal.
+#[test]
+fn old_orders_change_nothing() {
+    let fleet = Fleet::new(WIDTH as u32, &NATURES);
+    let page = fleet.page();
+    let mut world = prepared(&fleet, &page, 1);
+    world.wants(Wish::run(2));
+    world.settle().unwrap();
+    let before = slots(&world);
+    world.rubbish = vec![
+        // Signed, newer than all, and not for this boot: it may be years old.
+        fleet.order(0, 1_000, Wish::run(3), None),
+        fleet.order(0, 1_000, Wish::run(3), Some([7; 16])),
+        // Of a generation that was acted on, and another one.
+        fleet.order(0, 1, Wish::run(3), None),
+        fleet.order(0, 2, Wish::run(3), None),
+        vec![1, 2, 3],
+        Vec::new(),
+    ];
+    world.settle().unwrap();
+    assert!(before == slots(&world), "a slot was written to");
+    assert_eq!(world.served(), Some(2));
+    // Below the floor: release 2 raised it to that of release 1, so the factory's is.
+    world.rubbish.clear();
+    world.wants(Wish::run(0));
+    world.settle().unwrap();
+    assert!(before == slots(&world), "a slot was written to");
+    assert_eq!(world.served(), Some(2));
+}
+
+fn slots(world: &World<'_>) -> Vec<u8> {
+    use fleetway_firmware::hardware::Flash as _;
+    let bytes = world.nor.mapped();
+    let slot = |slot| {
+        let whole = LAYOUT.slot(slot).whole();
+        bytes[whole.at as usize..whole.end() as usize].to_vec()
+    };
+    assert!(LAYOUT.slot(SlotId::A).part(Part::Model).len > 0);
+    SlotId::BOTH.map(slot).concat()
+}
