@@ -7,7 +7,9 @@ use std::collections::VecDeque;
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use anyhow::{Context as _, Result};
 use ed25519_dalek::{Signer as _, SigningKey};
@@ -30,39 +32,39 @@ use fleetway_protocol::trust::{Keyring, OrderError, Target, Verified};
 
 /// What a device is made with.
 #[derive(Clone)]
-pub struct Provision {
-    pub id: DeviceId,
-    pub hardware: HardwareClass,
-    pub key: SigningKey,
+pub(crate) struct Provision {
+    pub(crate) id: DeviceId,
+    pub(crate) hardware: HardwareClass,
+    pub(crate) key: SigningKey,
     /// Digest of the fleet's CA, under which it signs.
-    pub ca: Digest,
+    pub(crate) ca: Digest,
     /// The first keyset, in its envelope.
-    pub keyset: Vec<u8>,
+    pub(crate) keyset: Vec<u8>,
 }
 
 /// What was seen at the device, for the test.
 #[derive(Clone, Debug, Default)]
-pub struct Seen {
-    pub boots: u64,
+pub(crate) struct Seen {
+    pub(crate) boots: u64,
     /// Generation of the order that it acts on.
-    pub generation: u64,
+    pub(crate) generation: u64,
     /// Orders, manifests, lists and chunks that are not the fleet's.
-    pub forged: u32,
+    pub(crate) forged: u32,
     /// Orders that are signed, and were made for another boot.
-    pub stale: u32,
+    pub(crate) stale: u32,
     /// Bytes of the artifact that it has fetched and checked last.
-    pub model_bytes: u32,
+    pub(crate) model_bytes: u32,
 }
 
 /// One board, that can be reset.
-pub struct Mcu {
-    pub addr: SocketAddr,
-    pub seen: Arc<Mutex<Seen>>,
+pub(crate) struct Mcu {
+    pub(crate) addr: SocketAddr,
+    pub(crate) seen: Arc<Mutex<Seen>>,
 }
 
 impl Mcu {
     /// Powers it; it runs until the test's process ends.
-    pub fn start(provision: Provision) -> Result<Self> {
+    pub(crate) fn start(provision: Provision) -> Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0")?;
         let addr = listener.local_addr()?;
         let seen = Arc::new(Mutex::new(Seen::default()));
@@ -78,7 +80,7 @@ impl Mcu {
         Ok(Self { addr, seen })
     }
 
-    pub fn seen(&self) -> Seen {
+    pub(crate) fn seen(&self) -> Seen {
         self.seen.lock().unwrap().clone()
     }
 }
@@ -190,10 +192,9 @@ impl Board {
                 match self.take_piece(*piece, bytes) {
                     Some(next) => {
                         self.say(&Message::Unsubscribe(topic));
-                        next.map_or_else(
-                            || self.confirm(),
-                            |topic| Ok(self.say(&Message::Subscribe(topic))),
-                        )
+                        let Some(topic) = next else { return self.confirm() };
+                        self.say(&Message::Subscribe(topic));
+                        Ok(())
                     }
                     None => {
                         self.seen.lock().unwrap().forged += 1;
@@ -203,7 +204,10 @@ impl Board {
                 }
             }
             // Altered on its way, so that it is nothing that a gateway says.
-            _ => Ok(self.seen.lock().unwrap().forged += 1),
+            _ => {
+                self.seen.lock().unwrap().forged += 1;
+                Ok(())
+            }
         }
     }
 

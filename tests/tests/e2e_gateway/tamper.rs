@@ -6,7 +6,9 @@ use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use anyhow::Result;
 use fleetway_protocol::serial::{Config, FRAME_WIRE_BYTES_MAX, Link, MESSAGE_BYTES_MAX, Message};
@@ -14,19 +16,19 @@ use fleetway_protocol::serial::{Config, FRAME_WIRE_BYTES_MAX, Link, MESSAGE_BYTE
 type End = Link<MESSAGE_BYTES_MAX, MESSAGE_BYTES_MAX>;
 
 /// Between gateway and device.
-pub struct Tamper {
-    pub addr: SocketAddr,
+pub(crate) struct Tamper {
+    pub(crate) addr: SocketAddr,
     /// Whether it alters what it carries.
-    pub alters: Arc<AtomicBool>,
+    pub(crate) alters: Arc<AtomicBool>,
     /// Messages that it altered.
-    pub altered: Arc<AtomicU32>,
+    pub(crate) altered: Arc<AtomicU32>,
     /// Cuts the line, once.
-    pub cut: Arc<AtomicBool>,
+    pub(crate) cut: Arc<AtomicBool>,
 }
 
 impl Tamper {
     /// In front of the device at `device`.
-    pub fn start(device: SocketAddr) -> Result<Self> {
+    pub(crate) fn start(device: SocketAddr) -> Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0")?;
         let addr = listener.local_addr()?;
         let (alters, altered) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU32::new(0)));
