@@ -15,7 +15,7 @@ const NODES_MAX: usize = 5_000;
 const OPSETS: std::ops::RangeInclusive<i64> = 10..=28;
 
 /// A checked graph: nodes in an order in which every input is known.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Graph {
     pub(crate) inputs: Vec<Port>,
     pub(crate) outputs: Vec<String>,

@@ -44,7 +44,7 @@ pub(crate) struct Port {
 pub(crate) struct Program {
     pub(crate) inputs: Vec<Port>,
     pub(crate) outputs: Vec<Port>,
-    /// The first axis of every input was left open.
+    /// The first axis of every input was left open, and rows stand alone.
     pub(crate) open: bool,
     pub(crate) steps: Vec<Step>,
     /// Bytes of each buffer.

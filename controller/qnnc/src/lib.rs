@@ -9,7 +9,7 @@
 //! 2. `value`: what a name in the graph stands for while it is lowered: stored bytes, or a real
 //!    number that nobody has stored yet;
 //! 3. `lower`: node by node, until QuantizeLinear says how the pending number is to be stored;
-//! 4. `ir`, `pack`, `plan`, `write`: steps, weights, arena, file;
+//! 4. `ir`, `pack`, `plan`, `write`: steps, weights, arena, file; `rows`: whether a batch may be cut up;
 //! 5. [`mixed`]: graphs of which only parts are int8;
 //! 6. [`inspect`]: what a person sees of it.
 #![forbid(unsafe_code)]
@@ -23,6 +23,7 @@ pub mod mixed;
 mod pack;
 mod plan;
 mod proto;
+mod rows;
 mod tensor;
 mod value;
 mod write;
@@ -34,8 +35,11 @@ pub use mixed::{Mixed, Region, compile_mixed};
 pub fn compile(onnx: &[u8]) -> Result<Vec<u8>, CompileError> {
     let graph = graph::read(onnx)?;
     let mut program = lower::lower(&graph)?;
-    program.open = graph.open;
-    let file = write::write(&program)?;
+    let mut file = write::write(&program)?;
+    if rows::stand_alone(&graph, &file) {
+        program.open = true;
+        file = write::write(&program)?;
+    }
     // What is written is what will be read: the loader has the last word here, too.
     let loaded = fleetway_qnn::Model::load(&file).map_err(|e| CompileError::Refused(e.to_string()));
     loaded.map(|_| ())?;

@@ -48,8 +48,8 @@ pub struct Header {
     pub outputs: u32,
     /// Operators, at most [`crate::limits::OPS_MAX`].
     pub ops: u32,
-    /// 1 if the first axis of every input was left open: several rows may be asked for, and each is
-    /// a run of its own. Else 0.
+    /// 1 if the first axis of every input was left open and rows stand alone: several may be asked for,
+    /// and each is a run of its own. Else 0.
     pub open: u32,
 }
 
