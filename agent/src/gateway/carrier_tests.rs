@@ -113,7 +113,9 @@ fn a_session_begins_with_its_order_and_with_whether_the_broker_is_there() {
     world.talk();
     assert_eq!(world.asked.len(), 4, "{:?}", world.asked);
     assert_eq!(world.asked[2..], own);
-    assert_eq!((world.got.len(), world.told.as_slice()), (1, &[true, false, false][..]));
+    // What was on the line already may still arrive: an order of the life before has its nonce, and is
+    // refused by the device.
+    assert_eq!(world.told, [true, false, false]);
 }
 
 #[test]

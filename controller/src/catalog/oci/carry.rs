@@ -362,11 +362,11 @@ impl<'a> Parts<'a> {
     }
 }
 
-/// `3.targets.json`, `timestamp.json`, or a digest with `.keyset`.
+/// `3.targets.json`, `timestamp.json`, or a digest or a version with `.keyset`.
 fn is_metadata_name(name: &str) -> bool {
-    let keyset =
-        name.strip_suffix(".keyset").is_some_and(|digits| digits.parse::<Digest>().is_ok());
-    keyset || (is_document_name(name) && name.ends_with(".json"))
+    let is_keyset = |stem: &str| stem.parse::<Digest>().is_ok() || stem.parse::<u64>().is_ok();
+    name.strip_suffix(".keyset").is_some_and(is_keyset)
+        || (is_document_name(name) && name.ends_with(".json"))
 }
 
 /// The chunk list of bytes that are what a manifest names.
