@@ -138,6 +138,5 @@ macro_rules! boards {
 
 boards! {
     MPS2 mps2 mps2_killed
-    AST1030 ast1030 ast1030_killed
     RISCV32 riscv32 riscv32_killed
 }

@@ -40,19 +40,6 @@ pub(crate) const MPS2: Kind = Kind {
     signal: "-KILL",
     has_text: true,
 };
-/// Serial NOR, which QEMU writes behind: it is asked to end.
-pub(crate) const AST1030: Kind = Kind {
-    name: "ast1030-evb",
-    target: "thumbv7em-none-eabihf",
-    qemu: "qemu-system-arm",
-    args: &["-M", "ast1030-evb", "-action", "watchdog=reset"],
-    program: "-kernel",
-    flash: &["-drive", "file={},format=raw,if=mtd"],
-    flash_bytes: 4 << 20,
-    page_at: 0x000a_0000,
-    signal: "-TERM",
-    has_text: false,
-};
 /// Parallel NOR, each word written at once.
 pub(crate) const RISCV32: Kind = Kind {
     name: "riscv32-virt",
