@@ -14,6 +14,7 @@ mod qemu;
 #[allow(dead_code, reason = "the power tests use the rest")]
 mod rng;
 
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use fleetway_protocol::order::Action;
@@ -62,8 +63,13 @@ fn digits(model: &[u8]) -> Vec<u8> {
     golden(&vectors)
 }
 
+/// One emulator at a time: what a board waits for is measured in its own time, which stands still
+/// while others have the processors.
+static TURN: Mutex<()> = Mutex::new(());
+
 /// Everything that happens to a model, on one board.
 fn life(kind: &'static Kind) {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let fleet = fleet();
     let mut board = Board::new(kind, &fleet.page());
     let mut gateway = Gateway::new(&fleet);
@@ -100,6 +106,7 @@ fn life(kind: &'static Kind) {
 
 /// The board is killed at random moments while it is ordered back and forth.
 fn killed(kind: &'static Kind, kills: u64) {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let fleet = fleet();
     let mut board = Board::new(kind, &fleet.page());
     let mut gateway = Gateway::new(&fleet);
