@@ -23,7 +23,7 @@ pub(crate) fn soak(runs: u64, kills: u64) -> Result<()> {
     cargo::run(&mut cargo(&["run", "-p", "fleetway-firmware", "--example", "mutants"]))?;
     crate::say(&format!("{kills} kills of the emulated board"));
     let mut killed = cargo(&["test", "-p", "fleetway-firmware", "--test", "boards", "killed"]);
-    killed.args(["--", "--include-ignored", "--nocapture"]);
+    killed.args(["--", "--nocapture"]);
     cargo::run(killed.env("FLEETWAY_FIRMWARE_KILLS", kills.to_string()))
 }
 

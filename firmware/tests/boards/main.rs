@@ -130,13 +130,11 @@ fn kills() -> u64 {
 macro_rules! boards {
     ($($kind:ident $life:ident $killed:ident)*) => { $(
         #[test]
-        #[ignore = "needs QEMU and the board's target"]
         fn $life() {
             life(&qemu::$kind);
         }
 
         #[test]
-        #[ignore = "needs QEMU and the board's target"]
         fn $killed() {
             killed(&qemu::$kind, kills());
         }
