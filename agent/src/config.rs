@@ -15,7 +15,7 @@ mod tests;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::num::NonZeroU32;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::ops::{Range, RangeInclusive};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -93,6 +93,8 @@ pub struct Serve {
     pub endpoints: Endpoints,
     /// Inferences at once.
     pub concurrent_max: usize,
+    /// Threads that share one inference of a large compiled network.
+    pub threads: NonZeroUsize,
     /// How much of it each model may take.
     pub models: Settings,
 }

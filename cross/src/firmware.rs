@@ -12,6 +12,16 @@ use crate::needs;
 const BOARD: &str = "mps2-an386";
 const BENCH: &str = "bench";
 
+/// Every board, by its directory.
+pub(crate) const BOARDS: [&str; 2] = ["mps2-an386", "riscv32-virt"];
+
+/// Builds a board's program, as it is flashed.
+pub(crate) fn build(board: &str) -> Result<()> {
+    needs::boards()?;
+    let dir = cargo::root().join("firmware/boards").join(board);
+    cargo::run(cargo(&["build", "--release", "--bins"]).current_dir(dir))
+}
+
 /// Cuts the power in a simulated flash so many times, plants every bug, and kills the emulated
 /// board so many times.
 pub(crate) fn soak(runs: u64, kills: u64) -> Result<()> {

@@ -15,7 +15,7 @@ const PACKAGES: [&str; 4] =
     ["numpy==2.4.6", "onnx==1.23.2", "onnxruntime==1.32.0", "ai-edge-litert==2.3.0"];
 
 /// Builds, prepares and measures; further models come from a directory.
-pub(crate) fn bench(json: Option<&Path>, models: Option<&Path>) -> Result<()> {
+pub(crate) fn bench(json: Option<&Path>, models: Option<&Path>, threads: usize) -> Result<()> {
     let absolute = |path: Option<&Path>| path.map(std::path::absolute).transpose();
     let (json, models) = (absolute(json)?, absolute(models)?);
     crate::say("building");
@@ -34,6 +34,7 @@ pub(crate) fn bench(json: Option<&Path>, models: Option<&Path>) -> Result<()> {
     bench.arg("--agent").arg(agent);
     bench.arg("--work").arg(&work);
     bench.arg("--digits").arg(root.join("tests/models/digits/digits-v2.onnx"));
+    bench.args(["--threads", &threads.to_string()]);
     if let Some(models) = models {
         bench.arg("--models").arg(models);
     }

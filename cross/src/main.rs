@@ -5,24 +5,27 @@
 //! terminal's process group, or takes this process's place, so that Ctrl-C reaches it.
 //!
 //! Read in this order: [`needs`] (what a machine must have), [`cargo`] (how cargo is
-//! called), [`mod@test`], [`emulated`] and [`mod@bochs`] (kernels on
+//! called), [`mod@test`] and [`lanes`] (test programs side by side), [`emulated`] and [`mod@bochs`] (kernels on
 //! other processors), [`lint`], [`run`] (demo, bench, sim,
-//! soak), [`mod@package`] (Debian packages), [`mod@bindings`] (the library for other languages),
+//! soak), [`mod@cross`] and [`targets`] (what is built for which device), [`mod@package`] (Debian packages), [`mod@bindings`] (the library for other languages),
 //! [`inference`] (int8 engines side by side), [`firmware`] (an emulated board), and [`fuzz`]
 //! (libFuzzer and Miri).
 
 mod bindings;
 mod bochs;
 mod cargo;
+mod cross;
 mod emulated;
 mod firmware;
 mod flash;
 mod fuzz;
 mod inference;
+mod lanes;
 mod lint;
 mod needs;
 mod package;
 mod run;
+mod targets;
 mod test;
 
 use std::path::PathBuf;
@@ -84,6 +87,15 @@ enum Verb {
         #[arg(long, value_name = "S", default_value_t = 60)]
         time: u64,
     },
+    /// Build the agent, the library and the firmware for every kind of device, and say how large they are
+    #[command(
+        after_help = "Examples:\n  cargo xtask cross\n  cargo xtask cross musl mps2\n\nAll of it takes some half an hour of compilers. The targets, how they are linked and their budgets of\nbytes are one table: cross/src/targets.rs."
+    )]
+    Cross {
+        /// Only what has this in its name
+        #[arg(value_name = "NAME")]
+        only: Vec<String>,
+    },
     /// Make Debian packages of what is shipped
     #[command(
         after_help = "Examples:\n  cargo xtask package\n  cargo xtask package --profile dev --out /tmp/debs"
@@ -130,6 +142,9 @@ struct BenchArgs {
     /// Where `inference` finds further models: *.onnx, each perhaps with a .tflite beside it
     #[arg(long, value_name = "DIR")]
     models: Option<PathBuf>,
+    /// How many threads `inference` measures beside one
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    threads: usize,
     /// Measure these only: memory, cold-start, swap, rollback, wire, confirm-8, confirm-100;
     /// or by itself `inference` (int8 models on qnn, onnxruntime and LiteRT) or `firmware` (a board)
     #[arg(value_name = "WHAT")]
@@ -173,7 +188,7 @@ fn main() -> ExitCode {
         Verb::Demo { stay } => run::demo(stay),
         Verb::Test { args } => test::test(&args),
         Verb::Bench(args) if args.only == ["inference"] => {
-            inference::bench(args.json.as_deref(), args.models.as_deref())
+            inference::bench(args.json.as_deref(), args.models.as_deref(), args.threads)
         }
         Verb::Bench(args) if args.only == ["firmware"] => firmware::bench(),
         Verb::Bench(args) => run::bench(args.json.as_deref(), args.no_dist, &args.only),
@@ -184,6 +199,7 @@ fn main() -> ExitCode {
         Verb::Fuzz { target, time } => fuzz::fuzz(target.as_deref(), time),
         Verb::Bindings { out } => bindings::bindings(&out),
         Verb::Emulated => emulated::all(),
+        Verb::Cross { only } => cross::cross(&only),
         Verb::Miri => fuzz::miri(),
         Verb::Package(args) => package::package(&package::Options {
             profile: &args.profile,

@@ -10,6 +10,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context as _, Result, bail};
 
 use crate::cargo;
+use crate::targets::Target;
 
 /// The Debian package with the second broker of the end-to-end tests.
 const MOSQUITTO: &str = "mosquitto";
@@ -167,6 +168,24 @@ pub(crate) fn target(target: &str) -> Result<()> {
     }
     crate::say(&format!("installing the Rust target {target}"));
     rustup(&["target", "add", target]).context(how)
+}
+
+/// What a target of [`crate::targets`] is built and run with.
+pub(crate) fn cross(target: &Target) -> Result<()> {
+    self::target(target.triple)?;
+    let mut programs = vec![(target.cc.program, target.cc.package)];
+    programs.extend(target.runner.as_ref().map(|runner| (runner.program, "qemu-user-static")));
+    missing_programs(&programs, "programs for other devices")?;
+    if target.libc.is_empty() || has_package(target.libc) {
+        return Ok(());
+    }
+    install(target.libc, &[target.libc], "programs for other devices")
+}
+
+/// Whether a Debian package is installed.
+fn has_package(name: &str) -> bool {
+    let list = PathBuf::from("/var/lib/dpkg/info").join(format!("{name}.list"));
+    list.exists()
 }
 
 /// Runs programs for AArch64.

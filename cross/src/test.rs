@@ -1,42 +1,66 @@
 //! `cargo xtask test`: everything, from a bare machine, with one sum at the end.
 
 use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 
 use crate::cargo::{self, cargo};
-use crate::{emulated, lint, needs};
+use crate::{cross, emulated, lanes, lint, needs};
 
-/// Runs the tests; `args` go to `cargo test` as they are.
+/// Runs the tests; `args`, if there are some, go to `cargo test` as they are.
 pub(crate) fn test(args: &[String]) -> Result<()> {
     needs::for_tests()?;
     crate::say("building the programs");
     cargo::build_programs()?;
     let dir = cargo::program_dir("debug")?;
-    let mut words: Vec<&str> = vec!["test"];
-    if args.is_empty() || args[0] == "--" {
-        words.extend(["--workspace", "--no-fail-fast"]);
-    }
-    if args.is_empty() {
-        // What is marked ignored needs something that we have just seen to.
-        words.extend(["--", "--include-ignored"]);
-    }
-    words.extend(args.iter().map(String::as_str));
-    crate::say("testing");
     let started = started();
-    let (ok, sum) = watched(&words, &dir)?;
-    crate::say("the protocol without std");
-    let bare = lint::bare_protocol();
-    let emulated = if args.is_empty() { emulated::quick() } else { Ok(()) };
-    closing(&sum, started.elapsed());
-    bare?;
-    emulated?;
-    if !ok || sum.failed > 0 {
-        let seen = sum.failures.len() + sum.reruns.len() > 0;
-        bail!("not all tests passed; see {}", if seen { "above" } else { "cargo's error" });
+    let mut sum = Sum::default();
+    if !args.is_empty() {
+        let words: Vec<&str> = args.iter().map(String::as_str).collect();
+        let ok = watched(&[&["test"], &words[..]].concat(), &dir, &mut sum)?;
+        return end(&sum, ok, started.elapsed());
     }
-    Ok(())
+    crate::say("building the tests");
+    let programs = lanes::build()?;
+    let known = programs.clone();
+    crate::say(&format!("testing, {} programs", programs.len()));
+    let mut ok = true;
+    lanes::run(programs, &dir, |ended| {
+        ok &= ended.ok;
+        show(&ended, &mut sum);
+    })?;
+    crate::say("testing what the documentation says");
+    ok &= watched(&["test", "--workspace", "--no-fail-fast", "--doc"], &dir, &mut sum)?;
+    crate::say("the protocol without std");
+    let others = lint::bare_protocol().and_then(|()| emulated::quick());
+    let others = others.and_then(|()| cross::tested()).and_then(|()| cross::update(&known));
+    let ended = end(&sum, ok, started.elapsed());
+    others?;
+    ended
+}
+
+/// A program that ended, as cargo would show it.
+fn show(ended: &lanes::Ended, sum: &mut Sum) {
+    let mut out = std::io::stdout().lock();
+    // A closed terminal must not stop the tests half way.
+    let _ = writeln!(out, "\n     Ran {}", ended.program.name)
+        .and_then(|()| out.write_all(&ended.output))
+        .and_then(|()| out.flush());
+    String::from_utf8_lossy(&ended.output).lines().for_each(|line| sum.read(line));
+    if !ended.ok {
+        sum.reruns.push(ended.program.name.clone());
+    }
+}
+
+fn end(sum: &Sum, ok: bool, took: Duration) -> Result<()> {
+    closing(sum, took);
+    if ok && sum.failed == 0 {
+        return Ok(());
+    }
+    let seen = sum.failures.len() + sum.reruns.len() > 0;
+    bail!("not all tests passed; see {}", if seen { "above" } else { "cargo's error" });
 }
 
 /// The wall clock, for the person who waits.
@@ -91,7 +115,7 @@ impl Sum {
 }
 
 /// Runs cargo in front of the person and reads along.
-fn watched(words: &[&str], program_dir: &std::path::Path) -> Result<(bool, Sum)> {
+fn watched(words: &[&str], program_dir: &Path, sum: &mut Sum) -> Result<bool> {
     let (reader, writer) = std::io::pipe().context("no pipe")?;
     let mut command = cargo(words);
     command.env("FLEETWAY_BIN_DIR", program_dir);
@@ -103,7 +127,6 @@ fn watched(words: &[&str], program_dir: &std::path::Path) -> Result<(bool, Sum)>
         .context("cannot start cargo")?;
     // The command holds writing ends: while one is open, the pipe does not end.
     drop(command);
-    let mut sum = Sum::default();
     let mut out = std::io::stdout().lock();
     let mut bytes = Vec::new();
     let mut reader = BufReader::new(reader);
@@ -113,7 +136,7 @@ fn watched(words: &[&str], program_dir: &std::path::Path) -> Result<(bool, Sum)>
         sum.read(String::from_utf8_lossy(&bytes).trim_end());
         bytes.clear();
     }
-    Ok((child.wait().context("cargo was lost")?.success(), sum))
+    Ok(child.wait().context("cargo was lost")?.success())
 }
 
 fn closing(sum: &Sum, took: Duration) {

@@ -1,6 +1,6 @@
-"""Int8 inference, one thread: qnn beside onnxruntime and LiteRT, interleaved.
+"""Int8 inference on one thread, and if asked for on some: qnn beside onnxruntime and LiteRT, interleaved.
 
-    qnn_bench.py --qnnc PROGRAM --agent PROGRAM --work DIR [--models DIR] [--rounds N] [--json FILE] [--only NAME]
+    qnn_bench.py --qnnc PROGRAM --agent PROGRAM --work DIR [--models DIR] [--rounds N] [--threads N] [--json FILE] [--only NAME]
 
 Each engine is a process of its own that has loaded the model and waits. A round has each of them run the model
 for about as long, in turns whose order is reversed every other round, so that whatever else the machine does
@@ -48,6 +48,7 @@ def parse():
     parser.add_argument("--models", type=Path)
     parser.add_argument("--digits", type=Path)
     parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--threads", type=int, default=1, help="measure the agent and onnxruntime with as many, too")
     parser.add_argument("--portable", action="store_true", help="measure the portable kernels, too")
     parser.add_argument("--only", default="")
     parser.add_argument("--json")
@@ -122,6 +123,9 @@ def measure(path, args):
     }
     if args.portable:
         commands["portable"] = [args.qnnc, "worker", compiled, "portable"]
+    if args.threads > 1:
+        commands[f"agent, {args.threads} threads"] = [args.agent, compiled, args.threads]
+        commands[f"ort, {args.threads} threads"] = [*me, "onnxruntime", path, args.threads]
     if path.with_suffix(".tflite").exists():
         commands["litert"] = [*me, "litert", path.with_suffix(".tflite")]
     engines = [Engine(name, command) for name, command in commands.items()]
@@ -158,7 +162,7 @@ def peak_kib():
     return int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM:")))
 
 
-def worker(engine, path):
+def worker(engine, path, threads=1):
     import numpy as np
 
     def numbers(shape, dtype):
@@ -171,7 +175,7 @@ def worker(engine, path):
 
         bare, begun = peak_kib(), time.perf_counter()
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
         options.log_severity_level = 3
         session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
         load = time.perf_counter() - begun
@@ -207,6 +211,6 @@ def worker(engine, path):
 
 if __name__ == "__main__":
     if sys.argv[1] == "worker":
-        worker(sys.argv[2], sys.argv[3])
+        worker(sys.argv[2], sys.argv[3], *map(int, sys.argv[4:]))
     else:
         main()

@@ -16,7 +16,8 @@
 //! 1. [`limits`]: every bound, with its unit and its reason;
 //! 2. [`tensor`], [`engine`]: the nouns;
 //! 3. [`load`], [`bytes`]: from verified bytes to an engine; [`qnn`] is ours, for compiled int8
-//!    networks; [`validate`], [`tract`], `softmax`, `region` take any ONNX file;
+//!    networks, large ones by several threads ([`crew`]); [`validate`], [`tract`], `softmax`, `region`
+//!    take any ONNX file;
 //! 4. [`batch`]: several rows in one run, where that changes no answer;
 //! 5. [`golden`], [`npz`]: what the right answers are;
 //! 6. [`watch`], [`samples`]: what is read off one answer, in use and at import;
@@ -33,6 +34,7 @@
 pub mod batch;
 pub mod bytes;
 mod clock;
+pub mod crew;
 pub mod engine;
 #[cfg(feature = "tract")]
 pub mod external;

@@ -5,12 +5,14 @@
 //! match exactly.
 
 use crate::bytes::ModelBytes;
+use crate::crew::on_best;
 use crate::engine::{Engine, RunError, append_rows, check_inputs};
 use crate::guard::guarded;
 use crate::limits::ROWS_MAX;
 use crate::load::LoadError;
 use crate::tensor::{DType, Tensor, TensorData, TensorSpec};
 use fleetway_qnn::format::{Element, Io};
+use fleetway_qnn::team::Team;
 use fleetway_qnn::{Input, Kernels, Model, Output};
 use self_cell::self_cell;
 use std::sync::{Mutex, PoisonError};
@@ -68,7 +70,9 @@ impl QnnEngine {
         let mut made: Vec<_> = self.outputs.iter().map(room).collect();
         let mut taken: Vec<_> = made.iter_mut().filter_map(taken).collect();
         let model = self.loaded.borrow_dependent();
-        guarded(|| model.run(self.kernels, arena, &given, &mut taken))
+        let mut run =
+            |team: &dyn Team| model.run_with(self.kernels, team, arena, &given, &mut taken);
+        guarded(|| on_best(model, &mut run))
             .map_err(RunError::Panicked)?
             .map_err(|e| failed(e.to_string()))?;
         Ok(made)

@@ -131,7 +131,7 @@ impl From<OpenError> for FleetwayError {
             OpenError::Config(_) | OpenError::Child(_) => Self::Config(text),
             OpenError::OpenHere(_) | OpenError::OpenElsewhere(_) => Self::InUse(text),
             OpenError::Panicked(_) => Self::Bug(text),
-            OpenError::Run(_) | OpenError::Threads(_) => Self::Open(text),
+            OpenError::Run(_) | OpenError::Threads(_) | OpenError::PanicEnds => Self::Open(text),
         }
     }
 }

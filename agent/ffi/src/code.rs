@@ -87,7 +87,7 @@ impl From<OpenError> for Failure {
             OpenError::Config(_) | OpenError::Child(_) => FleetwayCode::Config,
             OpenError::OpenHere(_) | OpenError::OpenElsewhere(_) => FleetwayCode::InUse,
             OpenError::Panicked(_) => FleetwayCode::Bug,
-            OpenError::Run(_) | OpenError::Threads(_) => FleetwayCode::Open,
+            OpenError::Run(_) | OpenError::Threads(_) | OpenError::PanicEnds => FleetwayCode::Open,
         };
         Self::of(code, &error)
     }

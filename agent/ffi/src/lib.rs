@@ -15,6 +15,9 @@ pub mod code;
 pub mod handle;
 pub mod value;
 
+#[cfg(panic = "abort")]
+compile_error!("a panic in a model must not end the host: build with panic = \"unwind\"");
+
 // Elements cross as they lie in memory, and are named little-endian.
 #[cfg(target_endian = "big")]
 compile_error!("elements of tensors are passed as little-endian");

@@ -82,6 +82,7 @@ pub(super) struct Serve {
     #[serde(default)]
     pub(super) allow_remote: bool,
     pub(super) concurrent_max: Option<Spanned<usize>>,
+    pub(super) threads: Option<Spanned<usize>>,
     #[serde(default)]
     pub(super) grpc: Grpc,
     #[serde(default)]

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::Read as _;
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -20,6 +21,8 @@ use crate::serving::settings::{ModelSettings, Settings};
 const TCP_DEFAULT: &str = "127.0.0.1:8800";
 /// Most inferences at once: more threads than this only wait for each other on an edge box.
 const CONCURRENT_MAX: usize = 64;
+/// Most threads at one inference: beyond them a layer's parts are too small to be worth a meeting.
+const THREADS_MAX: usize = 16;
 /// Permissions that a socket can have: nothing to execute, no sticky bits.
 const MODES: RangeInclusive<u32> = 0..=0o666;
 /// Largest file of groups that is read: some thousand of them.
@@ -30,6 +33,10 @@ pub(super) fn check(serve: file::Serve, dir: &Path, data_dir: &Path) -> Result<S
     let concurrent_max = match &serve.concurrent_max {
         Some(n) => check_range(n, "concurrent_max", 1..=CONCURRENT_MAX)?,
         None => processors.min(CONCURRENT_MAX),
+    };
+    let threads = match &serve.threads {
+        Some(n) => check_range(n, "threads", 1..=THREADS_MAX)?,
+        None => 1,
     };
     let tcp = match &serve.tcp {
         Some(text) => check_tcp(text, "serve.tcp", serve.allow_remote)?,
@@ -57,7 +64,8 @@ pub(super) fn check(serve: file::Serve, dir: &Path, data_dir: &Path) -> Result<S
         allow_remote: serve.allow_remote,
     };
     let models = check_models(&serve.models, ModelSettings::new(concurrent_max))?;
-    Ok(Serve { endpoints, concurrent_max, models })
+    let threads = NonZeroUsize::new(threads).unwrap_or(NonZeroUsize::MIN);
+    Ok(Serve { endpoints, concurrent_max, threads, models })
 }
 
 fn check_tcp(

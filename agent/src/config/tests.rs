@@ -50,6 +50,7 @@ fn the_shortest_file_has_the_defaults() {
     let model = config.serve.models.usual;
     assert_eq!((model.batch_max, model.batch_wait.as_micros()), (8, 500));
     assert!(config.serve.concurrent_max >= 1);
+    assert_eq!(config.serve.threads.get(), 1);
     let Link { window_chunks, bytes_per_s, keep_alive, telemetry, metered } = config.link;
     assert_eq!((window_chunks, bytes_per_s, metered), (4, None, false));
     assert!(config.hold.download.is_empty() && config.hold.activation.is_empty());
@@ -62,7 +63,7 @@ fn the_shortest_file_has_the_defaults() {
 fn every_key_can_be_set() {
     let text = sample().replace("[trust]", "root = \"acme/\"\n[trust]")
         + "[serve]\ntcp = \"off\"\nunix = \"/run/f.sock\"\n\
-           allow_remote = true\nconcurrent_max = 3\nunix_mode = \"0600\"\nunix_group = \"7\"\n\
+           allow_remote = true\nconcurrent_max = 3\nthreads = 2\nunix_mode = \"0600\"\nunix_group = \"7\"\n\
            [serve.grpc]\ntcp = \"127.0.0.1:9\"\nunix = \"off\"\n\
            [serve.models.digits]\nconcurrent_max = 1\nbatch_max = 4\nbatch_wait_us = 0\n[link]\nwindow_chunks = 8\n\
            bytes_per_s = 4000\nkeep_alive_s = 30\ntelemetry_s = 1\nmetered = true\n\
@@ -87,7 +88,7 @@ fn every_key_can_be_set() {
     assert_eq!((digits.concurrent_max, digits.batch_max), (1, 4));
     assert!(digits.batch_wait.is_zero());
     assert_eq!(config.serve.models.of(&ModelName::new("other").unwrap()).concurrent_max, 3);
-    assert_eq!(config.serve.concurrent_max, 3);
+    assert_eq!((config.serve.concurrent_max, config.serve.threads.get()), (3, 2));
     assert_eq!(config.link.bytes_per_s.unwrap().get(), 4000);
     let check = &config.checks[&ModelName::new("digits").unwrap()];
     assert_eq!(
@@ -134,6 +135,7 @@ fn a_mistake_is_named_with_its_place_and_mend() {
     check("[trust]", &serve("tcp = \"0.0.0.0:1\""), (11, 7), "reachable from outside");
     check("[trust]", &serve("tcp = \"localhost\""), (11, 7), "such as 127.0.0.1:8800");
     check("[trust]", &serve("concurrent_max = 0"), (11, 18), "use 1 to 64");
+    check("[trust]", &serve("threads = 17"), (11, 11), "use 1 to 16");
     check("[trust]", &serve("unix_mode = \"0777\""), (11, 13), "octal permissions");
     check("[trust]", &serve("unix_group = \"no such\""), (11, 14), "groupadd no such");
     check("[trust]", &serve("grpc.tcp = \"0.0.0.0:1\""), (11, 12), "reachable from outside");

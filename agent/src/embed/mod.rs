@@ -50,9 +50,6 @@ pub use fleetway_engine::tensor::{DType, Tensor, TensorData, TensorError};
 
 use host::Host;
 
-#[cfg(panic = "abort")]
-compile_error!("a panic in a model must not end the program: build with panic = \"unwind\"");
-
 /// The file that a directory is opened by, as `fleetway-agent join` writes it.
 const CONFIG_FILE: &str = "agent.toml";
 
@@ -84,6 +81,9 @@ pub enum OpenError {
     /// It cannot run.
     #[error(transparent)]
     Run(RunError),
+    /// A panic in here would end the host.
+    #[error("this program ends at a panic; build it with panic = \"unwind\"")]
+    PanicEnds,
     /// The system has no threads.
     #[error("cannot start threads")]
     Threads(#[source] std::io::Error),
@@ -122,6 +122,9 @@ impl Agent {
     /// # Errors
     /// [`OpenError`] says what to mend.
     pub fn open_with(at: impl AsRef<Path>, options: Options) -> Result<Self, OpenError> {
+        if cfg!(panic = "abort") {
+            return Err(OpenError::PanicEnds);
+        }
         let at = at.as_ref();
         let file = if at.is_dir() { at.join(CONFIG_FILE) } else { at.to_path_buf() };
         let mut config = Config::load(&file)?;

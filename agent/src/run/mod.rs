@@ -99,6 +99,9 @@ pub enum RunError {
     /// Applications cannot be served.
     #[error(transparent)]
     Serve(#[from] ServeError),
+    /// There are no threads for models.
+    #[error(transparent)]
+    Threads(#[from] fleetway_engine::crew::CrewError),
     /// The certificates cannot be used.
     #[error(transparent)]
     Tls(#[from] fleetway_link::TlsError),
@@ -174,6 +177,7 @@ pub async fn run_with(config: Config, loader: Loader) -> Result<Ended, RunError>
 pub(crate) async fn run_in(config: Config, outside: Outside) -> Result<Ended, RunError> {
     let Outside { stops, service, child, owns_process, changes, opened, loader } = outside;
     let _lock = lock::take(&config.data_dir).await?;
+    fleetway_engine::crew::start(config.serve.threads)?;
     let data = |source| RunError::Data { path: config.data_dir.clone(), source };
     let store =
         Store::open(RealFs, &config.data_dir, config.factory_dir.as_deref()).map_err(data)?;

@@ -8,7 +8,9 @@
 use std::io::IsTerminal as _;
 use std::os::fd::AsFd;
 
-use tracing_subscriber::EnvFilter;
+use tracing::Level;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::fmt;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
@@ -17,7 +19,9 @@ const FIELD_PREFIX: &str = "FLEETWAY";
 
 /// Starts logging. `FLEETWAY_LOG` says how much (default `info`).
 pub fn init() {
-    let filter = EnvFilter::try_from_env("FLEETWAY_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    // Levels by target, no regular expressions: they would be a twentieth of a small device's program.
+    let asked = std::env::var("FLEETWAY_LOG").ok().and_then(|asked| asked.parse().ok());
+    let filter = asked.unwrap_or_else(|| Targets::new().with_default(Level::INFO));
     let stream = std::env::var("JOURNAL_STREAM").ok();
     let is_journal = stream.is_some_and(|stream| is_stream(&stream, std::io::stderr()));
     if is_journal && let Ok(journal) = tracing_journald::layer() {
@@ -25,11 +29,9 @@ pub fn init() {
         tracing_subscriber::registry().with(filter).with(journal).init();
         return;
     }
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none())
-        .init();
+    let is_colored = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    let text = fmt::layer().with_writer(std::io::stderr).with_ansi(is_colored);
+    tracing_subscriber::registry().with(filter).with(text).init();
 }
 
 /// Whether `file` is the stream that `JOURNAL_STREAM` names: `device:inode`, both decimal.

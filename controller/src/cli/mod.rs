@@ -165,16 +165,19 @@ pub(crate) fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Res
 
 fn serve(context: &Context) -> Result<(), Failure> {
     use std::io::IsTerminal as _;
-    use tracing_subscriber::EnvFilter;
-    let filter = EnvFilter::try_from_env("FLEETWAY_LOG").unwrap_or_else(|_| {
+    use tracing::Level;
+    use tracing_subscriber::filter::Targets;
+    use tracing_subscriber::layer::SubscriberExt as _;
+    use tracing_subscriber::util::SubscriberInitExt as _;
+    let asked = std::env::var("FLEETWAY_LOG").ok().and_then(|asked| asked.parse().ok());
+    let filter = asked.unwrap_or_else(|| {
         // mqtt5 tells every session twice; what matters of it we tell ourselves.
-        EnvFilter::new("info,mqtt5=warn,rumqttc=warn,sled=warn")
+        let loud = ["mqtt5", "rumqttc", "sled"].map(|target| (target, Level::WARN));
+        Targets::new().with_default(Level::INFO).with_targets(loud)
     });
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none())
-        .init();
+    let is_colored = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    let text = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(is_colored);
+    tracing_subscriber::registry().with(filter).with(text).init();
     tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

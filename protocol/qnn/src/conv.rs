@@ -10,6 +10,7 @@ use crate::arena::{carve, range};
 use crate::format::{AvgPool, Conv, Depthwise, MaxPool, PANEL, QUAD};
 use crate::kernels::{Channelwise, Gemm, Kernels};
 use crate::load::Model;
+use crate::team::{Cut, Hands, Part};
 use crate::unroll::Unroll;
 
 /// Bytes behind the rows in scratch: short copies go in whole vectors, and runs end in whole quads.
@@ -152,7 +153,7 @@ pub fn scratch_bytes(op: &Conv, rows: u32) -> u64 {
     }
 }
 
-pub(crate) fn conv(model: &Model<'_>, kernels: Kernels, arena: &mut [u8], op: &Conv) -> Option<()> {
+pub(crate) fn conv(model: &Model<'_>, hands: Hands<'_>, arena: &mut [u8], op: &Conv) -> Option<()> {
     let pixels_in = op.batch as usize * op.ih as usize * op.iw as usize;
     let pixels = op.batch as usize * op.oh as usize * op.ow as usize;
     let (ic, oc) = (op.ic as usize, op.oc as usize);
@@ -191,9 +192,10 @@ pub(crate) fn conv(model: &Model<'_>, kernels: Kernels, arena: &mut [u8], op: &C
         };
         let output = parts.output.get_mut(group * group_out..)?;
         match reading {
-            Reading::Plain => kernels.gemm(&gemm, output),
-            Reading::InPlace => in_place(kernels, op, gemm, output)?,
-            Reading::Banded => banded(kernels, op, gemm, parts.scratch, output)?,
+            Reading::Plain => product(hands, &gemm, output)?,
+            Reading::InPlace | Reading::Banded => {
+                by_lines(hands, op, &gemm, parts.scratch, output)?;
+            }
             Reading::Unrolled => {
                 let block = (scratch - SLACK) / depth;
                 let mut unroll = Unroll::new(op, input, group * group_in);
@@ -201,7 +203,7 @@ pub(crate) fn conv(model: &Model<'_>, kernels: Kernels, arena: &mut [u8], op: &C
                     let rows = block.min(pixels - first);
                     let input = unroll.rows(parts.scratch, rows, depth);
                     let gemm = Gemm { rows, input, input_stride: depth, ..gemm };
-                    kernels.gemm(&gemm, output.get_mut(first * oc..)?);
+                    product(hands, &gemm, output.get_mut(first * oc..)?)?;
                 }
             }
         }
@@ -209,75 +211,117 @@ pub(crate) fn conv(model: &Model<'_>, kernels: Kernels, arena: &mut [u8], op: &C
     Some(())
 }
 
-/// A product for each line of the output, over the input itself.
-fn in_place(kernels: Kernels, op: &Conv, gemm: Gemm<'_>, output: &mut [u8]) -> Option<()> {
+/// One product, cut by rows; a single row is cut by panels of channels.
+fn product(hands: Hands<'_>, of: &Gemm<'_>, output: &mut [u8]) -> Option<()> {
+    let parts = hands.team.parts((of.rows * of.columns * of.depth()) as u64);
+    let one = of.rows == 1;
+    let (count, line) = if one { (of.columns / PANEL, PANEL) } else { (of.rows, of.output_stride) };
+    if parts.min(count) < 2 {
+        hands.kernels.gemm(of, output);
+        return Some(());
+    }
+    let whole = Part { lines: 0..count, output, scratch: &mut [] };
+    Cut { hands, line, scratch: 0 }.run(parts, whole, &|part| {
+        let last = part.lines.end == count;
+        let part_of = if one { of.panels(part.lines, last)? } else { of.rows(part.lines)? };
+        hands.kernels.gemm(&part_of, part.output);
+        Some(())
+    })
+}
+
+/// A product for each line of the output, over the input itself or over lines that were copied with
+/// their padding.
+fn by_lines(
+    hands: Hands<'_>,
+    op: &Conv,
+    gemm: &Gemm<'_>,
+    scratch: &mut [u8],
+    output: &mut [u8],
+) -> Option<()> {
+    let lines = op.batch as usize * op.oh as usize;
+    let line = op.ow as usize * op.oc as usize;
+    let parts = hands.team.parts((lines * op.ow as usize * gemm.columns * gemm.depth()) as u64);
+    let least = scratch_bytes(op, 1) as usize;
+    let whole = Part { lines: 0..lines, output, scratch };
+    Cut { hands, line, scratch: least }.run(parts, whole, &|part| match least {
+        0 => in_place(hands.kernels, op, gemm, part),
+        _ => banded(hands.kernels, op, gemm, part),
+    })
+}
+
+fn in_place(kernels: Kernels, op: &Conv, gemm: &Gemm<'_>, part: Part<'_>) -> Option<()> {
     let (ow, oc, line) = (op.ow as usize, op.oc as usize, op.iw as usize * op.ic as usize);
-    for image in 0..op.batch as usize {
-        for oy in 0..op.oh as usize {
-            let input = gemm.input.get((image * op.ih as usize + oy * op.sh as usize) * line..)?;
-            let gemm = Gemm {
-                rows: ow,
-                input,
-                input_stride: op.sw as usize * op.ic as usize,
-                run_stride: op.dh as usize * line,
-                ..gemm
-            };
-            let at = (image * op.oh as usize + oy) * ow * oc;
-            kernels.gemm(&gemm, output.get_mut(at..)?);
-        }
+    for (index, at) in part.lines.enumerate() {
+        let (image, oy) = (at / op.oh as usize, at % op.oh as usize);
+        let input = gemm.input.get((image * op.ih as usize + oy * op.sh as usize) * line..)?;
+        let gemm = Gemm {
+            rows: ow,
+            input,
+            input_stride: op.sw as usize * op.ic as usize,
+            run_stride: op.dh as usize * line,
+            ..*gemm
+        };
+        kernels.gemm(&gemm, part.output.get_mut(index * ow * oc..)?);
     }
     Some(())
 }
 
-/// A product for each line of the output, over lines that were copied with their padding.
-fn banded(
-    kernels: Kernels,
-    op: &Conv,
-    gemm: Gemm<'_>,
-    scratch: &mut [u8],
-    output: &mut [u8],
-) -> Option<()> {
-    let (ow, oc, ic) = (op.ow as usize, op.oc as usize, op.ic as usize);
+fn banded(kernels: Kernels, op: &Conv, gemm: &Gemm<'_>, part: Part<'_>) -> Option<()> {
+    let (ow, oh, oc, ic) = (op.ow as usize, op.oh as usize, op.oc as usize, op.ic as usize);
     let (line, least) = band(op, 1);
     let (line, least) = (line as usize, least as usize);
-    let rows = 1 + ((scratch.len() - SLACK) / line).checked_sub(least)? / op.sh as usize;
-    let left = (op.pl as usize * ic).min(line);
-    for image in 0..op.batch as usize {
-        for first in (0..op.oh as usize).step_by(rows) {
-            let rows = rows.min(op.oh as usize - first);
-            let (_, lines) = band(op, rows as u32);
-            let top = (first * op.sh as usize) as i64 - i64::from(op.pt);
-            for (index, out) in scratch.chunks_exact_mut(line).take(lines as usize).enumerate() {
-                let iy = usize::try_from(top + index as i64).ok();
-                let Some(iy) = iy.filter(|&iy| iy < op.ih as usize) else {
-                    out.fill(op.zx as u8);
-                    continue;
-                };
-                let from = (image * op.ih as usize + iy) * op.iw as usize * ic;
-                let inside = (op.iw as usize * ic).min(line - left);
-                out[..left].fill(op.zx as u8);
-                out[left..left + inside].copy_from_slice(gemm.input.get(from..from + inside)?);
-                out[left + inside..].fill(op.zx as u8);
-            }
-            for row in 0..rows {
-                let gemm = Gemm {
-                    rows: ow,
-                    input: scratch.get(row * op.sh as usize * line..)?,
-                    input_stride: op.sw as usize * ic,
-                    run_stride: op.dh as usize * line,
-                    ..gemm
-                };
-                let at = (image * op.oh as usize + first + row) * ow * oc;
-                kernels.gemm(&gemm, output.get_mut(at..)?);
-            }
+    let most = 1 + ((part.scratch.len() - SLACK) / line).checked_sub(least)? / op.sh as usize;
+    let mut at = part.lines.start;
+    while at < part.lines.end {
+        let (image, first) = (at / oh, at % oh);
+        let rows = most.min(oh - first).min(part.lines.end - at);
+        fill_band(op, gemm.input, (image, first, rows), line, part.scratch)?;
+        for row in 0..rows {
+            let gemm = Gemm {
+                rows: ow,
+                input: part.scratch.get(row * op.sh as usize * line..)?,
+                input_stride: op.sw as usize * ic,
+                run_stride: op.dh as usize * line,
+                ..*gemm
+            };
+            let at = (at - part.lines.start + row) * ow * oc;
+            kernels.gemm(&gemm, part.output.get_mut(at..)?);
         }
+        at += rows;
+    }
+    Some(())
+}
+
+/// Copies the lines under `rows` lines of the output, each of `line` bytes with its padding.
+fn fill_band(
+    op: &Conv,
+    input: &[u8],
+    (image, first, rows): (usize, usize, usize),
+    line: usize,
+    scratch: &mut [u8],
+) -> Option<()> {
+    let ic = op.ic as usize;
+    let left = (op.pl as usize * ic).min(line);
+    let (_, lines) = band(op, rows as u32);
+    let top = (first * op.sh as usize) as i64 - i64::from(op.pt);
+    for (index, out) in scratch.chunks_exact_mut(line).take(lines as usize).enumerate() {
+        let iy = usize::try_from(top + index as i64).ok();
+        let Some(iy) = iy.filter(|&iy| iy < op.ih as usize) else {
+            out.fill(op.zx as u8);
+            continue;
+        };
+        let from = (image * op.ih as usize + iy) * op.iw as usize * ic;
+        let inside = (op.iw as usize * ic).min(line - left);
+        out[..left].fill(op.zx as u8);
+        out[left..left + inside].copy_from_slice(input.get(from..from + inside)?);
+        out[left + inside..].fill(op.zx as u8);
     }
     Some(())
 }
 
 pub(crate) fn depthwise(
     model: &Model<'_>,
-    kernels: Kernels,
+    hands: Hands<'_>,
     arena: &mut [u8],
     op: &Depthwise,
 ) -> Option<()> {
@@ -292,6 +336,7 @@ pub(crate) fn depthwise(
     let of = Channelwise {
         window,
         batch: op.batch as usize,
+        lines: (0, op.oh),
         channels: ic,
         multiplier,
         input: parts.read(op.input, input)?,
@@ -304,8 +349,24 @@ pub(crate) fn depthwise(
         lo: op.lo as i32,
         hi: op.hi as i32,
     };
-    kernels.depthwise(&of, parts.output);
-    Some(())
+    by_channels(hands, &of, parts.output)
+}
+
+/// One image is cut by lines, several image by image.
+fn by_channels(hands: Hands<'_>, of: &Channelwise<'_>, output: &mut [u8]) -> Option<()> {
+    let window = &of.window;
+    let taps = u64::from(window.kh) * u64::from(window.kw);
+    let parts = hands.team.parts(output.len() as u64 * taps);
+    let line = window.ow as usize * of.channels * of.multiplier;
+    let image = window.oh as usize * line;
+    let one = of.batch == 1;
+    let (count, line) = if one { (window.oh as usize, line) } else { (of.batch, image) };
+    let whole = Part { lines: 0..count, output, scratch: &mut [] };
+    Cut { hands, line, scratch: 0 }.run(parts, whole, &|part| {
+        let part_of = if one { of.lines(part.lines) } else { of.images(part.lines)? };
+        hands.kernels.depthwise(&part_of, part.output);
+        Some(())
+    })
 }
 
 #[cfg(test)]

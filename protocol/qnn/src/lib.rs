@@ -10,11 +10,12 @@
 //! 3. [`load`]: what a file must be before anything runs;
 //! 4. [`arith`]: rounding and requantization, the same bits everywhere;
 //! 5. `arena`, [`run`], `conv`, `ops`, `resize`: one operator after the other;
-//! 6. [`kernels`]: where the time goes; the only `unsafe` code is below it.
+//! 6. [`team`]: several processors at one run;
+//! 7. [`kernels`]: where the time goes; the only `unsafe` code is below it.
 //!
 //! The feature `std` lets it ask an AArch64 system whether it has dot products; nothing else changes.
 //!
-//! Not here on purpose: floats between operators, shapes that are known only at run time, threads.
+//! Not here on purpose: floats between operators, shapes that are known only at run time.
 #![no_std]
 #![deny(unsafe_code)]
 
@@ -32,6 +33,7 @@ mod load_op;
 mod ops;
 mod resize;
 pub mod run;
+pub mod team;
 mod unroll;
 
 pub use conv::scratch_bytes;

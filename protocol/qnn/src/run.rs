@@ -4,6 +4,7 @@ use crate::arena::{carve, range};
 use crate::format::{Element, Io, Op};
 use crate::kernels::Kernels;
 use crate::load::Model;
+use crate::team::{Alone, Hands, Team};
 use crate::{arith, conv, ops, resize};
 
 /// What a caller hands in. Its element type must be the one that the model names.
@@ -74,6 +75,22 @@ impl Model<'_> {
         inputs: &[Input<'_>],
         outputs: &mut [Output<'_>],
     ) -> Result<(), RunError> {
+        self.run_with(kernels, &Alone, arena, inputs, outputs)
+    }
+
+    /// As [`Model::run`], with large operators cut into parts for a team: the same bits.
+    ///
+    /// # Errors
+    /// As [`Model::run`].
+    pub fn run_with(
+        &self,
+        kernels: Kernels,
+        team: &dyn Team,
+        arena: &mut [u8],
+        inputs: &[Input<'_>],
+        outputs: &mut [Output<'_>],
+    ) -> Result<(), RunError> {
+        let hands = Hands { kernels, team };
         let counts = (self.inputs().count(), self.outputs().count());
         if counts != (inputs.len(), outputs.len()) {
             return Err(RunError::Count { inputs: counts.0, outputs: counts.1 });
@@ -85,7 +102,7 @@ impl Model<'_> {
             take(&io, arena, input).ok_or(wrong)?;
         }
         for index in 0..self.op_count() {
-            step(self, kernels, arena, index).ok_or(RunError::Bug { index })?;
+            step(self, hands, arena, index).ok_or(RunError::Bug { index })?;
         }
         for (index, ((_, io), output)) in self.outputs().zip(outputs).enumerate() {
             let index = counts.0 + index;
@@ -141,15 +158,15 @@ fn give(io: &Io, arena: &[u8], output: &mut Output<'_>) -> Option<()> {
 }
 
 /// One operator. Nothing comes back only if the loader let something through.
-fn step(model: &Model<'_>, kernels: Kernels, arena: &mut [u8], index: u32) -> Option<()> {
+fn step(model: &Model<'_>, hands: Hands<'_>, arena: &mut [u8], index: u32) -> Option<()> {
     match model.op(index)? {
-        Op::Conv(op) => conv::conv(model, kernels, arena, &op),
-        Op::Depthwise(op) => conv::depthwise(model, kernels, arena, &op),
+        Op::Conv(op) => conv::conv(model, hands, arena, &op),
+        Op::Depthwise(op) => conv::depthwise(model, hands, arena, &op),
         Op::Add(op) => {
             let parts = carve(arena, range(op.output, op.bytes as usize), 0..0)?;
             let a = parts.read(op.a, op.a_bytes as usize)?;
             let b = parts.read(op.b, op.b_bytes as usize)?;
-            kernels.add(&op, a, b, parts.output);
+            hands.kernels.add(&op, a, b, parts.output);
             Some(())
         }
         Op::Mul(op) => {

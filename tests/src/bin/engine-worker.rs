@@ -1,5 +1,5 @@
 //! An engine as the agent has it, for `cargo xtask bench inference`: loads a model with a proof of where
-//! it comes from, and runs it as often as it is asked (`tests/python/qnn_bench.py`).
+//! it comes from, and runs it as often as it is asked (`tests/python/qnn_bench.py`), by some threads.
 
 use std::io::{BufRead as _, Write as _};
 use std::path::Path;
@@ -14,7 +14,10 @@ use fleetway_protocol::trust::VerifiedArtifact;
 use fleetway_tests::proof;
 
 fn main() -> Result<()> {
-    let path = std::env::args().nth(1).context("engine-worker MODEL.(onnx|qnn)")?;
+    let path = std::env::args().nth(1).context("engine-worker MODEL.(onnx|qnn) [THREADS]")?;
+    if let Some(threads) = std::env::args().nth(2) {
+        fleetway_engine::crew::start(threads.parse()?)?;
+    }
     let bare = peak_kib();
     let since = now();
     let bytes = ModelBytes::map(&std::fs::File::open(&path).with_context(|| path.clone())?)?;

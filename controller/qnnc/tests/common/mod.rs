@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test program uses a part of it")]
 
 use fleetway_qnn::format::Element;
+use fleetway_qnn::team::{Alone, Team};
 use fleetway_qnn::{Input, Kernels, Model, Output};
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -119,12 +120,35 @@ fn reals(bytes: &[u8]) -> Vec<f32> {
     bytes.as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect()
 }
 
-/// Runs a compiled model.
+fn signed(bytes: &[u8]) -> Vec<i8> {
+    bytes.iter().map(|&byte| byte as i8).collect()
+}
+
+/// Cuts every operator into three parts, and does the last one first.
+struct Backwards;
+
+impl Team for Backwards {
+    fn parts(&self, _: u64) -> usize {
+        3
+    }
+
+    fn both(&self, a: &mut (dyn FnMut() + Send), b: &mut (dyn FnMut() + Send)) {
+        b();
+        a();
+    }
+}
+
+/// Runs a compiled model as a whole and in parts, which must be the same.
 pub(crate) fn answer(model: &Model<'_>, kernels: Kernels, inputs: &[Array]) -> Vec<Array> {
+    let whole = answer_of(model, kernels, &Alone, inputs);
+    assert!(whole == answer_of(model, kernels, &Backwards, inputs), "in parts: {}", kernels.name());
+    whole
+}
+
+fn answer_of(model: &Model<'_>, kernels: Kernels, team: &dyn Team, inputs: &[Array]) -> Vec<Array> {
     let mut arena = vec![0xA5; model.arena_bytes()];
     let floats: Vec<Vec<f32>> = inputs.iter().map(|input| reals(&input.bytes)).collect();
-    let signed: Vec<Vec<i8>> =
-        inputs.iter().map(|input| input.bytes.iter().map(|&b| b as i8).collect()).collect();
+    let signed: Vec<Vec<i8>> = inputs.iter().map(|input| signed(&input.bytes)).collect();
     let given: Vec<Input<'_>> = inputs
         .iter()
         .enumerate()
@@ -155,7 +179,7 @@ pub(crate) fn answer(model: &Model<'_>, kernels: Kernels, inputs: &[Array]) -> V
             Room::S8(room) => Output::S8(room),
         })
         .collect();
-    model.run(kernels, &mut arena, &given, &mut taken).expect("it runs");
+    model.run_with(kernels, team, &mut arena, &given, &mut taken).expect("it runs");
     rooms
         .into_iter()
         .map(|room| match room {

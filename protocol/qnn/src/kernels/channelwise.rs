@@ -34,12 +34,12 @@ pub(crate) fn blocks(
     let window = &of.window;
     let line_in = window.iw as usize * of.channels;
     let bytes_in = window.ih as usize * line_in;
-    let bytes_out = (window.oh * window.ow) as usize * of.channels;
+    let bytes_out = ((of.lines.1 - of.lines.0) * window.ow) as usize * of.channels;
     let band = (BAND_BYTES / (line_in * window.sh as usize)).clamp(1, window.oh as usize);
     for (index, output) in output.chunks_exact_mut(bytes_out).take(of.batch).enumerate() {
         let image = &of.input[index * bytes_in..][..bytes_in];
-        for first in (0..window.oh).step_by(band) {
-            let lines = first..window.oh.min(first + band as u32);
+        for first in (of.lines.0..of.lines.1).step_by(band) {
+            let lines = first..of.lines.1.min(first + band as u32);
             for from in (0..of.channels).step_by(step) {
                 let block = Block { of, image, from: from.min(of.channels - step) };
                 each(&block, lines.clone(), output);
@@ -58,7 +58,8 @@ impl<'a> Block<'a> {
     ) -> impl Iterator<Item = (u32, core::slice::ChunksExactMut<'o, u8>)> + use<'o> {
         let bytes = self.of.window.ow as usize * self.of.channels;
         let channels = self.of.channels;
-        let part = &mut output[lines.start as usize * bytes..lines.end as usize * bytes];
+        let at = |line: u32| (line - self.of.lines.0) as usize * bytes;
+        let part = &mut output[at(lines.start)..at(lines.end)];
         lines.zip(part.chunks_exact_mut(bytes).map(move |line| line.chunks_exact_mut(channels)))
     }
 

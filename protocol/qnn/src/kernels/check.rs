@@ -155,6 +155,7 @@ pub fn channels(seed: u64) {
     let parts = Channelwise {
         window: of,
         batch,
+        lines: (0, of.oh),
         channels,
         multiplier,
         input: &input,

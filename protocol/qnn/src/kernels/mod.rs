@@ -24,6 +24,7 @@ mod vector;
 
 use crate::conv::Window;
 use crate::format::{Add, PANEL, QUAD};
+use core::ops::Range;
 
 /// A product of matrices: bytes times packed weights, requantized.
 #[derive(Debug, Clone, Copy)]
@@ -63,6 +64,27 @@ impl Gemm<'_> {
     pub(crate) fn depth(&self) -> usize {
         self.runs * self.run
     }
+
+    /// Some of its rows, for the output's part from the first of them on.
+    pub(crate) fn rows(&self, rows: Range<usize>) -> Option<Self> {
+        let input = self.input.get(rows.start * self.input_stride..)?;
+        Some(Self { rows: rows.len(), input, ..*self })
+    }
+
+    /// Some of its panels, for the output's part from the first of them on. The `last` part has
+    /// the channels beyond whole panels too.
+    pub(crate) fn panels(&self, panels: Range<usize>, last: bool) -> Option<Self> {
+        let from = panels.start * PANEL;
+        let columns = if last { self.columns - from } else { panels.len() * PANEL };
+        Some(Self {
+            columns,
+            weights: self.weights.get(from * self.depth()..)?,
+            bias: self.bias.get(from * 4..)?,
+            mult: self.mult.get(from * 4..)?,
+            wzp: self.wzp.and_then(|wzp| wzp.get(from * 4..)),
+            ..*self
+        })
+    }
 }
 
 /// A convolution of each channel by itself.
@@ -70,6 +92,8 @@ impl Gemm<'_> {
 pub(crate) struct Channelwise<'a> {
     pub(crate) window: Window,
     pub(crate) batch: usize,
+    /// Lines of each image's output: the first, and the one behind the last. The output has no others.
+    pub(crate) lines: (u32, u32),
     /// Of the input.
     pub(crate) channels: usize,
     /// Output channels for each of them.
@@ -85,6 +109,20 @@ pub(crate) struct Channelwise<'a> {
     pub(crate) zy: i32,
     pub(crate) lo: i32,
     pub(crate) hi: i32,
+}
+
+impl Channelwise<'_> {
+    /// Some lines of its only image.
+    pub(crate) fn lines(&self, lines: Range<usize>) -> Self {
+        Self { lines: (lines.start as u32, lines.end as u32), ..*self }
+    }
+
+    /// Some of its images.
+    pub(crate) fn images(&self, images: Range<usize>) -> Option<Self> {
+        let bytes = self.window.ih as usize * self.window.iw as usize * self.channels;
+        let input = self.input.get(images.start * bytes..)?;
+        Some(Self { batch: images.len(), input, ..*self })
+    }
 }
 
 /// A set of kernels that this processor can run.
@@ -146,7 +184,8 @@ impl Kernels {
         let (window, all) = (&of.window, of.channels * of.multiplier);
         let pixels = |h: u32, w: u32| of.batch * h as usize * w as usize;
         assert!(pixels(window.ih, window.iw) * of.channels <= of.input.len());
-        assert!(pixels(window.oh, window.ow) * all <= output.len());
+        assert!(of.lines.0 < of.lines.1 && of.lines.1 <= window.oh);
+        assert!(pixels(of.lines.1 - of.lines.0, window.ow) * all <= output.len());
         assert!(of.channels <= of.padding.len());
         assert!(window.kh as usize * window.kw as usize * all <= of.weights.len());
         assert!(all * 4 <= of.bias.len() && all * 4 <= of.mult.len());

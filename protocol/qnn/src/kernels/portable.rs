@@ -46,7 +46,8 @@ pub(crate) fn depthwise(of: &Channelwise<'_>, output: &mut [u8]) {
     let (window, all) = (&of.window, of.channels * of.multiplier);
     let mut pixels = output.chunks_exact_mut(all);
     for image in 0..of.batch {
-        for (oy, ox) in (0..window.oh).flat_map(|oy| (0..window.ow).map(move |ox| (oy, ox))) {
+        let places = (of.lines.0..of.lines.1).flat_map(|oy| (0..window.ow).map(move |ox| (oy, ox)));
+        for (oy, ox) in places {
             let Some(output) = pixels.next() else { return };
             for (block, output) in output.chunks_mut(LANES).enumerate() {
                 let from = block * LANES;

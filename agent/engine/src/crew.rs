@@ -1,0 +1,104 @@
+//! Threads that share one run of a large compiled network (`fleetway_qnn::team`).
+//!
+//! Off unless [`start`] was called: most models are answered sooner than a second thread wakes, and a
+//! device has other work to do. The threads are the process's, not a model's: however many models
+//! run, no more processors are taken than were allowed.
+
+use fleetway_qnn::Model;
+use fleetway_qnn::team::{Alone, PART_WORK, Team};
+use rayon_core::{ThreadPool, ThreadPoolBuilder};
+use std::num::NonZeroUsize;
+use std::sync::OnceLock;
+
+/// Work of a model, in multiply-accumulates, below which it is left to its own thread: entering the crew
+/// takes as long.
+const RUN_WORK_MIN: u64 = 4 * PART_WORK;
+
+static CREW: OnceLock<Crew> = OnceLock::new();
+
+struct Crew(ThreadPool);
+
+/// Why there are no threads.
+#[derive(Debug, thiserror::Error)]
+#[error("the {threads} threads of [serve] threads cannot be started: {detail}")]
+pub struct CrewError {
+    threads: NonZeroUsize,
+    detail: String,
+}
+
+/// Lets one run of a compiled network take so many threads, in all of this process and from now on.
+/// One is what there is without it. A second call changes nothing.
+///
+/// # Errors
+/// [`CrewError`] if the system gives no threads.
+pub fn start(threads: NonZeroUsize) -> Result<(), CrewError> {
+    if threads.get() == 1 || CREW.get().is_some() {
+        return Ok(());
+    }
+    let named = |index| format!("qnn-{index}");
+    let pool = ThreadPoolBuilder::new().num_threads(threads.get()).thread_name(named).build();
+    let pool = pool.map_err(|e| CrewError { threads, detail: e.to_string() })?;
+    // Whoever came first has the same right.
+    let _ = CREW.set(Crew(pool));
+    Ok(())
+}
+
+/// Does a model's run where it is soonest done: here, or inside the crew.
+pub(crate) fn on_best<T: Send>(model: &Model<'_>, run: impl FnOnce(&dyn Team) -> T + Send) -> T {
+    match CREW.get() {
+        Some(crew) if model.work() >= RUN_WORK_MIN => crew.0.install(|| run(crew)),
+        _ => run(&Alone),
+    }
+}
+
+impl Team for Crew {
+    fn parts(&self, work: u64) -> usize {
+        let most = usize::try_from(work / PART_WORK).unwrap_or(usize::MAX);
+        most.min(self.0.current_num_threads())
+    }
+
+    fn both(&self, a: &mut (dyn FnMut() + Send), b: &mut (dyn FnMut() + Send)) {
+        self.0.join(a, b);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::guard::guarded;
+    use std::sync::mpsc;
+    use std::time::Duration;
+
+    fn crew() -> Crew {
+        Crew(ThreadPoolBuilder::new().num_threads(2).build().unwrap())
+    }
+
+    #[test]
+    fn two_halves_run_at_the_same_time() {
+        let (tell, hear) = (mpsc::channel(), mpsc::channel());
+        let patience = Duration::from_secs(30);
+        // Each waits for a word of the other.
+        let (mut one, mut two) = (false, false);
+        let (a, b) = (tell.1, hear.1);
+        crew().both(
+            &mut || one = hear.0.send(()).is_ok() && a.recv_timeout(patience).is_ok(),
+            &mut || two = tell.0.send(()).is_ok() && b.recv_timeout(patience).is_ok(),
+        );
+        assert!(one && two);
+    }
+
+    #[test]
+    fn a_panic_in_a_part_is_the_callers() {
+        let crew = crew();
+        let text = guarded(|| crew.both(&mut || (), &mut || panic!("in a part"))).unwrap_err();
+        assert_eq!(text, "in a part");
+    }
+
+    #[test]
+    fn work_is_cut_into_parts_that_are_worth_it() {
+        let crew = crew();
+        let parts =
+            [PART_WORK - 1, PART_WORK, 2 * PART_WORK, u64::MAX].map(|work| crew.parts(work));
+        assert_eq!(parts, [0, 1, 2, 2]);
+    }
+}
