@@ -22,6 +22,7 @@ use fleetway_protocol::envelope::Envelope;
 use fleetway_protocol::hold::Facts;
 use fleetway_protocol::ids::{DeviceId, Digest};
 use fleetway_protocol::keyset::Keyset;
+use fleetway_protocol::limits::MCU_CHUNK_BYTES;
 use fleetway_protocol::machine::{Event, Machine};
 use fleetway_protocol::manifest::{Artifact, GoldenRule, Manifest, VariantKind};
 use fleetway_protocol::report::Block;
@@ -35,7 +36,7 @@ use crate::hardware::{Flash, Start};
 use crate::journal::Journal;
 use crate::kept::Kept;
 use crate::provision::Provision;
-use crate::store::{CHUNK_BYTES, Part, Region, Store, StoreError};
+use crate::store::{Part, Region, Store, StoreError};
 use answers::{Probation, Serving};
 use fetch::Fetch;
 use jobs::Job;
@@ -277,7 +278,7 @@ impl<'d, F: Flash> Device<'d, F> {
         let fits = |artifact: &Artifact, list: Region, room: Region| {
             artifact.bytes <= room.len
                 && artifact.chunk_list_bytes() <= list.len
-                && artifact.chunk_bytes <= CHUNK_BYTES
+                && artifact.chunk_bytes <= MCU_CHUNK_BYTES
                 && block.is_multiple_of(artifact.chunk_bytes)
         };
         fits(&parts.golden, map.part(Part::GoldenList), map.part(Part::Golden))
