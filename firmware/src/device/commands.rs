@@ -25,7 +25,7 @@ impl<F: Flash> Device<'_, F> {
                 self.job = Job::Erase { token, left: whole };
             }
             Command::Fetch(token, slot) => self.fetch_slot(now_ms, token, slot),
-            Command::CancelFetch => self.fetch = None,
+            Command::CancelFetch => drop(self.end_fetch()),
             Command::Verify(token, slot) => {
                 self.begin_check(now_ms, token, Place::Slot(slot), Then::Verified);
             }

@@ -138,6 +138,21 @@ impl<F: Flash> Device<'_, F> {
         }
     }
 
+    /// The download is over, or given up.
+    pub(super) fn end_fetch(&mut self) -> Option<Fetch> {
+        self.leave();
+        self.fetch.take()
+    }
+
+    /// What the transfer is subscribed to is not wanted any more: a gateway bears few
+    /// subscriptions, and whoever leaves none behind is refused the next.
+    fn leave(&mut self) {
+        let Some(fetch) = &self.fetch else { return };
+        for n in fetch.transfer.subscribed() {
+            self.said.leave(fetch.of, fetch.piece(n));
+        }
+    }
+
     /// What is to be asked for now, and of what.
     pub(super) fn ask(&mut self, now_ms: u64) -> Option<(ShortDigest, Piece, Ask)> {
         let fetch = self.fetch.as_mut()?;
@@ -184,7 +199,7 @@ impl<F: Flash> Device<'_, F> {
             }
             Err(error) => Err(error.into()),
         };
-        let Some(fetch) = self.fetch.take() else { return };
+        let Some(fetch) = self.end_fetch() else { return };
         self.machine.handle(now_ms, Event::Admitted(fetch.token, result));
     }
 
@@ -256,7 +271,7 @@ impl<F: Flash> Device<'_, F> {
         match written {
             Ok(()) => self.next_stage(now_ms),
             Err(error) => {
-                let Some(fetch) = self.fetch.take() else { return };
+                let Some(fetch) = self.end_fetch() else { return };
                 self.machine.handle(now_ms, Event::Done(fetch.token, Err(error.into())));
             }
         }
@@ -278,6 +293,7 @@ impl<F: Flash> Device<'_, F> {
                 },
             };
             let up = self.broker;
+            self.leave();
             let Some(fetch) = &mut self.fetch else { return };
             fetch.of = artifact.digest.short();
             match there {
@@ -295,7 +311,7 @@ impl<F: Flash> Device<'_, F> {
             }
             return;
         }
-        let Some(fetch) = self.fetch.take() else { return };
+        let Some(fetch) = self.end_fetch() else { return };
         self.machine.handle(now_ms, Event::Done(fetch.token, Ok(())));
     }
 

@@ -162,7 +162,11 @@ impl<'d, F: Flash> Device<'d, F> {
     /// A message arrived. Whatever it says, it is checked before anything is believed.
     pub fn handle(&mut self, now_ms: u64, message: &Message<'_>) {
         match message {
-            Message::Broker(there) => self.handle_broker(now_ms, *there),
+            Message::Broker(there) => {
+                // What was said meanwhile may be nowhere.
+                self.said.say_again();
+                self.handle_broker(now_ms, *there);
+            }
             Message::Deliver(topic, bytes) => match topic {
                 Topic::Order(id) if *id == self.provision.id => self.handle_order(now_ms, bytes),
                 Topic::Trust(_) => self.handle_keyset(bytes),
@@ -229,6 +233,11 @@ impl<'d, F: Flash> Device<'d, F> {
             tables.contains(&place) || running == place
         };
         self.store.guard(SlotId::BOTH.map(is_needed));
+    }
+
+    /// Whether there is a piece of work to do in the next turn.
+    pub fn is_busy(&self) -> bool {
+        !matches!(self.job, Job::None)
     }
 
     /// The release at `place`, signature checked; if `digest` is given, it is the one.

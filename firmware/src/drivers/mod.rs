@@ -2,4 +2,5 @@
 
 pub mod grid_eye;
 pub mod replay;
+pub mod ring;
 pub mod spi_nor;

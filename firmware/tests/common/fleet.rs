@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 
 use ed25519_dalek::SigningKey;
+use fleetway_emulator::maker::{self, CHUNK_BYTES, encoded, golden_set};
 use fleetway_firmware::provision::{Factory, Provision};
-use fleetway_protocol::codec;
-use fleetway_protocol::envelope::{Authority, Context, Envelope, PublicKey, sign};
+use fleetway_protocol::envelope::{Authority, Context, PublicKey};
 use fleetway_protocol::health::{Health, HealthPolicy};
 use fleetway_protocol::ids::{DeviceId, Digest, HardwareClass, ModelName, ShortDigest, Version};
 use fleetway_protocol::keyset::Keyset;
-use fleetway_protocol::limits::{ENVELOPE_BYTES_MAX, TRIAL_TRIES_MAX};
+use fleetway_protocol::limits::TRIAL_TRIES_MAX;
 use fleetway_protocol::manifest::{Artifact, GoldenRule, Manifest, Variant, VariantKind};
 use fleetway_protocol::order::{Action, ModelOrder, Order, Terms};
 use fleetway_protocol::signed::{Algorithm, SignedReport};
@@ -24,8 +24,6 @@ const SEED: [u8; 32] = [42; 32];
 const HARDWARE: &str = "mps2-an386";
 /// Work of a slow model, in pools: half a billion sums, some seconds of an emulated processor.
 const SLOW_POOLS: u32 = 40;
-/// Bytes of one chunk, as a microcontroller's variant is cut.
-const CHUNK: usize = 4096;
 /// How a release does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Nature {
@@ -84,15 +82,8 @@ fn authority(seed: u8) -> Authority {
 }
 
 fn sealed(keys: &[u8], context: Context, payload: &[u8]) -> Vec<u8> {
-    let mut envelope = Envelope::new(payload);
-    for seed in keys {
-        envelope.push(sign(&key(*seed), context, payload)).unwrap();
-    }
-    envelope.encode(&mut vec![0; ENVELOPE_BYTES_MAX]).unwrap().to_vec()
-}
-
-fn encoded<T: serde::Serialize>(value: &T) -> Vec<u8> {
-    codec::encode(value, &mut vec![0; 8192]).unwrap().to_vec()
+    let keys: Vec<_> = keys.iter().map(|seed| key(*seed)).collect();
+    maker::sealed(&keys, context, payload)
 }
 
 const ROOTS: [u8; 3] = [1, 11, 12];
@@ -190,36 +181,6 @@ pub(crate) fn opened(topic: &Topic, report: &[u8]) -> Option<Vec<u8>> {
     signed.open(ed25519, &ca(), topic, verifies).ok().map(<[u8]>::to_vec)
 }
 
-/// postcard's numbers.
-fn varint(mut n: usize) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    while n >= 0x80 {
-        bytes.push(n as u8 | 0x80);
-        n >>= 7;
-    }
-    bytes.push(n as u8);
-    bytes
-}
-
-/// A golden set as a Linux device encodes it: `vectors` of an input and the right answer.
-pub(crate) fn golden(vectors: &[(Vec<f32>, Vec<f32>)]) -> Vec<u8> {
-    let (input, output) = vectors.first().map_or((0, 0), |(i, o)| (i.len(), o.len()));
-    let spec = |name: &str, len: usize| {
-        [varint(1), varint(name.len()), name.as_bytes().to_vec(), varint(0), varint(1), varint(len)]
-            .concat()
-    };
-    let tensor = |values: &[f32]| {
-        let numbers = values.iter().flat_map(|value| value.to_le_bytes()).collect();
-        let len = || varint(values.len());
-        [varint(1), varint(1), len(), varint(0), len(), numbers].concat()
-    };
-    let vectors: Vec<u8> = std::iter::once(varint(vectors.len()))
-        .chain(vectors.iter().map(|(input, output)| [tensor(input), tensor(output)].concat()))
-        .flatten()
-        .collect();
-    [spec("in", input), spec("out", output), vectors].concat()
-}
-
 impl Fleet {
     /// A fleet of made-up models that take and give `width` numbers.
     pub(crate) fn new(width: u32, natures: &[Nature]) -> Self {
@@ -251,7 +212,7 @@ impl Fleet {
                 (input, output)
             })
             .collect();
-        self.publish(nature, model, golden(&vectors));
+        self.publish(nature, model, golden_set(&vectors));
     }
 
     /// Publishes a model with its golden vectors.
@@ -290,15 +251,13 @@ impl Fleet {
 
     /// Cuts an artifact into what a gateway carries.
     fn cut(&mut self, bytes: &[u8]) -> Artifact {
-        let digest = Digest::of(bytes);
-        let mut list = Vec::new();
-        for (n, chunk) in bytes.chunks(CHUNK).enumerate() {
-            list.extend(Digest::of(chunk).0);
-            self.pieces.insert((digest.short(), Piece::Chunk(n as u32)), chunk.to_vec());
+        let (artifact, list) = maker::artifact(bytes);
+        let of = artifact.digest.short();
+        for (n, chunk) in bytes.chunks(CHUNK_BYTES).enumerate() {
+            self.pieces.insert((of, Piece::Chunk(n as u32)), chunk.to_vec());
         }
-        let chunk_list = Digest::of(&list);
-        self.pieces.insert((digest.short(), Piece::ChunkList), list);
-        Artifact { digest, bytes: bytes.len() as u32, chunk_bytes: CHUNK as u32, chunk_list }
+        self.pieces.insert((of, Piece::ChunkList), list);
+        artifact
     }
 
     pub(crate) fn piece(&self, of: ShortDigest, piece: Piece) -> Option<&[u8]> {

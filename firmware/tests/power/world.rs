@@ -31,6 +31,8 @@ pub(crate) const WIDTH: usize = 4;
 const TURN_MS: u64 = 50;
 /// Turns of one life: an hour. Nothing that is waited for is longer.
 const TURNS_MAX: u32 = 4_000;
+/// What a gateway bears of one device.
+const SUBSCRIPTIONS_MAX: usize = 5;
 /// Turns within which a device serves after a boot, whatever happened.
 const SERVES_WITHIN: u32 = 60;
 
@@ -150,6 +152,7 @@ impl<'f> World<'f> {
             link: Link {
                 down: VecDeque::new(),
                 up: Vec::new(),
+                subscribed: vec![Topic::Order(id()), Topic::Block(id())],
                 begun: true,
                 greeted: false,
                 dark: dark.clone(),
@@ -221,6 +224,16 @@ impl<'f> World<'f> {
                 link.down.extend(bytes.map(|bytes| (topic.clone(), bytes)));
             }
             _ => {}
+        }
+    }
+
+    /// A gateway refuses what is more than it bears, and the device would wait.
+    fn subscribe(&mut self, link: &mut Link, topic: &Topic) {
+        if !link.subscribed.contains(topic) {
+            link.subscribed.push(topic.clone());
+        }
+        if link.subscribed.len() > SUBSCRIPTIONS_MAX {
+            self.fail(format!("too many subscriptions: {:?}", link.subscribed));
         }
     }
 
@@ -299,7 +312,11 @@ impl<'f> World<'f> {
     /// A message came out of the wire.
     fn hear(&mut self, device: &Device<'_, Nor>, link: &mut Link, up: &Up) {
         let (topic, report) = match up {
-            Up::Subscribe(topic) => return self.deliver(device, link, topic),
+            Up::Subscribe(topic) => {
+                self.subscribe(link, topic);
+                return self.deliver(device, link, topic);
+            }
+            Up::Unsubscribe(topic) => return link.subscribed.retain(|other| other != topic),
             Up::Report(topic, report) => (topic, report),
         };
         let Some(bytes) = opened(topic, report) else {
@@ -333,11 +350,13 @@ impl<'f> World<'f> {
 enum Up {
     Report(Topic, Vec<u8>),
     Subscribe(Topic),
+    Unsubscribe(Topic),
 }
 
 struct Link {
     down: VecDeque<(Topic, Vec<u8>)>,
     up: Vec<Up>,
+    subscribed: Vec<Topic>,
     begun: bool,
     greeted: bool,
     dark: Rc<Cell<bool>>,
@@ -370,6 +389,7 @@ impl Uplink for Link {
                 self.up.push(Up::Report(topic.clone(), bytes.to_vec()));
             }
             Message::Subscribe(topic) => self.up.push(Up::Subscribe(topic.clone())),
+            Message::Unsubscribe(topic) => self.up.push(Up::Unsubscribe(topic.clone())),
             _ => {}
         }
         true

@@ -54,7 +54,10 @@ static mut OUTPUT: [f32; OUTPUT_ELEMENTS] = [0.0; OUTPUT_ELEMENTS];
 #[entry]
 fn main() -> ! {
     let start = parts::start();
-    let timer = Timer::new();
+    let timer = match cortex_m::Peripherals::take() {
+        Some(core) => Timer::new().with_rests(core.SYST),
+        None => parts::halt(),
+    };
     let mut console = Uart::new(1);
     // SAFETY: the page is in memory that nobody writes while this program runs.
     let page = unsafe { core::slice::from_raw_parts(PAGE.0 as *const u8, PAGE.1) };

@@ -3,7 +3,11 @@
 use core::cell::Cell;
 use core::mem::MaybeUninit;
 use core::ptr::{addr_of, addr_of_mut};
+use core::sync::atomic::{AtomicBool, Ordering};
 
+use cortex_m::peripheral::SYST;
+use cortex_m::peripheral::syst::SystClkSource;
+use cortex_m_rt::exception;
 use fleetway_firmware::hardware::{Clock, Start, Watchdog};
 
 /// The CMSDK watchdog: a counter that interrupts when it gets to 0, and resets the second time.
@@ -20,6 +24,10 @@ const VALUE: usize = 0x04;
 const RELOAD: usize = 0x08;
 /// Ticks of both in a microsecond.
 const TICKS_PER_US: u32 = 25;
+/// A rest is over after at most this long: at 115,200 baud some tens of bytes come meanwhile.
+const REST_US: u32 = 2_000;
+/// Whether the system timer has come round since this was looked at.
+static RESTED: AtomicBool = AtomicBool::new(false);
 
 /// Left in memory by whoever runs, for the next start: power would have taken it away.
 const WARM: u32 = 0x7761_726d;
@@ -75,6 +83,16 @@ impl Timer {
         write(TIMER, 0, 1);
         Self { last: Cell::new(u32::MAX), ticks: Cell::new(0) }
     }
+
+    /// What ends a rest begins to tick.
+    pub(crate) fn with_rests(self, mut timer: SYST) -> Self {
+        timer.set_clock_source(SystClkSource::Core);
+        timer.set_reload(REST_US * TICKS_PER_US - 1);
+        timer.clear_current();
+        timer.enable_counter();
+        timer.enable_interrupt();
+        self
+    }
 }
 
 impl Clock for Timer {
@@ -85,6 +103,18 @@ impl Clock for Timer {
         self.ticks.set(self.ticks.get() + u64::from(passed));
         self.ticks.get() / u64::from(TICKS_PER_US)
     }
+
+    /// The line's interrupt fills its ring meanwhile.
+    fn rest(&self) {
+        while !RESTED.swap(false, Ordering::Relaxed) {
+            cortex_m::asm::wfi();
+        }
+    }
+}
+
+#[exception]
+fn SysTick() {
+    RESTED.store(true, Ordering::Relaxed);
 }
 
 /// There is nothing to run: waits for somebody to do something about it.

@@ -3,10 +3,10 @@
 
 use core::convert::Infallible;
 use core::fmt;
-use core::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 
 use cortex_m_rt::exception;
 use embedded_io::{ErrorType, Read, ReadReady, Write};
+use fleetway_firmware::drivers::ring::Ring;
 
 const FIRST: usize = 0x4000_4000;
 const DISTANCE: usize = 0x1000;
@@ -27,11 +27,7 @@ const LET_THROUGH: *mut u32 = 0xe000_e100 as *mut u32;
 const FIRST_RECEIVER: i16 = 0;
 
 /// Room for what comes between two turns: [`crate::WINDOW`] frames, and some more.
-const RING_BYTES: usize = 2048;
-static RING: [AtomicU8; RING_BYTES] = [const { AtomicU8::new(0) }; RING_BYTES];
-/// Bytes put in by the interrupt, and taken out by the program, since the start.
-static PUT: AtomicUsize = AtomicUsize::new(0);
-static TAKEN: AtomicUsize = AtomicUsize::new(0);
+static RING: Ring<2048> = Ring::new();
 
 /// One of them. The first one receives.
 pub(crate) struct Uart(usize);
@@ -57,11 +53,16 @@ impl Uart {
         // SAFETY: a register of this UART.
         unsafe { ((self.0 + register) as *const u32).read_volatile() }
     }
-}
 
-/// Bytes in the ring.
-fn waiting() -> usize {
-    PUT.load(Ordering::Acquire).wrapping_sub(TAKEN.load(Ordering::Acquire))
+    /// Into the ring, as long as there is room.
+    fn take(&self) {
+        while self.get(STATE) & RECEIVE_FULL != 0 {
+            if RING.is_full() {
+                return self.set(CONTROL, BOTH_WAYS);
+            }
+            RING.put(self.get(DATA) as u8);
+        }
+    }
 }
 
 /// Every interrupt comes here; only one is let through.
@@ -75,15 +76,7 @@ unsafe fn DefaultHandler(number: i16) {
     }
     let uart = Uart(FIRST);
     uart.set(INTERRUPTS, RECEIVED);
-    while uart.get(STATE) & RECEIVE_FULL != 0 {
-        if waiting() == RING_BYTES {
-            // Nothing more until there is room: the line waits.
-            return uart.set(CONTROL, BOTH_WAYS);
-        }
-        let put = PUT.load(Ordering::Acquire);
-        RING[put % RING_BYTES].store(uart.get(DATA) as u8, Ordering::Release);
-        PUT.store(put.wrapping_add(1), Ordering::Release);
-    }
+    uart.take();
 }
 
 impl ErrorType for Uart {
@@ -92,29 +85,19 @@ impl ErrorType for Uart {
 
 impl ReadReady for Uart {
     fn read_ready(&mut self) -> Result<bool, Infallible> {
-        Ok(waiting() > 0)
+        Ok(RING.waiting() > 0)
     }
 }
 
 impl Read for Uart {
     /// What is in the ring; it is asked for only when something is.
     fn read(&mut self, bytes: &mut [u8]) -> Result<usize, Infallible> {
-        let read = waiting().min(bytes.len());
-        let taken = TAKEN.load(Ordering::Acquire);
-        for (at, byte) in bytes.iter_mut().take(read).enumerate() {
-            *byte = RING[taken.wrapping_add(at) % RING_BYTES].load(Ordering::Acquire);
-        }
-        TAKEN.store(taken.wrapping_add(read), Ordering::Release);
-        if self.get(CONTROL) & RECEIVE_INTERRUPTS == 0 {
-            // There is room again. What waits in the UART interrupts no more: it is taken here.
+        let was_full = RING.is_full();
+        let read = RING.take(bytes);
+        if was_full {
+            // What waits in the UART has interrupted already: it is taken here.
             self.set(CONTROL, BOTH_WAYS | RECEIVE_INTERRUPTS);
-            cortex_m::interrupt::free(|_| {
-                if self.get(STATE) & RECEIVE_FULL != 0 {
-                    let put = PUT.load(Ordering::Acquire);
-                    RING[put % RING_BYTES].store(self.get(DATA) as u8, Ordering::Release);
-                    PUT.store(put.wrapping_add(1), Ordering::Release);
-                }
-            });
+            cortex_m::interrupt::free(|_| self.take());
         }
         Ok(read)
     }

@@ -2,6 +2,7 @@
 
 use core::mem::MaybeUninit;
 use core::ptr::{addr_of, addr_of_mut};
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use fleetway_firmware::hardware::{Clock, Start, Watchdog};
 use riscv_rt::core_interrupt;
@@ -11,6 +12,8 @@ const COMPARE: *mut u32 = 0x0200_4000 as *mut u32;
 const TIME: *const u32 = 0x0200_bff8 as *const u32;
 /// Ticks of the timer in a microsecond.
 const TICKS_PER_US: u64 = 10;
+/// A rest is over after this long: at 115,200 baud some tens of bytes come meanwhile.
+const REST_US: u64 = 2_000;
 /// QEMU's test device: this word resets the board.
 const TEST: *mut u32 = 0x0010_0000 as *mut u32;
 const RESET: u32 = 0x7777;
@@ -45,6 +48,12 @@ fn ticks() -> u64 {
     }
 }
 
+/// When the watchdog bites, in ticks. One word after the other is written, and read by this hart
+/// alone.
+static BITES_AT: [AtomicU32; 2] = [const { AtomicU32::new(u32::MAX) }; 2];
+/// Whether a rest is over.
+static RESTED: AtomicBool = AtomicBool::new(false);
+
 /// The board has no watchdog: the timer's interrupt resets it, whatever the program is doing.
 pub(crate) struct Dog(());
 
@@ -62,7 +71,10 @@ impl Dog {
 
 impl Watchdog for Dog {
     fn feed(&mut self, ms: u32) {
-        set_compare(ticks() + u64::from(ms) * 1000 * TICKS_PER_US);
+        let bites_at = ticks() + u64::from(ms) * 1000 * TICKS_PER_US;
+        BITES_AT[0].store(bites_at as u32, Ordering::Relaxed);
+        BITES_AT[1].store((bites_at >> 32) as u32, Ordering::Relaxed);
+        set_compare(bites_at);
     }
 }
 
@@ -76,8 +88,18 @@ fn set_compare(at: u64) {
 }
 
 #[core_interrupt(riscv::interrupt::Interrupt::MachineTimer)]
-fn not_fed() {
-    reset();
+fn is_due() {
+    let bites_at = bites_at();
+    if ticks() >= bites_at {
+        reset();
+    }
+    set_compare(bites_at);
+    RESTED.store(true, Ordering::Relaxed);
+}
+
+fn bites_at() -> u64 {
+    let [low, high] = [0, 1].map(|at| u64::from(BITES_AT[at].load(Ordering::Relaxed)));
+    high << 32 | low
 }
 
 /// The time since the start.
@@ -86,6 +108,14 @@ pub(crate) struct Timer;
 impl Clock for Timer {
     fn now_us(&self) -> u64 {
         ticks() / TICKS_PER_US
+    }
+
+    /// There is one timer, and the watchdog has it. The line's interrupt fills its ring meanwhile.
+    fn rest(&self) {
+        set_compare(bites_at().min(ticks() + REST_US * TICKS_PER_US));
+        while !RESTED.swap(false, Ordering::Relaxed) {
+            riscv::asm::wfi();
+        }
     }
 }
 

@@ -1,25 +1,54 @@
-//! A 16550 UART, asked and not interrupting: QEMU waits until a byte is taken.
+//! A 16550 UART. What comes is taken by its interrupt into a ring; when that is full nothing is
+//! taken any more, and QEMU waits. (Asked in a loop instead, the processor holds the lock that
+//! QEMU needs to hand over the next byte.)
 
 use core::convert::Infallible;
 
 use embedded_io::{ErrorType, Read, ReadReady, Write};
+use fleetway_firmware::drivers::ring::Ring;
+use riscv_rt::core_interrupt;
 
 const BASE: usize = 0x1000_0000;
 const DATA: usize = 0;
+const INTERRUPTS: usize = 1;
 const FIFO_CONTROL: usize = 2;
+const LINE_CONTROL: usize = 3;
 const LINE_STATUS: usize = 5;
+/// In the line's control: the first two registers are the divider; and eight bits to a byte.
+const DIVIDER: u8 = 0x80;
+const EIGHT_BITS: u8 = 0x03;
 const RECEIVED: u8 = 1;
 const TRANSMIT_EMPTY: u8 = 1 << 5;
-const FIFOS_ON: u8 = 1;
-/// Times that the next byte is looked for before the line counts as quiet: some bytes' time.
-const LOOKS: u32 = 2_000;
+/// Both are on, and the receiver's interrupts at 14 bytes, or when no more come.
+const FIFOS_ON: u8 = 0xc1;
+/// The interrupt controller: the UART's line, its priority, what the first hart lets through, and
+/// what it claims.
+const LINE: u32 = 10;
+const PRIORITY: *mut u32 = (0x0c00_0000 + 4 * LINE as usize) as *mut u32;
+const LET_THROUGH: *mut u32 = 0x0c00_2000 as *mut u32;
+const CLAIM: *mut u32 = 0x0c20_0004 as *mut u32;
+
+/// Room for what comes between two turns: [`crate::WINDOW`] frames, and some more.
+static RING: Ring<2048> = Ring::new();
 
 /// The one that there is.
 pub(crate) struct Uart(());
 
 impl Uart {
     pub(crate) fn new() -> Self {
+        // As quick as it goes: how long "no more come" is depends on it.
+        set(LINE_CONTROL, DIVIDER | EIGHT_BITS);
+        set(DATA, 1);
+        set(INTERRUPTS, 0);
+        set(LINE_CONTROL, EIGHT_BITS);
         set(FIFO_CONTROL, FIFOS_ON);
+        set(INTERRUPTS, RECEIVED);
+        // SAFETY: the controller's registers; the handler below is for that interrupt.
+        unsafe {
+            PRIORITY.write_volatile(1);
+            LET_THROUGH.write_volatile(1 << LINE);
+            riscv::register::mie::set_mext();
+        }
         Self(())
     }
 }
@@ -34,23 +63,43 @@ fn get(register: usize) -> u8 {
     unsafe { ((BASE + register) as *const u8).read_volatile() }
 }
 
+#[core_interrupt(riscv::interrupt::Interrupt::MachineExternal)]
+fn received() {
+    // SAFETY: what is claimed is the UART's, which alone is let through, and is given back.
+    unsafe {
+        let line = CLAIM.read_volatile();
+        take();
+        CLAIM.write_volatile(line);
+    }
+}
+
+/// Into the ring, as long as there is room.
+fn take() {
+    while get(LINE_STATUS) & RECEIVED != 0 {
+        if RING.is_full() {
+            return set(INTERRUPTS, 0);
+        }
+        RING.put(get(DATA));
+    }
+}
+
 impl ErrorType for Uart {
     type Error = Infallible;
 }
 
 impl ReadReady for Uart {
     fn read_ready(&mut self) -> Result<bool, Infallible> {
-        Ok(get(LINE_STATUS) & RECEIVED != 0)
+        Ok(RING.waiting() > 0)
     }
 }
 
 impl Read for Uart {
-    /// What comes without a pause.
+    /// What is in the ring; it is asked for only when something is.
     fn read(&mut self, bytes: &mut [u8]) -> Result<usize, Infallible> {
-        let mut read = 0;
-        while read < bytes.len() && (0..LOOKS).any(|_| get(LINE_STATUS) & RECEIVED != 0) {
-            bytes[read] = get(DATA);
-            read += 1;
+        let was_full = RING.is_full();
+        let read = RING.take(bytes);
+        if was_full {
+            set(INTERRUPTS, RECEIVED);
         }
         Ok(read)
     }
