@@ -24,7 +24,7 @@ use fleetway_protocol::ids::{DeviceId, Digest};
 use fleetway_protocol::keyset::Keyset;
 use fleetway_protocol::limits::MCU_CHUNK_BYTES;
 use fleetway_protocol::machine::{Event, Machine};
-use fleetway_protocol::manifest::{Artifact, GoldenRule, Manifest, VariantKind};
+use fleetway_protocol::manifest::{Artifact, Manifest, VariantKind};
 use fleetway_protocol::report::Block;
 use fleetway_protocol::serial::Message;
 use fleetway_protocol::slot::{Place, ReleaseFacts, SlotId, SlotTable};
@@ -51,13 +51,12 @@ const LOOK_MS: u64 = 250;
 pub(crate) struct Parts {
     golden: Artifact,
     model: Artifact,
-    rule: GoldenRule,
 }
 
 impl Parts {
     fn of(manifest: &Manifest) -> Option<Self> {
         let variant = manifest.variant(VariantKind::Qnn)?;
-        Some(Self { golden: variant.golden, model: variant.model, rule: manifest.golden })
+        Some(Self { golden: variant.golden, model: variant.model })
     }
 
     fn artifact(&self, part: Part) -> &Artifact {
