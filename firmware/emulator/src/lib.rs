@@ -21,9 +21,11 @@
 //! 2. [`maker`]: the page that a device is born with, its factory model included. `ca` is the
 //!    digest of the fleet CA's certificate, `keyset` the fleet's first one (`1.keyset`), and the
 //!    device's public key, for `fleetway device adopt`, is [`Birth::public_key`].
+//! 3. [`network`]: made-up networks, small ones and slow ones.
 
 pub mod board;
 pub mod maker;
+pub mod network;
 
 pub use board::{AST1030, Board, EmulatorError, Kind, MPS2, RISCV32};
 pub use maker::{Birth, FactoryModel, answers, golden_set};

@@ -22,8 +22,9 @@ use fleetway_protocol::envelope::Envelope;
 use fleetway_protocol::hold::Facts;
 use fleetway_protocol::ids::{DeviceId, Digest};
 use fleetway_protocol::keyset::Keyset;
+use fleetway_protocol::limits::MCU_CHUNK_BYTES;
 use fleetway_protocol::machine::{Event, Machine};
-use fleetway_protocol::manifest::{Artifact, GoldenRule, Manifest, VariantKind};
+use fleetway_protocol::manifest::{Artifact, Manifest, VariantKind};
 use fleetway_protocol::report::Block;
 use fleetway_protocol::serial::Message;
 use fleetway_protocol::slot::{Place, ReleaseFacts, SlotId, SlotTable};
@@ -35,7 +36,7 @@ use crate::hardware::{Flash, Start};
 use crate::journal::Journal;
 use crate::kept::Kept;
 use crate::provision::Provision;
-use crate::store::{CHUNK_BYTES, Part, Region, Store, StoreError};
+use crate::store::{Part, Region, Store, StoreError};
 use answers::{Probation, Serving};
 use fetch::Fetch;
 use jobs::Job;
@@ -50,13 +51,12 @@ const LOOK_MS: u64 = 250;
 pub(crate) struct Parts {
     golden: Artifact,
     model: Artifact,
-    rule: GoldenRule,
 }
 
 impl Parts {
     fn of(manifest: &Manifest) -> Option<Self> {
         let variant = manifest.variant(VariantKind::Qnn)?;
-        Some(Self { golden: variant.golden, model: variant.model, rule: manifest.golden })
+        Some(Self { golden: variant.golden, model: variant.model })
     }
 
     fn artifact(&self, part: Part) -> &Artifact {
@@ -286,7 +286,7 @@ impl<'d, F: Flash> Device<'d, F> {
         let fits = |artifact: &Artifact, list: Region, room: Region| {
             artifact.bytes <= room.len
                 && artifact.chunk_list_bytes() <= list.len
-                && artifact.chunk_bytes <= CHUNK_BYTES
+                && artifact.chunk_bytes <= MCU_CHUNK_BYTES
                 && block.is_multiple_of(artifact.chunk_bytes)
         };
         fits(&parts.golden, map.part(Part::GoldenList), map.part(Part::Golden))

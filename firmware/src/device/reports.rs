@@ -28,6 +28,9 @@ pub const SIGNED_BYTES_MAX: usize = REPORT_BYTES_MAX + 80;
 const REFRESH_MS: u64 = 60_000;
 /// Counters are said this often, milliseconds.
 const TELEMETRY_MS: u64 = 60_000;
+/// The first time after a boot: one has something to tell by then, and a device that starts again every
+/// minute is heard of, too.
+const TELEMETRY_FIRST_MS: u64 = 10_000;
 /// A download's progress is said this often, milliseconds.
 const PROGRESS_MS: u64 = 2_000;
 /// What could not be stored is asked for again after this long, milliseconds.
@@ -44,7 +47,7 @@ pub(super) struct Said {
     session: Session,
     /// Checksum of the last state, its stamp and progress left out.
     state: u32,
-    telemetry_at_ms: Option<u64>,
+    telemetry_due_ms: Option<u64>,
     telemetry_number: u64,
     answer: Option<(Generation, Digest, Option<Reason>)>,
     ask: Option<(ShortDigest, Piece, Ask)>,
@@ -234,9 +237,8 @@ impl<F: Flash> Device<'_, F> {
 
     fn say_telemetry(&mut self, now_ms: u64, link: &mut impl Uplink) -> bool {
         let Some(serving) = self.serving.as_ref() else { return false };
-        // The first comes after a while: a boot has nothing to tell yet.
-        let began_ms = *self.said.telemetry_at_ms.get_or_insert(now_ms);
-        if !is_due(Some(began_ms), now_ms, TELEMETRY_MS) {
+        let first_ms = now_ms + TELEMETRY_FIRST_MS;
+        if now_ms < *self.said.telemetry_due_ms.get_or_insert(first_ms) {
             return false;
         }
         let number = self.said.telemetry_number + 1;
@@ -253,7 +255,8 @@ impl<F: Flash> Device<'_, F> {
         };
         let topic = Topic::Telemetry(self.provision.id.clone(), self.provision.model.clone());
         if self.say(now_ms, link, topic, false, &report) {
-            (self.said.telemetry_at_ms, self.said.telemetry_number) = (Some(now_ms), number);
+            (self.said.telemetry_due_ms, self.said.telemetry_number) =
+                (Some(now_ms + TELEMETRY_MS), number);
         }
         true
     }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use ed25519_dalek::SigningKey;
 use fleetway_emulator::maker::{self, CHUNK_BYTES, encoded, golden_set};
+use fleetway_emulator::network::{SLOW_POOLS, network};
 use fleetway_firmware::provision::{Factory, Provision};
 use fleetway_protocol::envelope::{Authority, Context, Envelope, PublicKey, sign};
 use fleetway_protocol::health::{Health, HealthPolicy};
@@ -14,16 +15,11 @@ use fleetway_protocol::manifest::{Artifact, GoldenRule, Manifest, Variant, Varia
 use fleetway_protocol::order::{Action, ModelOrder, Order, Terms};
 use fleetway_protocol::signed::{Algorithm, SignedReport};
 use fleetway_protocol::topics::{Piece, Topic};
-use fleetway_qnn::format::{
-    AvgPool, Element, HEADER_WORDS, Header, IO_WORDS, Io, OP_WORDS, Op, Table,
-};
 
 /// The seed of the device's key.
 const SEED: [u8; 32] = [42; 32];
 /// What the device is.
 const HARDWARE: &str = "mps2-an386";
-/// Work of a slow model, in pools: half a billion sums, some seconds of an emulated processor.
-const SLOW_POOLS: u32 = 40;
 /// How a release does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Nature {
@@ -112,75 +108,6 @@ fn keyset(n: usize) -> Vec<u8> {
     sealed(&signers[..1 + usize::from(n > 0)], Context::Keyset, &encoded(&keyset))
 }
 
-/// A model of one table: its answer is its input moved by `shift` steps. Behind the table comes
-/// filling that differs in every release, so that no chunk of two of them is the same. Before it
-/// answers it works for `pools` times sixteen million steps.
-fn model_file(width: u32, shift: u8, bytes: usize, pools: u32) -> Vec<u8> {
-    const SIDE: u32 = 64;
-    let scratch = 2 * width;
-    let pixels = SIDE * SIDE * 4;
-    let ops_bytes = (pools as usize + 1) * OP_WORDS * 4;
-    let names = ((HEADER_WORDS + 2 * IO_WORDS) * 4 + ops_bytes) as u32;
-    let io = |arena: u32| Io {
-        element: Element::F32,
-        rank: 1,
-        dims: [width, 1, 1, 1, 1, 1],
-        arena,
-        elements: width,
-        scale: 1.0,
-        zero: 0,
-        name: names,
-        name_bytes: 1,
-    };
-    let arena_bytes = scratch + if pools > 0 { 2 * pixels } else { 0 };
-    let header = Header {
-        file_bytes: bytes as u32,
-        arena_bytes,
-        inputs: 1,
-        outputs: 1,
-        ops: pools + 1,
-        open: 0,
-    };
-    let pool = Op::AvgPool(AvgPool {
-        input: scratch,
-        output: scratch + pixels,
-        batch: 1,
-        ih: SIDE,
-        iw: SIDE,
-        ic: 4,
-        oh: SIDE,
-        ow: SIDE,
-        kh: 31,
-        kw: 31,
-        sh: 1,
-        sw: 1,
-        dh: 1,
-        dw: 1,
-        pt: 15,
-        pl: 15,
-        count_pad: 0,
-        zx: 0,
-        zy: 0,
-        lo: 0,
-        hi: 255,
-        scale_x: 1.0f32.to_bits(),
-        scale_y: 1.0f32.to_bits(),
-    });
-    let table = Op::Table(Table { input: 0, output: width, bytes: width, table: names + 4 });
-    let mut words: Vec<u32> = header.to_words().to_vec();
-    words.extend(io(0).to_words());
-    words.extend(io(width).to_words());
-    words.extend((0..pools).flat_map(|_| pool.to_words()));
-    words.extend(table.to_words());
-    let mut file: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
-    assert_eq!(file.len(), names as usize);
-    file.extend(*b"x   ");
-    file.extend((0..=255u8).map(|byte| byte.wrapping_add(shift)));
-    let mut filling = crate::rng::Rng::new(u64::from(shift));
-    file.resize_with(bytes, || filling.next() as u8);
-    file
-}
-
 /// The report under a signature that holds.
 pub(crate) fn opened(topic: &Topic, report: &[u8]) -> Option<Vec<u8>> {
     let key = PublicKey::of(&SigningKey::from_bytes(&SEED));
@@ -212,7 +139,7 @@ impl Fleet {
             _ => 9_000 + 100 * usize::from(shift),
         };
         let pools = if nature == Nature::Slow { SLOW_POOLS } else { 0 };
-        let model = model_file(width, shift, bytes, pools);
+        let model = network(width, shift, bytes, pools);
         let moved = if nature == Nature::WrongAnswers { shift + 1 } else { shift };
         let vectors: Vec<_> = (0..if pools > 0 { 1 } else { 3u8 })
             .map(|row| {
@@ -240,14 +167,14 @@ impl Fleet {
             Variant { kind: VariantKind::Qnn, model: self.cut(&model), golden: self.cut(&golden) };
         let manifest = Manifest {
             model: crate::fleet::model(),
-            version: Version::new("v").unwrap(),
+            version: Version::new(&format!("v{n}")).unwrap(),
             counter: 10 * (n + 1),
             min_release: 10 * n,
-            variants: heapless::Vec::from_slice(&[variant]).unwrap(),
+            variants: [variant].into_iter().collect(),
             golden: GoldenRule { abs_err_max: 0.1, same_top1: true },
             golden_mismatch_accepted: None,
-            attestations: heapless::Vec::new(),
-            hardware: heapless::Vec::from_slice(&[HardwareClass::new(class).unwrap()]).unwrap(),
+            attestations: Default::default(),
+            hardware: [HardwareClass::new(class).unwrap()].into_iter().collect(),
             health,
         };
         let payload = encoded(&manifest);
@@ -318,7 +245,7 @@ impl Fleet {
             issued_s: 1_700_000_000 + generation,
             expires_s: 1_700_100_000 + generation,
             nonce,
-            models: heapless::Vec::from_slice(&[wish]).unwrap(),
+            models: [wish].into_iter().collect(),
         };
         sealed(&[DIRECTORS[keyset]], Context::Order, &encoded(&order))
     }
