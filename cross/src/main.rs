@@ -127,11 +127,11 @@ struct BenchArgs {
     /// Do not build the shipped binaries (minutes of link-time optimization); their sizes are left out then
     #[arg(long)]
     no_dist: bool,
-    /// Where `inference` finds further models: *.onnx, each perhaps with a .tflite beside it
+    /// Where `inference` and `firmware` find further models: *.onnx, each perhaps with a .tflite beside it
     #[arg(long, value_name = "DIR")]
     models: Option<PathBuf>,
     /// Measure these only: memory, cold-start, swap, rollback, wire, confirm-8, confirm-100;
-    /// or by itself `inference` (int8 models on qnn, onnxruntime and LiteRT) or `firmware` (a board)
+    /// or by itself `inference` (int8 models on qnn, onnxruntime and LiteRT) or `firmware` (its boards)
     #[arg(value_name = "WHAT")]
     only: Vec<String>,
 }
@@ -175,7 +175,9 @@ fn main() -> ExitCode {
         Verb::Bench(args) if args.only == ["inference"] => {
             inference::bench(args.json.as_deref(), args.models.as_deref())
         }
-        Verb::Bench(args) if args.only == ["firmware"] => firmware::bench(),
+        Verb::Bench(args) if args.only == ["firmware"] => {
+            firmware::bench(args.json.as_deref(), args.models.as_deref())
+        }
         Verb::Bench(args) => run::bench(args.json.as_deref(), args.no_dist, &args.only),
         Verb::Sim(args) if args.rollouts => run::rollouts(args.seeds, args.first),
         Verb::Sim(args) => run::sim(args.seeds, args.seed),
