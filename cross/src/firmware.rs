@@ -13,7 +13,7 @@ const BOARD: &str = "mps2-an386";
 const BENCH: &str = "bench";
 
 /// Cuts the power in a simulated flash so many times, plants every bug, and kills the emulated
-/// board so many times.
+/// boards so many times in all.
 pub(crate) fn soak(runs: u64, kills: u64) -> Result<()> {
     needs::boards()?;
     crate::say(&format!("{runs} runs on flash that is cut, fails and is wrong"));
@@ -21,13 +21,14 @@ pub(crate) fn soak(runs: u64, kills: u64) -> Result<()> {
     cargo::run(power.arg("--nocapture").env("FLEETWAY_FIRMWARE_RUNS", runs.to_string()))?;
     crate::say("planted bugs");
     cargo::run(&mut cargo(&["run", "-p", "fleetway-firmware", "--example", "mutants"]))?;
-    crate::say(&format!("{kills} kills of the emulated board"));
+    let each = kills.div_ceil(BOARDS.len() as u64);
+    crate::say(&format!("{each} kills of each of {} emulated boards", BOARDS.len()));
     let mut killed = cargo(&["test", "-p", "fleetway-firmware", "--test", "boards", "killed"]);
     killed.args(["--", "--nocapture"]);
-    cargo::run(killed.env("FLEETWAY_FIRMWARE_KILLS", kills.to_string()))
+    cargo::run(killed.env("FLEETWAY_FIRMWARE_KILLS", each.to_string()))
 }
 
-/// What is built without the board being there to measure.
+/// Every board, and what it is built for.
 const BOARDS: [(&str, &str); 3] = [
     ("mps2-an386", cargo::BARE_TARGET),
     ("ast1030-evb", cargo::BARE_TARGET),

@@ -114,7 +114,7 @@ struct SoakArgs {
     /// Runs of the firmware on a simulated flash
     #[arg(long, value_name = "N", default_value_t = 100_000, requires = "what")]
     runs: u64,
-    /// Kills of the emulated board
+    /// Kills of the emulated boards, together
     #[arg(long, value_name = "N", default_value_t = 1_000, requires = "what")]
     kills: u64,
 }
