@@ -9,12 +9,13 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use fleetway_controller::catalog::fit::Classes;
 use fleetway_controller::mirror::home_assistant::HomeAssistant;
 use fleetway_link::{BrokerUrl, EnrollUrl};
 use fleetway_protocol::topics;
 use serde::{Deserialize, Deserializer, de};
 
-use super::api::failure::Failure;
+use super::api::failure::{Failure, Kind};
 
 /// Name of the file in the data directory.
 pub(crate) const FILE: &str = "fleetway.toml";
@@ -68,6 +69,8 @@ pub(crate) struct Config {
     pub(crate) api: Api,
     /// Who else is told what the mirror says.
     pub(crate) bridge: Bridge,
+    /// What classes of microcontrollers have room for.
+    pub(crate) hardware: Classes,
 }
 
 /// Section `[trust]`.
@@ -188,6 +191,7 @@ impl Default for Config {
             mirror: true,
             api: Api::default(),
             bridge: Bridge::default(),
+            hardware: Classes::new(),
         }
     }
 }
@@ -297,6 +301,16 @@ impl Config {
         Ok(())
     }
 
+    /// The classes of microcontrollers that a data directory knows. One without a configuration (a catalog
+    /// beside an offline key) knows none.
+    pub(crate) fn classes(data: &Path) -> Result<Classes, Failure> {
+        match Self::load(data) {
+            Ok(config) => Ok(config.hardware),
+            Err(failure) if failure.code == Kind::NotFound => Ok(Classes::new()),
+            Err(failure) => Err(failure),
+        }
+    }
+
     /// Where devices come for certificates.
     pub(crate) fn enroll_listen(&self) -> SocketAddr {
         self.enroll.listen.unwrap_or_else(|| {
@@ -376,7 +390,16 @@ impl Config {
              # key = \"tls/api.key\"\n\n\
              # Home Assistant finds the devices by itself (docs/dashboards/home-assistant.md).\n\
              # [bridge.home_assistant]\n\
-             # page = \"https://fleet.example:8885\"\n",
+             # page = \"https://fleet.example:8885\"\n\n\
+             # Room on a class of microcontrollers: releases for it are checked before they are signed\n\
+             # (docs/gateway.md; a board's figures are in firmware/boards/*/hardware.toml).\n\
+             # [hardware.mps2-an386]\n\
+             # model_bytes = 524288\n\
+             # golden_bytes = 65536\n\
+             # arena_bytes = 131072\n\
+             # input_values = 27648\n\
+             # output_values = 256\n\
+             # work = 4_000_000_000\n",
             names = names.join(", "),
             root = topics::ROOT_DEFAULT,
         )

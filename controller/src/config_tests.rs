@@ -32,6 +32,26 @@ fn errors_name_the_line() {
 }
 
 #[test]
+fn a_class_is_written_whole_and_its_errors_name_the_line() {
+    let written = |more: &str| {
+        format!(
+            "[hardware.m4]\nmodel_bytes = 1\ngolden_bytes = 1\narena_bytes = 1\ninput_values = 1\noutput_values = 1\nwork = 1\n{more}"
+        )
+    };
+    check(&written("stack = 1\n"), "f.toml:8:1: unknown field `stack`");
+    let wrong = written("operators = [\"Conv\", \"Convolution\"]\n");
+    check(&wrong, "f.toml:8:13: no operator \"Convolution\"; there are Conv, Depthwise,");
+    check(&written("").replace("work = 1\n", ""), "f.toml:1:1: missing field `work`");
+    check(&written("").replace("m4", "\"m 4\""), "f.toml:1:11: ");
+    let boards = Path::new(env!("CARGO_MANIFEST_DIR")).join("../firmware/boards");
+    for board in ["ast1030-evb", "mps2-an386", "riscv32-virt"] {
+        let path = boards.join(board).join("hardware.toml");
+        let config = Config::parse(&std::fs::read_to_string(&path).unwrap(), &path).unwrap();
+        assert!(config.hardware.contains_key(&board.parse().unwrap()), "{board}");
+    }
+}
+
+#[test]
 fn what_init_writes_reads_back() {
     let listen: SocketAddr = "0.0.0.0:0".parse().unwrap();
     let names = ["a.example".to_owned(), "10.0.0.1".to_owned()];

@@ -15,9 +15,10 @@ use std::process::{Command, ExitCode};
 use table::{MUTANTS, Mutant};
 
 /// What the power tests need.
-const COPIED: [&str; 7] = [
+const COPIED: [&str; 8] = [
     "protocol",
     "controller/qnnc",
+    "firmware/emulator",
     "firmware/src",
     "firmware/tests",
     "firmware/Cargo.toml",
@@ -107,7 +108,7 @@ impl Copy {
         // Profiles name crates that are not here.
         let (rest, _) = rest.split_once("[profile.dev.package.").unwrap();
         let (_, lints) = whole.split_once("[workspace.lints.rust]").unwrap();
-        let members = r#"members = ["protocol", "protocol/qnn", "controller/qnnc", "firmware"]"#;
+        let members = r#"members = ["protocol", "protocol/qnn", "controller/qnnc", "firmware", "firmware/emulator"]"#;
         format!(
             "[workspace]\nresolver = \"3\"\n{members}\n[workspace.package]{rest}\n\
              [workspace.lints.rust]{lints}"

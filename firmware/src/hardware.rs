@@ -48,6 +48,10 @@ pub trait Watchdog {
 pub trait Clock {
     /// Microseconds since the start.
     fn now_us(&self) -> u64;
+
+    /// Lets the processor sleep, for at most some milliseconds; what the line brings meanwhile is
+    /// kept. A board that cannot sleep comes back at once.
+    fn rest(&self) {}
 }
 
 /// Why the board started.

@@ -15,6 +15,7 @@
 
 use core::ops::Range;
 
+use fleetway_protocol::limits::MCU_PAPER_BYTES;
 use fleetway_protocol::reason::Reason;
 use fleetway_protocol::slot::SlotId;
 
@@ -26,10 +27,6 @@ const WRITE_BYTES_MAX: usize = 64;
 const HEAD_BYTES: usize = WRITE_BYTES_MAX;
 /// What a paper begins with: its length.
 const LENGTH_BYTES: u32 = 4;
-/// Room for one paper (a release, a keyset) or chunk list, bytes: 128 chunks of 4 KiB in a list.
-pub const PAPER_BYTES: u32 = 4096;
-/// Largest chunk that is taken, bytes: it must fit the link's buffer.
-pub const CHUNK_BYTES: u32 = 4096;
 
 /// Some blocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,7 +99,7 @@ impl Layout {
     /// A map from `base` on for a flash with blocks of `block` bytes; each slot has room for
     /// golden vectors and a model of so many bytes.
     pub const fn new(base: u32, block: u32, golden_bytes: u32, model_bytes: u32) -> Self {
-        let paper = whole_blocks(PAPER_BYTES, block);
+        let paper = whole_blocks(MCU_PAPER_BYTES, block);
         let (golden, model) = (whole_blocks(golden_bytes, block), whole_blocks(model_bytes, block));
         let journal = [Region { at: base, len: block }, Region { at: base + block, len: block }];
         let keysets_at = base + 2 * block;

@@ -27,6 +27,12 @@ pub const CHUNK_BYTES_DEFAULT: u32 = 32 * 1024;
 /// Largest chunk: with topic and header it stays under 64 000 bytes, which every broker
 /// and bridge we know of takes.
 pub const CHUNK_BYTES_MAX: u32 = 60 * 1024;
+/// Largest chunk that goes to a microcontroller: it takes it into memory whole, and writes it into one
+/// block of flash.
+pub const MCU_CHUNK_BYTES: u32 = 4096;
+/// Room that a microcontroller has for one paper (a release, a keyset) or one chunk list, bytes: 128
+/// chunks, which at 4 KiB are a model of half a megabyte.
+pub const MCU_PAPER_BYTES: u32 = 4096;
 /// Smallest chunk: below this the MQTT framing costs more than a tenth of the bytes.
 pub const CHUNK_BYTES_MIN: u32 = 256;
 /// Chunks of one artifact: the chunk list (32 bytes each) is then itself one chunk.

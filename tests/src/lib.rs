@@ -6,7 +6,7 @@
 //! hands), [`attacks`] and [`faults`] (bad models) and [`mod@fuzz`] (bad bytes); [`authority`] (who says what may run,
 //! in memory; [`proof`], for one file) and [`python`] (what others say about it); [`npm`] (programs of others: [`browser`], who looks at the
 //! page, and [`node_red`], who reads what dashboards get); [`library`] (the agent
-//! inside other programs); [`demo`] (the main job, told) and
+//! inside other programs); [`mcu`] (a microcontroller behind an agent); [`demo`] (the main job, told) and
 //! [`mod@bench`] (the figures in the README). The scenarios themselves are in `tests/tests/`.
 
 pub mod attacks;
@@ -20,6 +20,7 @@ pub mod grafana;
 pub mod harness;
 pub mod hostile;
 pub mod library;
+pub mod mcu;
 pub mod node_red;
 pub mod npm;
 pub mod proof;

@@ -47,7 +47,11 @@ fn the_crate_graph_is_the_one_in_architecture_md() {
         ("fleetway-engine", &["fleetway-protocol", "fleetway-qnn"]),
         ("fleetway-qnn", &[]),
         ("fleetway-qnnc", &["fleetway-qnn"]),
-        ("fleetway-firmware", &["fleetway-protocol", "fleetway-qnn", "fleetway-qnnc"]),
+        (
+            "fleetway-firmware",
+            &["fleetway-protocol", "fleetway-qnn", "fleetway-qnnc", "fleetway-emulator"],
+        ),
+        ("fleetway-emulator", &["fleetway-firmware", "fleetway-protocol", "fleetway-qnn"]),
         (
             "fleetway-agent",
             &["fleetway-protocol", "fleetway-link", "fleetway-tuf", "fleetway-engine"],

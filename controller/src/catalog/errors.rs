@@ -105,6 +105,18 @@ pub enum CatalogError {
         /// How.
         source: SelfTestError,
     },
+    /// A release for microcontrollers that have no room for it.
+    #[error(
+        "{model} {version} {how}; make the model smaller, leave the class out of --hardware, or correct its [hardware] section in fleetway.toml if the board has more"
+    )]
+    Unfit {
+        /// The model.
+        model: ModelName,
+        /// The version.
+        version: Version,
+        /// By class.
+        how: String,
+    },
     /// The manifest would break a bound.
     #[error("not imported: {0}")]
     Manifest(#[from] ManifestError),
@@ -157,6 +169,7 @@ impl CatalogError {
                 ErrorKind::Conflict
             }
             Self::NotFound { .. } => ErrorKind::NotFound,
+            Self::Unfit { .. } => ErrorKind::Usage,
             Self::TooLarge { .. } | Self::Golden { .. } | Self::Manifest(_) => ErrorKind::Usage,
             Self::Reference { .. } | Self::NoReference { .. } => ErrorKind::Usage,
             Self::NotEmpty { .. } => ErrorKind::Conflict,

@@ -45,6 +45,15 @@ pub(super) struct Form {
 pub(super) struct Compiled {
     pub(super) form: Option<Form>,
     pub(super) notes: Vec<String>,
+    /// Why there is no qnn form, if there is none.
+    pub(super) why_not: Option<String>,
+}
+
+impl Compiled {
+    /// Nothing, and why.
+    pub(super) fn not(why: &str) -> Self {
+        Self { why_not: Some(why.to_owned()), ..Self::default() }
+    }
 }
 
 /// Compiles an ONNX file as far as it is int8, and tries what comes out.
@@ -66,16 +75,17 @@ pub(super) fn compile(
             let notes = vec![format!(
                 "compiled: {us} us a run on our own int8 kernels, with the same bits on every device"
             )];
-            Compiled { form: Some(Form { kind: VariantKind::Qnn, model: whole, golden }), notes }
+            let form = Some(Form { kind: VariantKind::Qnn, model: whole, golden });
+            Compiled { form, notes, why_not: None }
         }
-        Err(why) => Compiled { form: None, notes: vec![left_out(&why)] },
+        Err(why) => Compiled { form: None, notes: vec![left_out(&why)], why_not: Some(why) },
     }
 }
 
 /// The same for a graph of which only parts are int8; `why` it is not all of it.
 fn mixed(onnx: &[u8], golden: &[u8], rule: GoldenRule, test: &SelfTest, why: &str) -> Compiled {
     // Nothing int8 in it, or nothing that is worth a region: a float model, of which there is nothing to say.
-    let Ok(mixed) = fleetway_qnnc::compile_mixed(onnx) else { return Compiled::default() };
+    let Ok(mixed) = fleetway_qnnc::compile_mixed(onnx) else { return Compiled::not(why) };
     let candidate = Candidate { kind: VariantKind::Mixed, bytes: &mixed.onnx };
     match tried(test, candidate, golden, rule) {
         Ok(us) => {
@@ -87,12 +97,12 @@ fn mixed(onnx: &[u8], golden: &[u8], rule: GoldenRule, test: &SelfTest, why: &st
                 format!("not all of it, so microcontrollers cannot run it: {why}"),
             ];
             let golden = golden.to_vec();
-            Compiled {
-                form: Some(Form { kind: VariantKind::Mixed, model: mixed.onnx, golden }),
-                notes,
-            }
+            let form = Some(Form { kind: VariantKind::Mixed, model: mixed.onnx, golden });
+            Compiled { form, notes, why_not: Some(why.to_owned()) }
         }
-        Err(why) => Compiled { form: None, notes: vec![left_out(&why)] },
+        Err(tried) => {
+            Compiled { form: None, notes: vec![left_out(&tried)], why_not: Some(why.to_owned()) }
+        }
     }
 }
 

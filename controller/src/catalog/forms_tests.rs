@@ -7,12 +7,14 @@ use fleetway_engine::load::{FORMS, LoadError, load};
 use fleetway_engine::selftest::{Candidate, SelfTest, SelfTestError};
 use fleetway_engine::{GoldenRule, GoldenSet, ModelBytes};
 use fleetway_protocol::envelope::{Authority, PublicKey};
+use fleetway_protocol::ids::HardwareClass;
 use fleetway_protocol::manifest::{Manifest, VariantKind};
 use fleetway_protocol::trust::{Keyring, Verified, VerifiedArtifact};
 
+use super::fit::{Classes, Room, tests::PLENTY};
 use super::forms::names;
 use super::tests::{child, model, request, version};
-use super::{Catalog, CatalogRelease, ImportReport, ImportRequest};
+use super::{Catalog, CatalogError, CatalogRelease, ImportReport, ImportRequest};
 use crate::trust::signer::PlainFile;
 
 fn imported(data: &Path, name: &str, compile: bool) -> ImportReport {
@@ -116,6 +118,51 @@ fn a_graph_that_is_int8_in_parts_comes_with_its_parts_compiled() {
     let candidate = Candidate { kind: VariantKind::Mixed, bytes: &spoiled };
     let error = SelfTest::with_exe(child()).run(candidate, &golden, rule).unwrap_err();
     assert!(matches!(error, SelfTestError::Refused { .. }), "{error}");
+}
+
+/// Digits v2 takes 64 numbers and gives 10; a class with room for 9 of them is named, or not.
+#[test]
+fn what_a_class_has_no_room_for_is_not_made_for_it_nor_signed() {
+    let data = tempfile::tempdir().unwrap();
+    let room = |output_values| Room { output_values, ..PLENTY };
+    let class = |name: &str| HardwareClass::new(name).unwrap();
+    let classes = |output_values| {
+        Classes::from([(class("small"), room(output_values)), (class("large"), PLENTY)])
+    };
+    let plain = ImportRequest { classes: classes(9), ..request("v2", &child()) };
+    let named = |name: &str, compile| {
+        let hardware = vec![class(name)];
+        Catalog::open(data.path()).import(&ImportRequest { hardware, compile, ..plain.clone() })
+    };
+    let refused = |name: &str, compile, expected: &str| {
+        let error = named(name, compile).unwrap_err();
+        assert!(error.to_string().starts_with(expected), "{error}");
+        assert!(matches!(error, CatalogError::Unfit { .. }), "{error}");
+    };
+    refused(
+        "small",
+        true,
+        "digits v2 does not fit small: output 10 of 9 numbers (1 too many); make",
+    );
+    refused(
+        "large",
+        false,
+        "digits v2 does not fit large: it has no qnn form, and microcontrollers",
+    );
+    // A machine that nothing was written of has room; and a release for any is told of.
+    assert_eq!(named("pi5", false).unwrap().fits, []);
+    let catalog = Catalog::open(data.path());
+    let report = catalog.import(&ImportRequest { version: version("any"), ..plain.clone() });
+    let fits: Vec<_> =
+        report.unwrap().fits.iter().map(|fit| (fit.class.clone(), fit.fits)).collect();
+    assert_eq!(fits, [("large".into(), true), ("small".into(), false)]);
+    // The class turns out to have less than when it was imported.
+    let (version, hardware) = (version("late"), vec![class("small")]);
+    let request = ImportRequest { classes: classes(10), version, hardware, ..plain };
+    let release = catalog.import(&request).unwrap().release;
+    assert!(catalog.fits(&release, &classes(10)).unwrap()[0].fits);
+    let error = catalog.fits(&release, &classes(9)).unwrap_err();
+    assert!(matches!(error, CatalogError::Unfit { .. }), "{error}");
 }
 
 #[test]

@@ -10,7 +10,9 @@ use fleetway_engine::golden::GoldenRule as EngineRule;
 use fleetway_engine::selftest::{Candidate, SelfTest, SelfTestError};
 use fleetway_protocol::codec;
 use fleetway_protocol::ids::{Counter, Digest, ModelName, Version};
-use fleetway_protocol::limits::{CHUNK_BYTES_DEFAULT, HARDWARE_MAX, MANIFEST_BYTES_MAX};
+use fleetway_protocol::limits::{
+    CHUNK_BYTES_DEFAULT, HARDWARE_MAX, MANIFEST_BYTES_MAX, MCU_CHUNK_BYTES,
+};
 use fleetway_protocol::manifest::{
     Artifact, Attestation, AttestationKind, GoldenRule, Manifest, Variant, VariantKind,
 };
@@ -19,6 +21,7 @@ use crate::attest::bundle::{BUNDLE_BYTES_MAX, KEY_BYTES_MAX};
 use crate::attest::{self, AttestationKey, bom};
 
 use super::files::{create_dir, io, read, sync_dir, write};
+use super::fit::{self, Classes, Fit, Load};
 use super::forms::{self, Compiled, Form};
 use super::health;
 use super::{
@@ -29,8 +32,6 @@ use super::{
 /// Bytes of a compiled network, or of its golden vectors, up to which a microcontroller may have room for
 /// it: flash of the large ones is 1 to 4 MiB.
 const MCU_BYTES_MAX: usize = 4 << 20;
-/// Bytes per chunk of what may go to one: a sector of NOR flash.
-const CHUNK_BYTES_MCU: u32 = 4096;
 
 /// What the self-test of a candidate found.
 struct Tested {
@@ -67,8 +68,9 @@ impl Catalog {
         let made = health::make(&request.health, onnx, &golden_set, &test)?;
         let compiled = match request.compile {
             true => forms::compile(onnx, &golden_set, &golden, engine_rule(request.rule), &test),
-            false => Compiled::default(),
+            false => Compiled::not("it was imported as ONNX only"),
         };
+        let why_not = compiled.why_not.unwrap_or_default();
         let mut packed = vec![came];
         if let Some(form) = compiled.form {
             packed.push(Packed::of(form, request.chunk_bytes)?);
@@ -85,6 +87,9 @@ impl Catalog {
             hardware: request.hardware.iter().take(HARDWARE_MAX).cloned().collect(),
             health: made.health,
         };
+        let qnn = packed.iter().find(|form| form.variant.kind == VariantKind::Qnn);
+        let qnn = qnn.map(|form| form.form.model.as_slice()).ok_or(why_not.as_str());
+        let fits = fits(&manifest, &request.classes, qnn)?;
         if !tested.passed {
             match &request.accept_golden_mismatch {
                 Some(reason) => manifest.golden_mismatch_accepted = Some(reason.clone()),
@@ -118,6 +123,7 @@ impl Catalog {
             golden_passed: tested.passed,
             attestation: verified,
             latency_us: tested.latency_us,
+            fits,
             notes: [compiled.notes, made.notes].concat(),
         })
     }
@@ -165,6 +171,28 @@ impl Catalog {
     }
 }
 
+/// How a release fits each class that it may go to; `file` is its qnn form, or why it has none.
+///
+/// # Errors
+/// [`CatalogError::Unfit`] if it does not fit one that it names. A release for any hardware is for
+/// whatever it fits.
+pub(super) fn fits(
+    manifest: &Manifest,
+    classes: &Classes,
+    file: Result<&[u8], &str>,
+) -> Result<Vec<Fit>, CatalogError> {
+    let artifacts = manifest.variant(VariantKind::Qnn).map(|v| (v.model, v.golden));
+    let load = file.map(|file| Load { file, artifacts });
+    let may_go = classes.iter().filter(|(class, _)| manifest.is_for(Some(class)));
+    let fits: Vec<Fit> = may_go.map(|(class, room)| fit::judge(class, room, load)).collect();
+    let unfit: Vec<_> = fits.iter().filter(|fit| !fit.fits).map(Fit::to_string).collect();
+    if manifest.hardware.is_empty() || unfit.is_empty() {
+        return Ok(fits);
+    }
+    let (model, version) = (manifest.model.clone(), manifest.version.clone());
+    Err(CatalogError::Unfit { model, version, how: unfit.join("; ") })
+}
+
 /// A form as it is put into the catalog: cut into chunks and named.
 struct Packed {
     form: Form,
@@ -177,7 +205,7 @@ impl Packed {
     fn of(form: Form, chunk_bytes: Option<u32>) -> Result<Self, CatalogError> {
         // A microcontroller takes a chunk into memory, and a sector of its flash.
         let small = |bytes: &[u8]| {
-            if bytes.len() <= MCU_BYTES_MAX { CHUNK_BYTES_MCU } else { CHUNK_BYTES_DEFAULT }
+            if bytes.len() <= MCU_BYTES_MAX { MCU_CHUNK_BYTES } else { CHUNK_BYTES_DEFAULT }
         };
         let model_chunk = match form.kind {
             VariantKind::Qnn => small(&form.model),

@@ -12,6 +12,7 @@ pub mod compare;
 mod errors;
 mod export;
 mod files;
+pub mod fit;
 mod forms;
 #[cfg(test)]
 mod forms_tests;
@@ -30,13 +31,14 @@ use fleetway_protocol::codec;
 use fleetway_protocol::envelope::{Context, Envelope};
 use fleetway_protocol::ids::{Counter, Digest, HardwareClass, ModelName, Note, Version};
 use fleetway_protocol::limits::{CHUNKS_MAX, ENVELOPE_BYTES_MAX, MANIFEST_BYTES_MAX};
-use fleetway_protocol::manifest::{Artifact, GoldenRule, Manifest};
+use fleetway_protocol::manifest::{Artifact, GoldenRule, Manifest, VariantKind};
 
 pub use errors::CatalogError;
 pub use health::{HealthRequest, WatchName, WatchNameError};
 
 use crate::attest;
 use files::{io, read, replace};
+use fit::{Classes, Fit};
 use source::{Given, Papers};
 
 use crate::trust::signer::{self, Signer};
@@ -73,6 +75,9 @@ pub struct ImportRequest {
     /// The hardware that it is for, at most
     /// [`HARDWARE_MAX`](fleetway_protocol::limits::HARDWARE_MAX) classes; empty is any.
     pub hardware: Vec<HardwareClass>,
+    /// The classes of microcontrollers that there are. One of them that is named above must have
+    /// room for the release; the others are told of.
+    pub classes: Classes,
     /// When it is healthy in use.
     pub health: HealthRequest,
     /// Highest counter known to the fleet (published), if the caller knows it; the catalog
@@ -114,6 +119,8 @@ pub struct ImportReport {
     pub attestation: Option<attest::Verified>,
     /// Median latency of one answer on this machine, microseconds, if measured.
     pub latency_us: Option<u64>,
+    /// How it fits each class of microcontrollers that it may go to.
+    pub fits: Vec<Fit>,
     /// What else the importer should know, one sentence each.
     pub notes: Vec<String>,
 }
@@ -244,6 +251,31 @@ impl Catalog {
         replace(&release.dir.join(ENVELOPE), encoded)?;
         release.envelope = Some(encoded.to_vec());
         Ok(release)
+    }
+
+    /// How a release fits the classes of microcontrollers that it may go to, by what is stored of it.
+    ///
+    /// # Errors
+    /// [`CatalogError::Unfit`] if it is for one that it does not fit; that its file does not read.
+    pub fn fits(
+        &self,
+        release: &CatalogRelease,
+        classes: &Classes,
+    ) -> Result<Vec<Fit>, CatalogError> {
+        let manifest = &release.manifest;
+        if !classes.keys().any(|class| manifest.is_for(Some(class))) {
+            return Ok(Vec::new());
+        }
+        let kind = VariantKind::Qnn;
+        let file = match manifest.variant(kind) {
+            Some(variant) => {
+                let name = forms::names(kind).model;
+                compare::checked(release, name, Some(variant.model.digest)).map(Some)?
+            }
+            None => None,
+        };
+        let form = file.as_deref().ok_or("the import said why");
+        import::fits(manifest, classes, form)
     }
 
     fn damaged(&self, release: &CatalogRelease, error: &dyn std::fmt::Display) -> CatalogError {

@@ -38,6 +38,7 @@ pub(super) fn request(name: &str, exe: &Path) -> ImportRequest {
         counter: None,
         min_release: None,
         hardware: Vec::new(),
+        classes: fit::Classes::new(),
         health: HealthRequest::default(),
         highest_published: None,
         accept_golden_mismatch: None,

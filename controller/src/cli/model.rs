@@ -25,6 +25,7 @@ use crate::api::client::{escape, operator};
 use crate::api::failure::{Failure, Kind};
 use crate::api::types::{AnswersView, ArtifactView, BlobView, ReleaseView, TrustPublished};
 use crate::api::view::{self, failed};
+use crate::config::Config;
 
 pub(super) fn run(verb: ModelVerb, context: &Context) -> Result<(), Failure> {
     match verb {
@@ -35,7 +36,9 @@ pub(super) fn run(verb: ModelVerb, context: &Context) -> Result<(), Failure> {
         ModelVerb::Export { release, dir, .. } => {
             export(&release, &dir.unwrap_or_default(), context)
         }
-        ModelVerb::Compile { model, to } => compiled::compile(&model, &to, context),
+        ModelVerb::Compile { model, to, class } => {
+            compiled::compile(&model, to.as_deref(), class.as_ref(), context)
+        }
         ModelVerb::Inspect { model } => compiled::inspect(&model, context),
         ModelVerb::Diff { from, to } => diff::run(&from, &to, context),
         ModelVerb::Bad => block_on(known_bad::list(context)),
@@ -73,7 +76,9 @@ fn sign(
     let catalog = Catalog::open(&context.data);
     let wrong = |error: CatalogError| failed(error.kind(), &error);
     let draft = catalog.load(&name.model, &name.version).map_err(wrong)?;
-    // First: a key that may not release this model leaves no signature behind.
+    // Imported before its class was written down, or before the board was found to have less.
+    catalog.fits(&draft, &Config::classes(&context.data)?).map_err(wrong)?;
+    // Then: a key that may not release this model leaves no signature behind.
     let missing = list_as_target(&*signer, &draft, context)?;
     let release = catalog.sign(&name.model, &name.version, &*signer).map_err(wrong)?;
     let signed = local(&release);

@@ -25,7 +25,7 @@ impl<F: Flash> Device<'_, F> {
                 self.job = Job::Erase { token, left: whole };
             }
             Command::Fetch(token, slot) => self.fetch_slot(now_ms, token, slot),
-            Command::CancelFetch => self.fetch = None,
+            Command::CancelFetch => drop(self.end_fetch()),
             Command::Verify(token, slot) => {
                 self.begin_check(now_ms, token, Place::Slot(slot), Then::Verified);
             }
@@ -51,6 +51,7 @@ impl<F: Flash> Device<'_, F> {
     }
 
     /// A release that is here needs no link.
+    #[inline(never)]
     fn admit(&mut self, now_ms: u64, token: Token) {
         match self.held() {
             Some(admitted) => {
@@ -66,6 +67,7 @@ impl<F: Flash> Device<'_, F> {
 
     /// Begins to check every byte at `place`: the release's signature now, its parts piece by
     /// piece.
+    #[inline(never)]
     fn begin_check(&mut self, now_ms: u64, token: Token, place: Place, then: Then) {
         let release = self.machine.table().release_at(place);
         let manifest = release.and_then(|r| self.release_at(place, Some(&r.digest)));

@@ -107,6 +107,7 @@ impl<F: Flash> Device<'_, F> {
     }
 
     /// Fills a slot whose erasure is durable, or goes on filling it.
+    #[inline(never)]
     pub(super) fn fetch_slot(&mut self, now_ms: u64, token: Token, slot: SlotId) {
         let release = self.machine.table().slot(slot).release.map(|release| release.digest);
         let cleared = self.store.clear_doubt(slot).map_err(Reason::from);
@@ -135,6 +136,21 @@ impl<F: Flash> Device<'_, F> {
     fn each_transfer(&mut self, now_ms: u64, event: Arrival) {
         if let Some(fetch) = &mut self.fetch {
             fetch.transfer.handle(now_ms, event);
+        }
+    }
+
+    /// The download is over, or given up.
+    pub(super) fn end_fetch(&mut self) -> Option<Fetch> {
+        self.leave();
+        self.fetch.take()
+    }
+
+    /// What the transfer is subscribed to is not wanted any more: a gateway bears few
+    /// subscriptions, and whoever leaves none behind is refused the next.
+    fn leave(&mut self) {
+        let Some(fetch) = &self.fetch else { return };
+        for n in fetch.transfer.subscribed() {
+            self.said.leave(fetch.of, fetch.piece(n));
         }
     }
 
@@ -167,6 +183,7 @@ impl<F: Flash> Device<'_, F> {
 
     /// The release authority's signature, exactly what the director ordered, for this hardware,
     /// not below the floor, and no larger than a slot: all before the first erase.
+    #[inline(never)]
     fn admit_release(&mut self, now_ms: u64, bytes: &[u8]) {
         let (Some(keyset), Some(goal)) = (self.keyset(), self.machine.goal()) else { return };
         let (keyring, floor) = (Keyring::of(&keyset), self.kept.table.version_floor);
@@ -184,7 +201,7 @@ impl<F: Flash> Device<'_, F> {
             }
             Err(error) => Err(error.into()),
         };
-        let Some(fetch) = self.fetch.take() else { return };
+        let Some(fetch) = self.end_fetch() else { return };
         self.machine.handle(now_ms, Event::Admitted(fetch.token, result));
     }
 
@@ -196,6 +213,7 @@ impl<F: Flash> Device<'_, F> {
         fetch.bad < BAD_RELEASES_MAX
     }
 
+    #[inline(never)]
     fn keep_release(&mut self, now_ms: u64, bytes: &[u8]) {
         let Some((slot, release)) = self.fetch.as_ref().map(|f| (f.slot, f.release)) else {
             return;
@@ -217,6 +235,7 @@ impl<F: Flash> Device<'_, F> {
         self.go_on(now_ms, kept);
     }
 
+    #[inline(never)]
     fn keep_list(&mut self, now_ms: u64, part: Part, bytes: &[u8]) {
         let Some((slot, parts)) = self.fetch_parts() else { return };
         let artifact = parts.artifact(part);
@@ -230,6 +249,7 @@ impl<F: Flash> Device<'_, F> {
         self.go_on(now_ms, kept);
     }
 
+    #[inline(never)]
     fn keep_chunk(&mut self, now_ms: u64, part: Part, n: u32, bytes: &[u8]) {
         let Some((slot, parts)) = self.fetch_parts() else { return };
         let artifact = *parts.artifact(part);
@@ -256,13 +276,14 @@ impl<F: Flash> Device<'_, F> {
         match written {
             Ok(()) => self.next_stage(now_ms),
             Err(error) => {
-                let Some(fetch) = self.fetch.take() else { return };
+                let Some(fetch) = self.end_fetch() else { return };
                 self.machine.handle(now_ms, Event::Done(fetch.token, Err(error.into())));
             }
         }
     }
 
     /// Goes on with the first thing that is not there; ends the fetch after the last.
+    #[inline(never)]
     fn next_stage(&mut self, now_ms: u64) {
         let Some((slot, parts)) = self.fetch_parts() else {
             return; // the release itself comes first
@@ -278,6 +299,7 @@ impl<F: Flash> Device<'_, F> {
                 },
             };
             let up = self.broker;
+            self.leave();
             let Some(fetch) = &mut self.fetch else { return };
             fetch.of = artifact.digest.short();
             match there {
@@ -295,7 +317,7 @@ impl<F: Flash> Device<'_, F> {
             }
             return;
         }
-        let Some(fetch) = self.fetch.take() else { return };
+        let Some(fetch) = self.end_fetch() else { return };
         self.machine.handle(now_ms, Event::Done(fetch.token, Ok(())));
     }
 
@@ -352,6 +374,7 @@ impl<F: Flash> Device<'_, F> {
 
     /// A release that is on the device already, for the machine's goal, by the keyset that says
     /// so: for one that was confirmed here the one it was admitted under, else the newest.
+    #[inline(never)]
     pub(super) fn held(&self) -> Option<Result<Verified<Manifest>, Reason>> {
         let goal = self.machine.goal()?;
         let slot = SlotId::BOTH.into_iter().find(|slot| {

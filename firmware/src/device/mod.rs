@@ -22,8 +22,9 @@ use fleetway_protocol::envelope::Envelope;
 use fleetway_protocol::hold::Facts;
 use fleetway_protocol::ids::{DeviceId, Digest};
 use fleetway_protocol::keyset::Keyset;
+use fleetway_protocol::limits::MCU_CHUNK_BYTES;
 use fleetway_protocol::machine::{Event, Machine};
-use fleetway_protocol::manifest::{Artifact, GoldenRule, Manifest, VariantKind};
+use fleetway_protocol::manifest::{Artifact, Manifest, VariantKind};
 use fleetway_protocol::report::Block;
 use fleetway_protocol::serial::Message;
 use fleetway_protocol::slot::{Place, ReleaseFacts, SlotId, SlotTable};
@@ -35,7 +36,7 @@ use crate::hardware::{Flash, Start};
 use crate::journal::Journal;
 use crate::kept::Kept;
 use crate::provision::Provision;
-use crate::store::{CHUNK_BYTES, Part, Region, Store, StoreError};
+use crate::store::{Part, Region, Store, StoreError};
 use answers::{Probation, Serving};
 use fetch::Fetch;
 use jobs::Job;
@@ -50,13 +51,12 @@ const LOOK_MS: u64 = 250;
 pub(crate) struct Parts {
     golden: Artifact,
     model: Artifact,
-    rule: GoldenRule,
 }
 
 impl Parts {
     fn of(manifest: &Manifest) -> Option<Self> {
         let variant = manifest.variant(VariantKind::Qnn)?;
-        Some(Self { golden: variant.golden, model: variant.model, rule: manifest.golden })
+        Some(Self { golden: variant.golden, model: variant.model })
     }
 
     fn artifact(&self, part: Part) -> &Artifact {
@@ -100,6 +100,7 @@ impl<'d, F: Flash> Device<'d, F> {
     /// The device after a boot. What it remembers is made durable once more, under the next
     /// boot's number, before anything is done about it: if power fails in here, the next boot
     /// begins where this one did.
+    #[inline(never)]
     pub fn start(
         provision: Provision<'d>,
         store: Store<F>,
@@ -139,6 +140,7 @@ impl<'d, F: Flash> Device<'d, F> {
         device
     }
 
+    #[inline(never)]
     fn keep_boot(&mut self) {
         let epoch = self.kept.epoch + 1;
         let kept = Kept { epoch, ..self.kept.clone() };
@@ -159,9 +161,14 @@ impl<'d, F: Flash> Device<'d, F> {
     }
 
     /// A message arrived. Whatever it says, it is checked before anything is believed.
+    #[inline(never)]
     pub fn handle(&mut self, now_ms: u64, message: &Message<'_>) {
         match message {
-            Message::Broker(there) => self.handle_broker(now_ms, *there),
+            Message::Broker(there) => {
+                // What was said meanwhile may be nowhere.
+                self.said.say_again();
+                self.handle_broker(now_ms, *there);
+            }
             Message::Deliver(topic, bytes) => match topic {
                 Topic::Order(id) if *id == self.provision.id => self.handle_order(now_ms, bytes),
                 Topic::Trust(_) => self.handle_keyset(bytes),
@@ -179,6 +186,7 @@ impl<'d, F: Flash> Device<'d, F> {
     }
 
     /// Time passed.
+    #[inline(never)]
     pub fn tick(&mut self, now_ms: u64) {
         if !self.kept_boot {
             self.keep_boot();
@@ -230,7 +238,13 @@ impl<'d, F: Flash> Device<'d, F> {
         self.store.guard(SlotId::BOTH.map(is_needed));
     }
 
+    /// Whether there is a piece of work to do in the next turn.
+    pub fn is_busy(&self) -> bool {
+        !matches!(self.job, Job::None)
+    }
+
     /// The release at `place`, signature checked; if `digest` is given, it is the one.
+    #[inline(never)]
     fn release_at(&self, place: Place, digest: Option<&Digest>) -> Option<Verified<Manifest>> {
         let bytes = self.part(place, Part::Release)?;
         let keyset = self.part(place, Part::Keyset)?;
@@ -277,7 +291,7 @@ impl<'d, F: Flash> Device<'d, F> {
         let fits = |artifact: &Artifact, list: Region, room: Region| {
             artifact.bytes <= room.len
                 && artifact.chunk_list_bytes() <= list.len
-                && artifact.chunk_bytes <= CHUNK_BYTES
+                && artifact.chunk_bytes <= MCU_CHUNK_BYTES
                 && block.is_multiple_of(artifact.chunk_bytes)
         };
         fits(&parts.golden, map.part(Part::GoldenList), map.part(Part::Golden))

@@ -14,6 +14,7 @@ use fleetway_protocol::telemetry::Numbered;
 use fleetway_protocol::topics::{Piece, Topic};
 use fleetway_protocol::transfer::Ask;
 use fleetway_protocol::trust_file::TrustFile;
+use heapless::Vec;
 use serde::Serialize;
 
 use super::Device;
@@ -27,10 +28,17 @@ pub const SIGNED_BYTES_MAX: usize = REPORT_BYTES_MAX + 80;
 const REFRESH_MS: u64 = 60_000;
 /// Counters are said this often, milliseconds.
 const TELEMETRY_MS: u64 = 60_000;
+/// The first time after a boot: one has something to tell by then, and a device that starts again every
+/// minute is heard of, too.
+const TELEMETRY_FIRST_MS: u64 = 10_000;
 /// A download's progress is said this often, milliseconds.
 const PROGRESS_MS: u64 = 2_000;
 /// What could not be stored is asked for again after this long, milliseconds.
 const AGAIN_MS: u64 = 5_000;
+
+/// Subscriptions that wait to be given up: a transfer has one or two, and each message that ends
+/// one was preceded by many turns. What is more stays until the session ends.
+const LEAVING_MAX: usize = 4;
 
 /// What was said, and what is to be.
 #[derive(Default)]
@@ -39,10 +47,12 @@ pub(super) struct Said {
     session: Session,
     /// Checksum of the last state, its stamp and progress left out.
     state: u32,
-    telemetry_at_ms: Option<u64>,
+    telemetry_due_ms: Option<u64>,
     telemetry_number: u64,
     answer: Option<(Generation, Digest, Option<Reason>)>,
     ask: Option<(ShortDigest, Piece, Ask)>,
+    /// Subscriptions to give up.
+    leaving: Vec<(ShortDigest, Piece), LEAVING_MAX>,
     /// When this boot's nonce was said first.
     nonce_at_ms: Option<u64>,
     /// Times that the engine loaded something in this boot.
@@ -88,26 +98,53 @@ impl Said {
         self.nonce_at_ms.map_or(0, |said_ms| now_ms.saturating_sub(said_ms) / 1000)
     }
 
-    /// Somebody else listens: everything is said again.
-    pub(super) fn begin(&mut self) {
+    /// A subscription is not wanted any more.
+    pub(super) fn leave(&mut self, of: ShortDigest, piece: Piece) {
+        let _ = self.leaving.push((of, piece));
+    }
+
+    /// Somebody else listens, or what was said before was lost: everything is said again.
+    pub(super) fn say_again(&mut self) {
         self.session = Session::default();
+    }
+
+    /// The other end knows nothing, no subscription either.
+    pub(super) fn begin(&mut self) {
+        self.say_again();
+        self.ask = None;
+        self.leaving.clear();
     }
 }
 
 impl<F: Flash> Device<'_, F> {
     /// Says the most pressing thing, if there is one and the link has room.
+    #[inline(never)]
     pub fn report(&mut self, now_ms: u64, link: &mut impl Uplink) {
         if !self.kept_boot {
             return;
         }
-        let _ = self.say_session(now_ms, link)
+        let _ = self.say_will(now_ms, link)
+            // Without the broker it would be lost.
+            || !self.broker
+            || self.say_session(now_ms, link)
             || self.say_answer(now_ms, link)
             || self.say_ask(now_ms, link)
             || self.say_state(now_ms, link)
             || self.say_telemetry(now_ms, link);
     }
 
-    /// What a new session's other end must know. Each of these gives whether it had its turn.
+    /// What the gateway says for it when it is gone. Each of these gives whether it had its turn.
+    fn say_will(&mut self, now_ms: u64, link: &mut impl Uplink) -> bool {
+        if self.said.session.will {
+            return false;
+        }
+        let (id, gone) = (self.provision.id.clone(), self.presence(false));
+        self.said.session.will = self.say(now_ms, link, Topic::Presence(id), true, &gone);
+        true
+    }
+
+    /// What a new session's other end must know.
+    #[inline(never)]
     fn say_session(&mut self, now_ms: u64, link: &mut impl Uplink) -> bool {
         let id = self.provision.id.clone();
         let keyset = self.keyset_version + 1;
@@ -115,16 +152,19 @@ impl<F: Flash> Device<'_, F> {
         let order_again = session.order_again && is_due(session.order_at_ms, now_ms, AGAIN_MS);
         let keyset_again = session.keyset_again
             && is_due(session.keyset.map(|(_, at_ms)| at_ms), now_ms, AGAIN_MS);
-        let keyset_asked = session.keyset.is_some_and(|(version, _)| version == keyset);
-        if !self.said.session.will {
-            let gone = self.presence(false);
-            self.said.session.will = self.say(now_ms, link, Topic::Presence(id), true, &gone);
-        } else if is_due(self.said.session.presence_at_ms, now_ms, REFRESH_MS) {
+        // The one before came, and makes room.
+        let keyset_left = session.keyset.filter(|(version, _)| *version != keyset);
+        if is_due(self.said.session.presence_at_ms, now_ms, REFRESH_MS) {
             let here = self.presence(true);
             if self.say(now_ms, link, Topic::Presence(id), false, &here) {
                 self.said.session.presence_at_ms = Some(now_ms);
             }
-        } else if !keyset_asked || keyset_again {
+        } else if let Some((version, _)) = keyset_left {
+            let topic = Topic::Trust(TrustFile::KeysetVersion(version));
+            if link.send(now_ms, &Message::Unsubscribe(topic)) {
+                self.said.session.keyset = None;
+            }
+        } else if self.said.session.keyset.is_none() || keyset_again {
             let topic = Topic::Trust(TrustFile::KeysetVersion(keyset));
             if link.send(now_ms, &Message::Subscribe(topic)) {
                 self.said.session.keyset = Some((keyset, now_ms));
@@ -158,6 +198,14 @@ impl<F: Flash> Device<'_, F> {
 
     /// What the download wants.
     fn say_ask(&mut self, now_ms: u64, link: &mut impl Uplink) -> bool {
+        if self.said.ask.is_none()
+            && let Some((of, piece)) = self.said.leaving.first().copied()
+        {
+            if link.send(now_ms, &Message::Unsubscribe(Topic::Blob(of, piece))) {
+                self.said.leaving.remove(0);
+            }
+            return true;
+        }
         self.said.ask = self.said.ask.take().or_else(|| self.ask(now_ms));
         let Some((of, piece, ask)) = self.said.ask else { return false };
         let sent = match ask {
@@ -175,6 +223,7 @@ impl<F: Flash> Device<'_, F> {
         true
     }
 
+    #[inline(never)]
     fn say_state(&mut self, now_ms: u64, link: &mut impl Uplink) -> bool {
         let pause_ms = if self.fetch.is_some() { PROGRESS_MS } else { REFRESH_MS };
         let state = self.state();
@@ -189,11 +238,11 @@ impl<F: Flash> Device<'_, F> {
         true
     }
 
+    #[inline(never)]
     fn say_telemetry(&mut self, now_ms: u64, link: &mut impl Uplink) -> bool {
         let Some(serving) = self.serving.as_ref() else { return false };
-        // The first comes after a while: a boot has nothing to tell yet.
-        let began_ms = *self.said.telemetry_at_ms.get_or_insert(now_ms);
-        if !is_due(Some(began_ms), now_ms, TELEMETRY_MS) {
+        let first_ms = now_ms + TELEMETRY_FIRST_MS;
+        if now_ms < *self.said.telemetry_due_ms.get_or_insert(first_ms) {
             return false;
         }
         let number = self.said.telemetry_number + 1;
@@ -210,12 +259,14 @@ impl<F: Flash> Device<'_, F> {
         };
         let topic = Topic::Telemetry(self.provision.id.clone(), self.provision.model.clone());
         if self.say(now_ms, link, topic, false, &report) {
-            (self.said.telemetry_at_ms, self.said.telemetry_number) = (Some(now_ms), number);
+            (self.said.telemetry_due_ms, self.said.telemetry_number) =
+                (Some(now_ms + TELEMETRY_MS), number);
         }
         true
     }
 
     /// Signs and sends; whether the link took it.
+    #[inline(never)]
     fn say<T: Serialize>(
         &mut self,
         now_ms: u64,

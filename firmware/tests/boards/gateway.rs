@@ -2,8 +2,10 @@
 
 use std::collections::VecDeque;
 use std::io::{ErrorKind, Read as _, Write as _};
+use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
+use fleetway_emulator::Board;
 use fleetway_protocol::codec;
 use fleetway_protocol::report::{Ack, Nonce, State, Want};
 use fleetway_protocol::serial::{
@@ -14,16 +16,15 @@ use fleetway_protocol::topics::Topic;
 use fleetway_protocol::trust_file::TrustFile;
 
 use crate::fleet::{Fleet, Wish, id, opened};
-use crate::qemu::Board;
 
-/// An emulated UART hands over a byte at a time, and on a busy machine that is slower than any real
-/// line: who sends again too early sends for ever.
-const EMULATED_BAUD: u32 = 19_200;
+/// As the agent's gateway takes a socket to be.
+const SOCKET_BAUD: u32 = 4_000_000;
 /// Longest wait for anything, on a machine that does other things too.
 const PATIENCE: Duration = Duration::from_secs(300);
 
 pub(crate) struct Gateway<'f> {
     fleet: &'f Fleet,
+    line: UnixStream,
     link: Link<MESSAGE_BYTES_MAX, MESSAGE_BYTES_MAX>,
     down: VecDeque<(Topic, Vec<u8>)>,
     /// A session began, and the board has not been told that there is a broker.
@@ -39,10 +40,11 @@ pub(crate) struct Gateway<'f> {
 }
 
 impl<'f> Gateway<'f> {
-    pub(crate) fn new(fleet: &'f Fleet) -> Self {
+    pub(crate) fn new(fleet: &'f Fleet, board: &mut Board) -> Self {
         Self {
             fleet,
-            link: Link::new(1, Config::for_baud(EMULATED_BAUD, 8)),
+            line: line(board),
+            link: Link::new(1, Config::for_baud(SOCKET_BAUD, 8)),
             down: VecDeque::new(),
             greets: false,
             nonce: None,
@@ -53,6 +55,11 @@ impl<'f> Gateway<'f> {
             state: None,
             began: now(),
         }
+    }
+
+    /// The board was off: the line is another one.
+    pub(crate) fn connect(&mut self, board: &mut Board) {
+        self.line = line(board);
     }
 
     /// The fleet wants this from now on.
@@ -94,18 +101,18 @@ impl<'f> Gateway<'f> {
     fn until(&mut self, board: &mut Board, what: &str, done: impl Fn(&Self) -> bool) {
         let began = now();
         while !done(self) {
-            self.carry(board, Duration::from_millis(5));
+            self.carry(Duration::from_millis(5));
             let (state, text) = (&self.state, board.text());
             assert!(began.elapsed() < PATIENCE, "waited for {what}: {state:?}\n{text}");
         }
-        println!("{what}: after {:?}", began.elapsed());
+        println!("{what}: after {:?}, line {:?}", began.elapsed(), self.link.counts());
     }
 
     /// Carries bytes for a while.
-    pub(crate) fn carry(&mut self, board: &mut Board, time: Duration) {
+    pub(crate) fn carry(&mut self, time: Duration) {
         let began = now();
         loop {
-            self.carry_once(board);
+            self.carry_once();
             if began.elapsed() >= time {
                 return;
             }
@@ -113,10 +120,10 @@ impl<'f> Gateway<'f> {
         }
     }
 
-    fn carry_once(&mut self, board: &mut Board) {
+    fn carry_once(&mut self) {
         let now_ms = self.began.elapsed().as_millis() as u64;
         let mut bytes = [0; 4096];
-        match board.line().read(&mut bytes) {
+        match self.line.read(&mut bytes) {
             Ok(read) => self.link.receive(now_ms, &bytes[..read]),
             Err(error) if error.kind() == ErrorKind::WouldBlock => {}
             Err(error) => panic!("the line: {error}"),
@@ -138,7 +145,7 @@ impl<'f> Gateway<'f> {
         }
         let mut wire = [0; FRAME_WIRE_BYTES_MAX];
         while let Some(frame) = self.link.poll_transmit(now_ms, &mut wire) {
-            write_all(board, frame);
+            write_all(&mut self.line, frame);
         }
     }
 
@@ -211,6 +218,12 @@ impl<'f> Gateway<'f> {
     }
 }
 
+fn line(board: &mut Board) -> UnixStream {
+    let line = board.connect().unwrap();
+    line.set_nonblocking(true).unwrap();
+    line
+}
+
 /// The clock of the person who waits.
 #[expect(clippy::disallowed_methods, reason = "a test waits in real time")]
 fn now() -> Instant {
@@ -218,9 +231,9 @@ fn now() -> Instant {
 }
 
 /// Writes all of a frame; the board's UART takes its time.
-fn write_all(board: &mut Board, mut bytes: &[u8]) {
+fn write_all(line: &mut UnixStream, mut bytes: &[u8]) {
     while !bytes.is_empty() {
-        match board.line().write(bytes) {
+        match line.write(bytes) {
             Ok(written) => bytes = &bytes[written..],
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
                 std::thread::sleep(Duration::from_millis(1));

@@ -9,7 +9,6 @@
 #[allow(dead_code, reason = "the power tests use the rest")]
 mod fleet;
 mod gateway;
-mod qemu;
 #[path = "../common/rng.rs"]
 #[allow(dead_code, reason = "the power tests use the rest")]
 mod rng;
@@ -21,13 +20,13 @@ use fleetway_protocol::order::Action;
 use fleetway_protocol::reason::Reason;
 use fleetway_protocol::slot::Ending;
 
-use fleet::{Fleet, Nature, Wish, golden};
-use gateway::Gateway;
-use qemu::{Board, Kind};
+use fleetway_emulator::{AST1030, Board, Kind, MPS2, RISCV32, answers, golden_set};
 
-/// What the digits models take and give.
+use fleet::{Fleet, Nature, Wish};
+use gateway::Gateway;
+
+/// What the digits models take.
 const PIXELS: usize = 64;
-const DIGITS: usize = 10;
 
 /// Releases 0 to 3: digits v1 (the factory's) and v2, v2 with golden vectors of another model, and
 /// one that is too slow.
@@ -46,21 +45,11 @@ fn fleet() -> Fleet {
     fleet
 }
 
-/// Some images and what this machine's kernels make of them: to the bit the same on every board.
+/// Some images and what the model makes of them.
 fn digits(model: &[u8]) -> Vec<u8> {
     let mut rng = rng::Rng::new(7);
-    let model = fleetway_qnn::Model::load(model).unwrap();
-    let vectors: Vec<_> = (0..8)
-        .map(|_| {
-            let input: Vec<f32> = (0..PIXELS).map(|_| rng.below(17) as f32).collect();
-            let (mut output, mut arena) = (vec![0.0; DIGITS], vec![0; model.arena_bytes()]);
-            let outputs = &mut [fleetway_qnn::Output::F32(&mut output)];
-            let kernels = fleetway_qnn::Kernels::best();
-            model.run(kernels, &mut arena, &[fleetway_qnn::Input::F32(&input)], outputs).unwrap();
-            (input, output)
-        })
-        .collect();
-    golden(&vectors)
+    let images = (0..8).map(|_| (0..PIXELS).map(|_| rng.below(17) as f32).collect());
+    golden_set(&answers(model, images).unwrap())
 }
 
 /// One emulator at a time: what a board waits for is measured in its own time, which stands still
@@ -71,8 +60,9 @@ static TURN: Mutex<()> = Mutex::new(());
 fn life(kind: &'static Kind) {
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let fleet = fleet();
-    let mut board = Board::new(kind, &fleet.page());
-    let mut gateway = Gateway::new(&fleet);
+    let mut board = Board::new(kind, &fleet.page()).unwrap();
+    board.power().unwrap();
+    let mut gateway = Gateway::new(&fleet, &mut board);
 
     // The factory model serves before anybody orders anything.
     gateway.runs(&mut board, 0);
@@ -108,14 +98,15 @@ fn life(kind: &'static Kind) {
 fn killed(kind: &'static Kind, kills: u64) {
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let fleet = fleet();
-    let mut board = Board::new(kind, &fleet.page());
-    let mut gateway = Gateway::new(&fleet);
+    let mut board = Board::new(kind, &fleet.page()).unwrap();
+    board.power().unwrap();
+    let mut gateway = Gateway::new(&fleet, &mut board);
     let mut rng = rng::Rng::new(kills);
     for n in 0..kills {
         gateway.wants(Wish::run(if n / 4 % 2 == 0 { 1 } else { 2 }));
-        gateway.carry(&mut board, Duration::from_millis(rng.below(1_500)));
-        board.kill();
-        board.power();
+        gateway.carry(Duration::from_millis(rng.below(1_500)));
+        board.power().unwrap();
+        gateway.connect(&mut board);
         gateway.serves_something(&mut board);
     }
     println!("{}: {kills} kills, and the board always served", kind.name);
@@ -131,17 +122,18 @@ macro_rules! boards {
     ($($kind:ident $life:ident $killed:ident)*) => { $(
         #[test]
         fn $life() {
-            life(&qemu::$kind);
+            life(&$kind);
         }
 
         #[test]
         fn $killed() {
-            killed(&qemu::$kind, kills());
+            killed(&$kind, kills());
         }
     )* };
 }
 
 boards! {
     MPS2 mps2 mps2_killed
+    AST1030 ast1030 ast1030_killed
     RISCV32 riscv32 riscv32_killed
 }

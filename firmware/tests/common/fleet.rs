@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use ed25519_dalek::SigningKey;
+use fleetway_emulator::maker::{self, CHUNK_BYTES, encoded, golden_set};
+use fleetway_emulator::network::{SLOW_POOLS, network};
 use fleetway_firmware::provision::{Factory, Provision};
-use fleetway_protocol::codec;
 use fleetway_protocol::envelope::{Authority, Context, Envelope, PublicKey, sign};
 use fleetway_protocol::health::{Health, HealthPolicy};
 use fleetway_protocol::ids::{DeviceId, Digest, HardwareClass, ModelName, ShortDigest, Version};
@@ -14,18 +15,11 @@ use fleetway_protocol::manifest::{Artifact, GoldenRule, Manifest, Variant, Varia
 use fleetway_protocol::order::{Action, ModelOrder, Order, Terms};
 use fleetway_protocol::signed::{Algorithm, SignedReport};
 use fleetway_protocol::topics::{Piece, Topic};
-use fleetway_qnn::format::{
-    AvgPool, Element, HEADER_WORDS, Header, IO_WORDS, Io, OP_WORDS, Op, Table,
-};
 
 /// The seed of the device's key.
 const SEED: [u8; 32] = [42; 32];
 /// What the device is.
 const HARDWARE: &str = "mps2-an386";
-/// Work of a slow model, in pools: half a billion sums, some seconds of an emulated processor.
-const SLOW_POOLS: u32 = 40;
-/// Bytes of one chunk, as a microcontroller's variant is cut.
-const CHUNK: usize = 4096;
 /// How a release does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Nature {
@@ -36,7 +30,7 @@ pub(crate) enum Nature {
     OtherHardware,
     /// Larger than a slot.
     TooLarge,
-    /// Signed by somebody else.
+    /// Signed by somebody else in the right name.
     Forged,
     /// Its policy does not bear what it answers.
     Unhealthy,
@@ -84,15 +78,17 @@ fn authority(seed: u8) -> Authority {
 }
 
 fn sealed(keys: &[u8], context: Context, payload: &[u8]) -> Vec<u8> {
-    let mut envelope = Envelope::new(payload);
-    for seed in keys {
-        envelope.push(sign(&key(*seed), context, payload)).unwrap();
-    }
-    envelope.encode(&mut vec![0; ENVELOPE_BYTES_MAX]).unwrap().to_vec()
+    let keys: Vec<_> = keys.iter().map(|seed| key(*seed)).collect();
+    maker::sealed(&keys, context, payload)
 }
 
-fn encoded<T: serde::Serialize>(value: &T) -> Vec<u8> {
-    codec::encode(value, &mut vec![0; 8192]).unwrap().to_vec()
+/// Signed by somebody else in the release authority's name.
+fn forged(payload: &[u8]) -> Vec<u8> {
+    let mut signature = sign(&key(DIRECTORS[0]), Context::Manifest, payload);
+    signature.key = PublicKey::of(&key(RELEASE)).id();
+    let mut envelope = Envelope::new(payload);
+    envelope.push(signature).unwrap();
+    envelope.encode(&mut vec![0; ENVELOPE_BYTES_MAX]).unwrap().to_vec()
 }
 
 const ROOTS: [u8; 3] = [1, 11, 12];
@@ -112,75 +108,6 @@ fn keyset(n: usize) -> Vec<u8> {
     sealed(&signers[..1 + usize::from(n > 0)], Context::Keyset, &encoded(&keyset))
 }
 
-/// A model of one table: its answer is its input moved by `shift` steps. Behind the table comes
-/// filling that differs in every release, so that no chunk of two of them is the same. Before it
-/// answers it works for `pools` times sixteen million steps.
-fn model_file(width: u32, shift: u8, bytes: usize, pools: u32) -> Vec<u8> {
-    const SIDE: u32 = 64;
-    let scratch = 2 * width;
-    let pixels = SIDE * SIDE * 4;
-    let ops_bytes = (pools as usize + 1) * OP_WORDS * 4;
-    let names = ((HEADER_WORDS + 2 * IO_WORDS) * 4 + ops_bytes) as u32;
-    let io = |arena: u32| Io {
-        element: Element::F32,
-        rank: 1,
-        dims: [width, 1, 1, 1, 1, 1],
-        arena,
-        elements: width,
-        scale: 1.0,
-        zero: 0,
-        name: names,
-        name_bytes: 1,
-    };
-    let arena_bytes = scratch + if pools > 0 { 2 * pixels } else { 0 };
-    let header = Header {
-        file_bytes: bytes as u32,
-        arena_bytes,
-        inputs: 1,
-        outputs: 1,
-        ops: pools + 1,
-        open: 0,
-    };
-    let pool = Op::AvgPool(AvgPool {
-        input: scratch,
-        output: scratch + pixels,
-        batch: 1,
-        ih: SIDE,
-        iw: SIDE,
-        ic: 4,
-        oh: SIDE,
-        ow: SIDE,
-        kh: 31,
-        kw: 31,
-        sh: 1,
-        sw: 1,
-        dh: 1,
-        dw: 1,
-        pt: 15,
-        pl: 15,
-        count_pad: 0,
-        zx: 0,
-        zy: 0,
-        lo: 0,
-        hi: 255,
-        scale_x: 1.0f32.to_bits(),
-        scale_y: 1.0f32.to_bits(),
-    });
-    let table = Op::Table(Table { input: 0, output: width, bytes: width, table: names + 4 });
-    let mut words: Vec<u32> = header.to_words().to_vec();
-    words.extend(io(0).to_words());
-    words.extend(io(width).to_words());
-    words.extend((0..pools).flat_map(|_| pool.to_words()));
-    words.extend(table.to_words());
-    let mut file: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
-    assert_eq!(file.len(), names as usize);
-    file.extend(*b"x   ");
-    file.extend((0..=255u8).map(|byte| byte.wrapping_add(shift)));
-    let mut filling = crate::rng::Rng::new(u64::from(shift));
-    file.resize_with(bytes, || filling.next() as u8);
-    file
-}
-
 /// The report under a signature that holds.
 pub(crate) fn opened(topic: &Topic, report: &[u8]) -> Option<Vec<u8>> {
     let key = PublicKey::of(&SigningKey::from_bytes(&SEED));
@@ -188,36 +115,6 @@ pub(crate) fn opened(topic: &Topic, report: &[u8]) -> Option<Vec<u8>> {
     let verifies = |message: &[u8; 64], signature: &[u8]| key.verifies_raw(message, signature);
     let ed25519 = Some(Algorithm::Ed25519);
     signed.open(ed25519, &ca(), topic, verifies).ok().map(<[u8]>::to_vec)
-}
-
-/// postcard's numbers.
-fn varint(mut n: usize) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    while n >= 0x80 {
-        bytes.push(n as u8 | 0x80);
-        n >>= 7;
-    }
-    bytes.push(n as u8);
-    bytes
-}
-
-/// A golden set as a Linux device encodes it: `vectors` of an input and the right answer.
-pub(crate) fn golden(vectors: &[(Vec<f32>, Vec<f32>)]) -> Vec<u8> {
-    let (input, output) = vectors.first().map_or((0, 0), |(i, o)| (i.len(), o.len()));
-    let spec = |name: &str, len: usize| {
-        [varint(1), varint(name.len()), name.as_bytes().to_vec(), varint(0), varint(1), varint(len)]
-            .concat()
-    };
-    let tensor = |values: &[f32]| {
-        let numbers = values.iter().flat_map(|value| value.to_le_bytes()).collect();
-        let len = || varint(values.len());
-        [varint(1), varint(1), len(), varint(0), len(), numbers].concat()
-    };
-    let vectors: Vec<u8> = std::iter::once(varint(vectors.len()))
-        .chain(vectors.iter().map(|(input, output)| [tensor(input), tensor(output)].concat()))
-        .flatten()
-        .collect();
-    [spec("in", input), spec("out", output), vectors].concat()
 }
 
 impl Fleet {
@@ -241,8 +138,13 @@ impl Fleet {
             Nature::TooLarge => 40_000,
             _ => 9_000 + 100 * usize::from(shift),
         };
+        self.invent_of(width, shift, nature, bytes);
+    }
+
+    /// Publishes a made-up model of so many bytes.
+    pub(crate) fn invent_of(&mut self, width: u32, shift: u8, nature: Nature, bytes: usize) {
         let pools = if nature == Nature::Slow { SLOW_POOLS } else { 0 };
-        let model = model_file(width, shift, bytes, pools);
+        let model = network(width, shift, bytes, pools);
         let moved = if nature == Nature::WrongAnswers { shift + 1 } else { shift };
         let vectors: Vec<_> = (0..if pools > 0 { 1 } else { 3u8 })
             .map(|row| {
@@ -251,7 +153,7 @@ impl Fleet {
                 (input, output)
             })
             .collect();
-        self.publish(nature, model, golden(&vectors));
+        self.publish(nature, model, golden_set(&vectors));
     }
 
     /// Publishes a model with its golden vectors.
@@ -270,19 +172,21 @@ impl Fleet {
             Variant { kind: VariantKind::Qnn, model: self.cut(&model), golden: self.cut(&golden) };
         let manifest = Manifest {
             model: crate::fleet::model(),
-            version: Version::new("v").unwrap(),
+            version: Version::new(&format!("v{n}")).unwrap(),
             counter: 10 * (n + 1),
             min_release: 10 * n,
-            variants: heapless::Vec::from_slice(&[variant]).unwrap(),
+            variants: [variant].into_iter().collect(),
             golden: GoldenRule { abs_err_max: 0.1, same_top1: true },
             golden_mismatch_accepted: None,
-            attestations: heapless::Vec::new(),
-            hardware: heapless::Vec::from_slice(&[HardwareClass::new(class).unwrap()]).unwrap(),
+            attestations: Default::default(),
+            hardware: [HardwareClass::new(class).unwrap()].into_iter().collect(),
             health,
         };
         let payload = encoded(&manifest);
-        let signer = if nature == Nature::Forged { DIRECTORS[0] } else { RELEASE };
-        let envelope = sealed(&[signer], Context::Manifest, &payload);
+        let envelope = match nature {
+            Nature::Forged => forged(&payload),
+            _ => sealed(&[RELEASE], Context::Manifest, &payload),
+        };
         let digest = Digest::of(&payload);
         self.pieces.insert((digest.short(), Piece::Release), envelope.clone());
         self.releases.push(Release { nature, digest, envelope, golden, model });
@@ -290,15 +194,13 @@ impl Fleet {
 
     /// Cuts an artifact into what a gateway carries.
     fn cut(&mut self, bytes: &[u8]) -> Artifact {
-        let digest = Digest::of(bytes);
-        let mut list = Vec::new();
-        for (n, chunk) in bytes.chunks(CHUNK).enumerate() {
-            list.extend(Digest::of(chunk).0);
-            self.pieces.insert((digest.short(), Piece::Chunk(n as u32)), chunk.to_vec());
+        let (artifact, list) = maker::artifact(bytes);
+        let of = artifact.digest.short();
+        for (n, chunk) in bytes.chunks(CHUNK_BYTES).enumerate() {
+            self.pieces.insert((of, Piece::Chunk(n as u32)), chunk.to_vec());
         }
-        let chunk_list = Digest::of(&list);
-        self.pieces.insert((digest.short(), Piece::ChunkList), list);
-        Artifact { digest, bytes: bytes.len() as u32, chunk_bytes: CHUNK as u32, chunk_list }
+        self.pieces.insert((of, Piece::ChunkList), list);
+        artifact
     }
 
     pub(crate) fn piece(&self, of: ShortDigest, piece: Piece) -> Option<&[u8]> {
@@ -348,7 +250,7 @@ impl Fleet {
             issued_s: 1_700_000_000 + generation,
             expires_s: 1_700_100_000 + generation,
             nonce,
-            models: heapless::Vec::from_slice(&[wish]).unwrap(),
+            models: [wish].into_iter().collect(),
         };
         sealed(&[DIRECTORS[keyset]], Context::Order, &encoded(&order))
     }

@@ -31,12 +31,13 @@ const JOBS: &str = "firmware/src/device/jobs.rs";
 const COMMANDS: &str = "firmware/src/device/commands.rs";
 const REPORTS: &str = "firmware/src/device/reports.rs";
 const BOOT: &str = "protocol/src/machine/boot.rs";
+const STEPS: &str = "protocol/src/machine/steps.rs";
 const TRUST: &str = "protocol/src/trust.rs";
 const RECORD: &str = "protocol/src/record.rs";
-const KEYSET: &str = "protocol/src/keyset.rs";
+const ENVELOPE: &str = "protocol/src/envelope.rs";
 
 /// All of them.
-pub(crate) const MUTANTS: [Mutant; 25] = [
+pub(crate) const MUTANTS: [Mutant; 28] = [
     mutant(
         "programs the cells of a torn record again",
         JOURNAL,
@@ -154,10 +155,10 @@ pub(crate) const MUTANTS: [Mutant; 25] = [
         "if target.hardware.is_none() {",
     ),
     mutant(
-        "takes a release that nobody signed",
-        KEYSET,
-        "good if good < self.threshold => {",
-        "good if good > self.threshold => {",
+        "believes a signature by the name of its key",
+        ENVELOPE,
+        "s.key == id && key.verifies(&message, s)",
+        "s.key == id || key.verifies(&message, s)",
     ),
     mutant(
         "takes a model that is larger than its slot",
@@ -176,5 +177,23 @@ pub(crate) const MUTANTS: [Mutant; 25] = [
         FETCH,
         "let cleared = self.store.clear_doubt(slot).map_err(Reason::from);",
         "let cleared: Result<(), Reason> = Ok(());",
+    ),
+    mutant(
+        "gives no subscription up",
+        REPORTS,
+        "let _ = self.leaving.push((of, piece));",
+        "let _ = (of, piece);",
+    ),
+    mutant(
+        "never raises the floor",
+        STEPS,
+        "self.table.version_floor = self.table.version_floor.max(min_release);",
+        "let _ = min_release;",
+    ),
+    mutant(
+        "erases a slot that its durable table still names",
+        STEPS,
+        "self.table.clear_slot(slot);\n        self.enter(Step::Persist(Next::Erase(slot, release)));",
+        "self.table.clear_slot(slot);\n        self.enter(Step::Erase(slot, release));",
     ),
 ];

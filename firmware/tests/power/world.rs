@@ -1,7 +1,7 @@
 //! A device that lives, goes dark, and lives again; and the gateway at the other end of its wire.
 
 use std::cell::Cell;
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::rc::Rc;
 
 use fleetway_firmware::device::Device;
@@ -11,12 +11,12 @@ use fleetway_firmware::provision::Provision;
 use fleetway_firmware::store::{Layout, Part, Store};
 use fleetway_firmware::superloop::{Board, turn};
 use fleetway_protocol::codec;
-use fleetway_protocol::ids::Digest;
+use fleetway_protocol::ids::{Digest, ShortDigest};
 use fleetway_protocol::machine::Phase;
 use fleetway_protocol::report::Want;
 use fleetway_protocol::serial::Message;
 use fleetway_protocol::slot::Place;
-use fleetway_protocol::topics::Topic;
+use fleetway_protocol::topics::{Piece, Topic};
 use fleetway_protocol::trust_file::TrustFile;
 
 use crate::fleet::{Fleet, Nature, Wish, id, opened};
@@ -31,6 +31,8 @@ pub(crate) const WIDTH: usize = 4;
 const TURN_MS: u64 = 50;
 /// Turns of one life: an hour. Nothing that is waited for is longer.
 const TURNS_MAX: u32 = 4_000;
+/// What a gateway bears of one device.
+const SUBSCRIPTIONS_MAX: usize = 5;
 /// Turns within which a device serves after a boot, whatever happened.
 const SERVES_WITHIN: u32 = 60;
 
@@ -74,6 +76,11 @@ pub(crate) struct World<'f> {
     serving: Option<Digest>,
     /// Orders that the gateway says beside the right one, again and again.
     pub(crate) rubbish: Vec<Vec<u8>>,
+    /// Whether every chunk is altered when it is said first, and which were.
+    pub(crate) lies: bool,
+    pub(crate) lied: BTreeSet<(ShortDigest, Piece)>,
+    /// The fleet wanted it so.
+    pub(crate) may_serve_nothing: bool,
     /// A newer wish that comes when the update is in this phase.
     pub(crate) then: Option<(Phase, Wish)>,
 }
@@ -95,6 +102,9 @@ impl<'f> World<'f> {
             lives: 0,
             serving: None,
             rubbish: Vec::new(),
+            lies: false,
+            lied: BTreeSet::new(),
+            may_serve_nothing: false,
             then: None,
         }
     }
@@ -150,6 +160,7 @@ impl<'f> World<'f> {
             link: Link {
                 down: VecDeque::new(),
                 up: Vec::new(),
+                subscribed: vec![Topic::Order(id()), Topic::Block(id())],
                 begun: true,
                 greeted: false,
                 dark: dark.clone(),
@@ -184,6 +195,10 @@ impl<'f> World<'f> {
                 self.hangs += 1;
                 return End::Hung;
             }
+            if self.may_serve_nothing {
+                // What served may be erased in the very turn in which it is unloaded.
+                serves.set((0, 0));
+            }
             turn(device, board);
             board.clock.0 += TURN_MS;
             let up = std::mem::take(&mut board.link.up);
@@ -193,8 +208,11 @@ impl<'f> World<'f> {
             if dark.get() {
                 return End::Dark;
             }
+            if let Err(text) = self.claims.check_slots(device, self.fleet) {
+                self.fail(text);
+            }
             self.look(device, serves);
-            if n == SERVES_WITHIN && device.running().is_none() {
+            if n == SERVES_WITHIN && device.running().is_none() && !self.may_serve_nothing {
                 self.fail("I1: serves nothing".into());
             }
             if !self.broken.is_empty() || n > SERVES_WITHIN && self.is_at_rest(device, board) {
@@ -217,10 +235,24 @@ impl<'f> World<'f> {
                 link.down.push_back((topic.clone(), bytes));
             }
             Topic::Blob(of, piece) => {
-                let bytes = self.fleet.piece(*of, *piece).map(<[u8]>::to_vec);
+                let mut bytes = self.fleet.piece(*of, *piece).map(<[u8]>::to_vec);
+                let is_chunk = matches!(piece, Piece::Chunk(_));
+                if self.lies && is_chunk && self.lied.insert((*of, *piece)) {
+                    bytes.iter_mut().for_each(|bytes| bytes[0] ^= 1);
+                }
                 link.down.extend(bytes.map(|bytes| (topic.clone(), bytes)));
             }
             _ => {}
+        }
+    }
+
+    /// A gateway refuses what is more than it bears, and the device would wait.
+    fn subscribe(&mut self, link: &mut Link, topic: &Topic) {
+        if !link.subscribed.contains(topic) {
+            link.subscribed.push(topic.clone());
+        }
+        if link.subscribed.len() > SUBSCRIPTIONS_MAX {
+            self.fail(format!("too many subscriptions: {:?}", link.subscribed));
         }
     }
 
@@ -299,7 +331,11 @@ impl<'f> World<'f> {
     /// A message came out of the wire.
     fn hear(&mut self, device: &Device<'_, Nor>, link: &mut Link, up: &Up) {
         let (topic, report) = match up {
-            Up::Subscribe(topic) => return self.deliver(device, link, topic),
+            Up::Subscribe(topic) => {
+                self.subscribe(link, topic);
+                return self.deliver(device, link, topic);
+            }
+            Up::Unsubscribe(topic) => return link.subscribed.retain(|other| other != topic),
             Up::Report(topic, report) => (topic, report),
         };
         let Some(bytes) = opened(topic, report) else {
@@ -333,11 +369,13 @@ impl<'f> World<'f> {
 enum Up {
     Report(Topic, Vec<u8>),
     Subscribe(Topic),
+    Unsubscribe(Topic),
 }
 
 struct Link {
     down: VecDeque<(Topic, Vec<u8>)>,
     up: Vec<Up>,
+    subscribed: Vec<Topic>,
     begun: bool,
     greeted: bool,
     dark: Rc<Cell<bool>>,
@@ -370,6 +408,7 @@ impl Uplink for Link {
                 self.up.push(Up::Report(topic.clone(), bytes.to_vec()));
             }
             Message::Subscribe(topic) => self.up.push(Up::Subscribe(topic.clone())),
+            Message::Unsubscribe(topic) => self.up.push(Up::Unsubscribe(topic.clone())),
             _ => {}
         }
         true

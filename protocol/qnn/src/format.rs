@@ -196,6 +196,9 @@ macro_rules! records {
                 }
             }
 
+            /// The names of all of them.
+            pub const NAMES: &[&str] = &[$(stringify!($name)),*];
+
             /// Its name, as `inspect` prints it.
             pub fn name(&self) -> &'static str {
                 match self { $(Op::$name(_) => stringify!($name)),* }

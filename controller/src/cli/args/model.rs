@@ -65,15 +65,18 @@ pub(crate) enum ModelVerb {
     },
     /// Compile an int8 ONNX file, to look at what comes out (`model import` does it by itself)
     #[command(
-        after_long_help = "Example:\n  fleetway model compile kws.onnx --to kws.qnn\n\nA graph that is int8 only in parts becomes an ONNX file again, its int8 parts compiled: --to kws.onnx."
+        after_long_help = "Example:\n  fleetway model compile kws.onnx --to kws.qnn\n  fleetway model compile kws.onnx --for mps2-an386\n\n--for says what the model needs of what the class has, and fails if that is too much. A graph that is int8 only in parts becomes an ONNX file again, its int8 parts compiled: --to kws.onnx."
     )]
     Compile {
         /// An ONNX file
         #[arg(value_name = "FILE.onnx")]
         model: PathBuf,
         /// A new file
-        #[arg(long, value_name = "FILE")]
-        to: PathBuf,
+        #[arg(long, value_name = "FILE", required_unless_present = "class")]
+        to: Option<PathBuf>,
+        /// A class of microcontrollers of fleetway.toml that it must fit
+        #[arg(long = "for", value_name = "CLASS")]
+        class: Option<fleetway_protocol::ids::HardwareClass>,
     },
     /// Show what a model is compiled to: layers, multiply-accumulates, flash and RAM; or why it is not
     #[command(

@@ -3,7 +3,9 @@
 use std::path::Path;
 
 use fleetway_controller::catalog::Catalog;
+use fleetway_controller::catalog::fit::{self, Figure, Fit, Load};
 use fleetway_engine::limits::MODEL_BYTES_MAX;
+use fleetway_protocol::ids::HardwareClass;
 use fleetway_protocol::manifest::VariantKind;
 use fleetway_qnn::Model;
 use fleetway_qnnc::CompileError;
@@ -15,6 +17,7 @@ use crate::api::view::failed;
 use crate::cli::Context;
 use crate::cli::output::{bytes, count, table};
 use crate::cli::values::ReleaseName;
+use crate::config::Config;
 
 /// What both verbs print.
 #[derive(Serialize)]
@@ -27,6 +30,9 @@ struct Compiled {
     networks: Vec<Network>,
     /// Nodes of a mixed graph that tract runs, and why.
     left: Vec<Left>,
+    /// How it fits the class that was asked about.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fit: Option<Fit>,
 }
 
 #[derive(Serialize)]
@@ -57,17 +63,55 @@ struct Left {
     reason: String,
 }
 
-pub(super) fn compile(model: &Path, to: &Path, context: &Context) -> Result<(), Failure> {
-    if to.exists() {
+pub(super) fn compile(
+    model: &Path,
+    to: Option<&Path>,
+    class: Option<&HardwareClass>,
+    context: &Context,
+) -> Result<(), Failure> {
+    if let Some(to) = to.filter(|to| to.exists()) {
         return Err(Failure::usage(format!("{} is there already", to.display()))
             .mend("name a new file with --to"));
     }
-    let (compiled, file) = of_onnx(&read(model)?, model.display().to_string())?;
-    std::fs::write(to, &file).map_err(|error| Failure::file("write", to, &error))?;
+    let (mut compiled, file) = of_onnx(&read(model)?, model.display().to_string())?;
+    compiled.fit = class.map(|class| fit(&compiled, &file, class, context)).transpose()?;
+    if let Some(to) = to {
+        std::fs::write(to, &file).map_err(|error| Failure::file("write", to, &error))?;
+    }
     context.output.data(&compiled, || {
         let next = "next: fleetway model import compiles by itself, and checks the golden vectors";
-        format!("{}\n{} as {}: {next}", text(&compiled), bytes(file.len() as u64), to.display())
+        let written = to.map(|to| format!("{} as {}: ", bytes(file.len() as u64), to.display()));
+        format!("{}\n{}{next}", text(&compiled), written.unwrap_or_default())
     })
+}
+
+/// How it fits a class.
+///
+/// # Errors
+/// That it does not, or that nothing is known of the class.
+fn fit(
+    compiled: &Compiled,
+    file: &[u8],
+    class: &HardwareClass,
+    context: &Context,
+) -> Result<Fit, Failure> {
+    let classes = Config::classes(&context.data)?;
+    let Some(room) = classes.get(class) else {
+        return Err(Failure::not_found(format!("nothing is known of the class {class}")).mend(
+            format!("write what it has room for as [hardware.{class}] into fleetway.toml; a board's figures are in firmware/boards/*/hardware.toml"),
+        ));
+    };
+    let load = match compiled.form {
+        "qnn" => Ok(Load { file, artifacts: None }),
+        _ => Err("only parts of it are int8"),
+    };
+    let fit = fit::judge(class, room, load);
+    if fit.fits {
+        return Ok(fit);
+    }
+    Err(Failure::usage(format!("{} {fit}", compiled.model)).mend(
+        "make the model smaller, or correct the class in fleetway.toml if the board has more",
+    ))
 }
 
 pub(super) fn inspect(what: &str, context: &Context) -> Result<(), Failure> {
@@ -138,7 +182,10 @@ fn of_onnx(onnx: &[u8], name: String) -> Result<(Compiled, Vec<u8>), Failure> {
         operator: left.op,
         reason: left.reason,
     });
-    Ok((Compiled { model: name, form: "mixed", networks, left: left.collect() }, mixed.onnx))
+    Ok((
+        Compiled { model: name, form: "mixed", networks, left: left.collect(), fit: None },
+        mixed.onnx,
+    ))
 }
 
 fn not_compiled(name: &str, why: &CompileError) -> Failure {
@@ -149,7 +196,7 @@ fn not_compiled(name: &str, why: &CompileError) -> Failure {
 
 fn whole(name: String, file: &[u8], model: &Model<'_>) -> Compiled {
     let networks = vec![network(String::new(), file, model)];
-    Compiled { model: name, form: "qnn", networks, left: Vec::new() }
+    Compiled { model: name, form: "qnn", networks, left: Vec::new(), fit: None }
 }
 
 fn network(name: String, file: &[u8], model: &Model<'_>) -> Network {
@@ -210,6 +257,14 @@ fn text(compiled: &Compiled) -> String {
                 .iter()
                 .map(|left| format!("  {} `{}`: {}", left.operator, left.node, left.reason)),
         );
+    }
+    if let Some(fit) = &compiled.fit {
+        let row = |figure: &Figure| {
+            let Figure { what, unit, needs, has, .. } = figure;
+            [(*what).to_owned(), needs.to_string(), has.to_string(), (*unit).to_owned()]
+        };
+        parts.push(format!("fits {}:", fit.class));
+        parts.push(table(["of", "needs", "has", ""], fit.figures.iter().map(row)));
     }
     parts.join("\n")
 }

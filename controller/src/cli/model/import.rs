@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use fleetway_controller::audit;
+use fleetway_controller::catalog::fit::Fit;
 use fleetway_controller::catalog::source::{self, Annotation, Candidate, Given, SourceError};
 use fleetway_controller::catalog::{AttestationRequest, Catalog, ImportReport, ImportRequest};
 use fleetway_engine::limits::NPZ_BYTES_MAX;
@@ -21,6 +22,7 @@ use crate::api::view::failed;
 use crate::cli::args::ImportArgs;
 use crate::cli::output::{facts, millis, talk};
 use crate::cli::{Context, policy};
+use crate::config::Config;
 
 /// What `model import` prints.
 #[derive(Serialize)]
@@ -38,6 +40,8 @@ struct Imported {
     /// What the Model Signing bundle vouches for.
     attestation: Option<String>,
     latency_us: Option<u64>,
+    /// How it fits the classes of microcontrollers that it may go to.
+    fits: Vec<Fit>,
 }
 
 pub(super) fn run(args: ImportArgs, context: &Context) -> Result<(), Failure> {
@@ -56,7 +60,7 @@ pub(super) fn run(args: ImportArgs, context: &Context) -> Result<(), Failure> {
     let kind = format!("{}, {}", candidate.kind, args.source.display());
     let annotations = candidate.papers.annotations.clone();
     let documents = candidate.papers.documents.iter().map(|d| d.name.clone()).collect();
-    let request = request(args, candidate, golden)?;
+    let request = request(args, candidate, golden, context)?;
     talk(format!("running the golden vectors of {}", request.onnx.path.display()));
     let report = Catalog::open(&context.data)
         .import(&request)
@@ -74,6 +78,7 @@ pub(super) fn run(args: ImportArgs, context: &Context) -> Result<(), Failure> {
             format!("vouches for it as {:?}, and for {others} other files", found.name)
         }),
         latency_us: report.latency_us,
+        fits: report.fits,
     };
     context.output.data(&imported, || text(&imported))
 }
@@ -100,6 +105,7 @@ fn request(
     args: ImportArgs,
     candidate: Candidate,
     golden_npz: Given,
+    context: &Context,
 ) -> Result<ImportRequest, Failure> {
     let note = |reason: String| {
         Note::new(&reason).map_err(|error| Failure::usage(format!("the reason {reason:?} {error}")))
@@ -130,6 +136,7 @@ fn request(
         counter: args.counter,
         min_release: args.min_release,
         hardware: args.hardware,
+        classes: Config::classes(&context.data)?,
         health: policy::load(args.health.as_deref(), args.reference.as_deref())?,
         highest_published: None,
         accept_golden_mismatch: args.accept_golden_mismatch.map(note).transpose()?,
@@ -150,6 +157,10 @@ fn note(report: &ImportReport, context: &Context) {
     let text = format!("imported {model} {version} as {digest:.12}");
     audit::offline::note(&context.data, &operator(), "model.import", None, &text);
     report.notes.iter().for_each(|note| talk(format!("note: {note}")));
+    // Those that it names were checked: it is for any, and these devices would refuse it.
+    for fit in report.fits.iter().filter(|fit| !fit.fits) {
+        talk(format!("note: {fit}; name the classes that it is for with --hardware"));
+    }
     if !report.golden_passed {
         talk(
             "WARNING: its answers differ from its golden vectors; the reason you gave travels with it",
@@ -172,6 +183,7 @@ fn text(imported: &Imported) -> String {
     lines.push(("check", imported.golden.clone()));
     lines.extend(imported.attestation.clone().map(|said| ("bundle", said)));
     lines.push(("latency", millis(imported.latency_us)));
+    lines.extend(imported.fits.iter().map(|fit| ("room", fit.to_string())));
     lines.push(("next", format!("fleetway model sign {name}")));
     facts(&lines)
 }

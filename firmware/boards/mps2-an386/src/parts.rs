@@ -1,10 +1,12 @@
-//! Watchdog, timer, and why the board started.
+//! Watchdog and timers.
 
 use core::cell::Cell;
-use core::mem::MaybeUninit;
-use core::ptr::{addr_of, addr_of_mut};
+use core::sync::atomic::{AtomicBool, Ordering};
 
-use fleetway_firmware::hardware::{Clock, Start, Watchdog};
+use cortex_m::peripheral::SYST;
+use cortex_m::peripheral::syst::SystClkSource;
+use cortex_m_rt::exception;
+use fleetway_firmware::hardware::{Clock, Watchdog};
 
 /// The CMSDK watchdog: a counter that interrupts when it gets to 0, and resets the second time.
 const WATCHDOG: usize = 0x4000_8000;
@@ -20,11 +22,10 @@ const VALUE: usize = 0x04;
 const RELOAD: usize = 0x08;
 /// Ticks of both in a microsecond.
 const TICKS_PER_US: u32 = 25;
-
-/// Left in memory by whoever runs, for the next start: power would have taken it away.
-const WARM: u32 = 0x7761_726d;
-#[unsafe(link_section = ".uninit.WAS_ON")]
-static mut WAS_ON: MaybeUninit<u32> = MaybeUninit::uninit();
+/// A rest is over after at most this long: at 115,200 baud some tens of bytes come meanwhile.
+const REST_US: u32 = 2_000;
+/// Whether the system timer has come round since this was looked at.
+static RESTED: AtomicBool = AtomicBool::new(false);
 
 fn write(base: usize, register: usize, value: u32) {
     // SAFETY: a device register of this board, and nothing else.
@@ -34,18 +35,6 @@ fn write(base: usize, register: usize, value: u32) {
 fn read(base: usize, register: usize) -> u32 {
     // SAFETY: a device register of this board, and nothing else.
     unsafe { ((base + register) as *const u32).read_volatile() }
-}
-
-/// Why the board started: by power, or by its watchdog or a panic, after which memory still holds
-/// what was there.
-pub(crate) fn start() -> Start {
-    // SAFETY: one word, read and written before anything else runs.
-    let was_on = unsafe {
-        let was_on = addr_of!(WAS_ON).cast::<u32>().read_volatile();
-        addr_of_mut!(WAS_ON).cast::<u32>().write_volatile(WARM);
-        was_on
-    };
-    if was_on == WARM { Start::Watchdog } else { Start::Power }
 }
 
 /// The watchdog.
@@ -75,6 +64,16 @@ impl Timer {
         write(TIMER, 0, 1);
         Self { last: Cell::new(u32::MAX), ticks: Cell::new(0) }
     }
+
+    /// What ends a rest begins to tick.
+    pub(crate) fn with_rests(self, mut timer: SYST) -> Self {
+        timer.set_clock_source(SystClkSource::Core);
+        timer.set_reload(REST_US * TICKS_PER_US - 1);
+        timer.clear_current();
+        timer.enable_counter();
+        timer.enable_interrupt();
+        self
+    }
 }
 
 impl Clock for Timer {
@@ -85,6 +84,18 @@ impl Clock for Timer {
         self.ticks.set(self.ticks.get() + u64::from(passed));
         self.ticks.get() / u64::from(TICKS_PER_US)
     }
+
+    /// The line's interrupt fills its ring meanwhile.
+    fn rest(&self) {
+        while !RESTED.swap(false, Ordering::Relaxed) {
+            cortex_m::asm::wfi();
+        }
+    }
+}
+
+#[exception]
+fn SysTick() {
+    RESTED.store(true, Ordering::Relaxed);
 }
 
 /// There is nothing to run: waits for somebody to do something about it.

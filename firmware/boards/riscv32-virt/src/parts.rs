@@ -1,9 +1,8 @@
 //! The hart's timer, as clock and as watchdog, and the reset.
 
-use core::mem::MaybeUninit;
-use core::ptr::{addr_of, addr_of_mut};
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
-use fleetway_firmware::hardware::{Clock, Start, Watchdog};
+use fleetway_firmware::hardware::{Clock, Watchdog};
 use riscv_rt::core_interrupt;
 
 /// The core-local interruptor: when to interrupt, and what time it is.
@@ -11,26 +10,11 @@ const COMPARE: *mut u32 = 0x0200_4000 as *mut u32;
 const TIME: *const u32 = 0x0200_bff8 as *const u32;
 /// Ticks of the timer in a microsecond.
 const TICKS_PER_US: u64 = 10;
+/// A rest is over after this long: at 115,200 baud some tens of bytes come meanwhile.
+const REST_US: u64 = 2_000;
 /// QEMU's test device: this word resets the board.
 const TEST: *mut u32 = 0x0010_0000 as *mut u32;
 const RESET: u32 = 0x7777;
-
-/// Left in memory by whoever runs, for the next start: power would have taken it away.
-const WARM: u32 = 0x7761_726d;
-#[unsafe(link_section = ".uninit.WAS_ON")]
-static mut WAS_ON: MaybeUninit<u32> = MaybeUninit::uninit();
-
-/// Why the board started: by power, or by its watchdog or a panic, after which memory still holds
-/// what was there.
-pub(crate) fn start() -> Start {
-    // SAFETY: one word, read and written before anything else runs.
-    let was_on = unsafe {
-        let was_on = addr_of!(WAS_ON).cast::<u32>().read_volatile();
-        addr_of_mut!(WAS_ON).cast::<u32>().write_volatile(WARM);
-        was_on
-    };
-    if was_on == WARM { Start::Watchdog } else { Start::Power }
-}
 
 fn ticks() -> u64 {
     loop {
@@ -45,13 +29,19 @@ fn ticks() -> u64 {
     }
 }
 
+/// When the watchdog bites, in ticks. One word after the other is written, and read by this hart
+/// alone.
+static BITES_AT: [AtomicU32; 2] = [const { AtomicU32::new(u32::MAX) }; 2];
+/// Whether a rest is over.
+static RESTED: AtomicBool = AtomicBool::new(false);
+
 /// The board has no watchdog: the timer's interrupt resets it, whatever the program is doing.
 pub(crate) struct Dog(());
 
 impl Dog {
     pub(crate) fn new() -> Self {
         set_compare(u64::MAX);
-        // SAFETY: the handler below does nothing but reset.
+        // SAFETY: the handler below is for this interrupt.
         unsafe {
             riscv::register::mie::set_mtimer();
             riscv::interrupt::enable();
@@ -62,7 +52,10 @@ impl Dog {
 
 impl Watchdog for Dog {
     fn feed(&mut self, ms: u32) {
-        set_compare(ticks() + u64::from(ms) * 1000 * TICKS_PER_US);
+        let bites_at = ticks() + u64::from(ms) * 1000 * TICKS_PER_US;
+        BITES_AT[0].store(bites_at as u32, Ordering::Relaxed);
+        BITES_AT[1].store((bites_at >> 32) as u32, Ordering::Relaxed);
+        set_compare(bites_at);
     }
 }
 
@@ -76,8 +69,18 @@ fn set_compare(at: u64) {
 }
 
 #[core_interrupt(riscv::interrupt::Interrupt::MachineTimer)]
-fn not_fed() {
-    reset();
+fn is_due() {
+    let bites_at = bites_at();
+    if ticks() >= bites_at {
+        reset();
+    }
+    set_compare(bites_at);
+    RESTED.store(true, Ordering::Relaxed);
+}
+
+fn bites_at() -> u64 {
+    let [low, high] = [0, 1].map(|at| u64::from(BITES_AT[at].load(Ordering::Relaxed)));
+    high << 32 | low
 }
 
 /// The time since the start.
@@ -86,6 +89,14 @@ pub(crate) struct Timer;
 impl Clock for Timer {
     fn now_us(&self) -> u64 {
         ticks() / TICKS_PER_US
+    }
+
+    /// There is one timer, and the watchdog has it. The line's interrupt fills its ring meanwhile.
+    fn rest(&self) {
+        set_compare(bites_at().min(ticks() + REST_US * TICKS_PER_US));
+        while !RESTED.swap(false, Ordering::Relaxed) {
+            riscv::asm::wfi();
+        }
     }
 }
 
