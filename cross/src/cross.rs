@@ -11,7 +11,7 @@ use std::process::Command;
 use anyhow::{Context as _, Result, bail};
 
 use crate::cargo::{self, cargo};
-use crate::targets::{Build, Runner, TARGETS, Target, What};
+use crate::targets::{BOARDS, Board, Build, Runner, TARGETS, Target, What};
 use crate::{firmware, lanes, needs};
 
 /// The device of the update under qemu.
@@ -26,29 +26,64 @@ needs Apple's Xcode; the static one above and the bindings of `cargo xtask bindi
 /// Builds, measures and runs everything, or only what has one of these words in its name.
 pub(crate) fn cross(only: &[String]) -> Result<()> {
     let is_asked = |name: &str| only.is_empty() || only.iter().any(|word| name.contains(word));
-    let targets: Vec<&Target> = TARGETS.iter().filter(|target| is_asked(target.triple)).collect();
-    let boards = firmware::BOARDS.into_iter().filter(|board| is_asked(board));
-    let boards: Vec<&str> = boards.collect();
+    let targets: Vec<&'static Target> =
+        TARGETS.iter().filter(|target| is_asked(target.triple)).collect();
+    let boards: Vec<&Board> = BOARDS.iter().filter(|board| is_asked(board.name)).collect();
     if targets.is_empty() && boards.is_empty() {
-        let all = TARGETS.iter().map(|target| target.triple).chain(firmware::BOARDS);
-        bail!("nothing is called so; there are: {}", all.collect::<Vec<_>>().join(", "));
+        let all = TARGETS.iter().map(|target| target.triple);
+        let all: Vec<&str> = all.chain(BOARDS.iter().map(|board| board.name)).collect();
+        bail!("nothing is called so; there are: {}", all.join(", "));
     }
-    made(&targets, |_| true)?;
-    for board in boards {
-        crate::say(&format!("the firmware for {board}"));
-        firmware::build(board)?;
-    }
+    let mut sizes = made(&targets, |_| true)?;
+    sizes.extend(flashed(&boards)?);
+    print(&sizes)?;
     println!("\n{ELSEWHERE}");
     Ok(())
 }
 
 /// Builds, measures and runs what every test run does.
 pub(crate) fn tested() -> Result<()> {
-    made(&TARGETS.iter().collect::<Vec<_>>(), |build| build.is_tested)
+    let mut sizes = made(&TARGETS.iter().collect::<Vec<_>>(), |build| build.is_tested)?;
+    sizes.extend(flashed(&BOARDS.iter().collect::<Vec<_>>())?);
+    print(&sizes)
 }
 
-/// Builds what is wanted of these targets, and says how large it is and whether it runs.
-fn made(targets: &[&Target], wanted: impl Fn(&Build) -> bool) -> Result<()> {
+/// How large something became.
+struct Size {
+    of: &'static str,
+    what: &'static str,
+    bytes: u64,
+    bytes_max: u64,
+    /// What it said when it ran.
+    ran: String,
+}
+
+/// All sizes beside their budgets. Fails if one is over.
+fn print(sizes: &[Size]) -> Result<()> {
+    println!("{:<30} {:<8} {:>11} {:>11} {:>9}  run", "target", "build", "bytes", "budget", "left");
+    for Size { of, what, bytes, bytes_max, ran } in sizes {
+        let left = *bytes_max as i64 - *bytes as i64;
+        println!("{of:<30} {what:<8} {bytes:>11} {bytes_max:>11} {left:>9}  {ran}");
+    }
+    if sizes.iter().any(|size| size.bytes > size.bytes_max) {
+        bail!("a program is larger than its budget in cross/src/targets.rs: find out why it grew");
+    }
+    Ok(())
+}
+
+/// Builds boards' firmware. The tests of `fleetway-firmware` run it.
+fn flashed(boards: &[&'static Board]) -> Result<Vec<Size>> {
+    let flashed = boards.iter().map(|board| {
+        crate::say(&format!("the firmware for {}", board.name));
+        let (of, what, bytes_max) = (board.name, "firmware", board.flash_bytes_max);
+        let ran = "in its own tests".to_owned();
+        Ok(Size { of, what, bytes: firmware::flash(board)?, bytes_max, ran })
+    });
+    flashed.collect()
+}
+
+/// Builds what is wanted of these targets, measures it, and has it run.
+fn made(targets: &[&'static Target], wanted: impl Fn(&Build) -> bool) -> Result<Vec<Size>> {
     for target in targets {
         needs::cross(target)?;
     }
@@ -60,23 +95,17 @@ fn made(targets: &[&Target], wanted: impl Fn(&Build) -> bool) -> Result<()> {
             build(what, &of)?;
         }
     }
-    println!("{:<30} {:<8} {:>11} {:>11} {:>9}  run", "target", "build", "bytes", "budget", "left");
-    let mut too_large = false;
+    let mut sizes = Vec::new();
     for target in targets {
         for build in target.builds.iter().filter(|build| wanted(build)) {
             let file = file(target, build.what)?;
             let bytes = std::fs::metadata(&file).with_context(|| file.display().to_string())?.len();
-            let left = build.bytes_max as i64 - bytes as i64;
-            too_large |= left < 0;
-            let (triple, what, max) = (target.triple, short(build.what), build.bytes_max);
+            let (of, what, bytes_max) = (target.triple, short(build.what), build.bytes_max);
             let ran = ran(target, build.what, &file)?;
-            println!("{triple:<30} {what:<8} {bytes:>11} {max:>11} {left:>9}  {ran}");
+            sizes.push(Size { of, what, bytes, bytes_max, ran });
         }
     }
-    if too_large {
-        bail!("a program is larger than its budget in cross/src/targets.rs: find out why it grew");
-    }
-    Ok(())
+    Ok(sizes)
 }
 
 fn name(what: What) -> &'static str {

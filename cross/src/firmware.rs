@@ -7,19 +7,28 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::cargo::{self, cargo};
 use crate::needs;
+use crate::targets::{BOARDS, Board};
 
 /// The board that is measured, its target, and the program in it that measures.
 const BOARD: &str = "mps2-an386";
 const BENCH: &str = "bench";
 
-/// Every board, by its directory.
-pub(crate) const BOARDS: [&str; 2] = ["mps2-an386", "riscv32-virt"];
-
-/// Builds a board's program, as it is flashed.
-pub(crate) fn build(board: &str) -> Result<()> {
+/// Builds a board's programs; gives their directory.
+fn build(board: &Board) -> Result<PathBuf> {
     needs::boards()?;
-    let dir = cargo::root().join("firmware/boards").join(board);
-    cargo::run(cargo(&["build", "--release", "--bins"]).current_dir(dir))
+    let boards = cargo::root().join("firmware/boards");
+    cargo::run(cargo(&["build", "--release", "--bins"]).current_dir(boards.join(board.name)))?;
+    Ok(boards.join("target").join(board.triple).join("release"))
+}
+
+/// Builds a board's program as it is flashed; gives its bytes of flash.
+pub(crate) fn flash(board: &Board) -> Result<u64> {
+    flash_of(&build(board)?.join(format!("fleetway-{}", board.name)))
+}
+
+fn flash_of(program: &Path) -> Result<u64> {
+    let program = std::fs::read(program).context("the program is not there")?;
+    crate::flash::flash_bytes(&program).context("no ELF file of 32 bits")
 }
 
 /// Cuts the power in a simulated flash so many times, plants every bug, and kills the emulated
@@ -38,12 +47,6 @@ pub(crate) fn soak(runs: u64, kills: u64) -> Result<()> {
     cargo::run(killed.env("FLEETWAY_FIRMWARE_KILLS", each.to_string()))
 }
 
-/// Every board, and what it is built for.
-const BOARDS: [(&str, &str); 3] = [
-    ("mps2-an386", cargo::BARE_TARGET),
-    ("ast1030-evb", cargo::BARE_TARGET),
-    ("riscv32-virt", "riscv32imac-unknown-none-elf"),
-];
 /// The model that is measured if no other is named, and where the board has it.
 const MODEL: &str = "tests/models/digits/digits-v2.onnx";
 const MODEL_AT: &str = "0x300000";
@@ -95,15 +98,15 @@ pub(crate) fn bench(json: Option<&Path>, models: Option<&Path>) -> Result<()> {
     needs::boards()?;
     let mut figures = Figures::default();
     crate::say("building the boards' programs");
-    let boards = cargo::root().join("firmware/boards");
-    for (board, target) in BOARDS {
-        let mut build = cargo(&["build", "--release", "--bins"]);
-        cargo::run(build.current_dir(boards.join(board)))?;
-        let program = boards.join("target").join(target).join("release");
-        sizes(&mut figures, board, &program.join(format!("fleetway-{board}")))?;
+    let mut program = PathBuf::new();
+    for board in BOARDS {
+        let programs = build(board)?;
+        sizes(&mut figures, board.name, &programs.join(format!("fleetway-{}", board.name)))?;
+        if board.name == BOARD {
+            program = programs.join(BENCH);
+        }
     }
     crate::say("instructions, counted by QEMU (not cycles: a real Cortex-M4 needs somewhat more)");
-    let program = boards.join("target").join(cargo::BARE_TARGET).join("release").join(BENCH);
     for model in models_in(models)? {
         figures.read(&counted(&program, &model)?);
     }
@@ -162,8 +165,7 @@ fn sizes(figures: &mut Figures, board: &str, program: &Path) -> Result<()> {
             _ => {}
         }
     }
-    let program = std::fs::read(program).context("the program is not there")?;
-    let flash = crate::flash::flash_bytes(&program).context("no ELF file of 32 bits")?;
+    let flash = flash_of(program)?;
     let name = board.replace('-', "_");
     for (what, bytes) in [
         ("flash_bytes", flash),

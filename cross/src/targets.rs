@@ -4,6 +4,8 @@
 //! A budget is what was measured and one part in twenty: a change that makes a program larger than that is
 //! decided, not noticed. `cargo xtask cross` prints how far each is from its own.
 
+use crate::cargo::{BARE_TARGET, RISCV_TARGET};
+
 /// A target and what is built for it.
 pub(crate) struct Target {
     /// As Rust names it.
@@ -18,6 +20,14 @@ pub(crate) struct Target {
     /// Runs its programs on this machine; nothing if this machine does by itself.
     pub(crate) runner: Option<Runner>,
     pub(crate) builds: &'static [Build],
+}
+
+/// A board with a microcontroller, in `firmware/boards/`.
+pub(crate) struct Board {
+    pub(crate) name: &'static str,
+    pub(crate) triple: &'static str,
+    /// Bytes of flash for the firmware, the runtime of models included, no model.
+    pub(crate) flash_bytes_max: u64,
 }
 
 /// A program, and the Debian package that brings it.
@@ -111,4 +121,11 @@ pub(crate) const TARGETS: &[Target] = &[
         runner: None,
         builds: &[Build { what: What::Library, bytes_max: 60_000_000, is_tested: false }],
     },
+];
+
+/// All boards.
+pub(crate) const BOARDS: &[Board] = &[
+    Board { name: "mps2-an386", triple: BARE_TARGET, flash_bytes_max: 200_000 },
+    Board { name: "ast1030-evb", triple: BARE_TARGET, flash_bytes_max: 200_000 },
+    Board { name: "riscv32-virt", triple: RISCV_TARGET, flash_bytes_max: 200_000 },
 ];
