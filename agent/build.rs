@@ -1,6 +1,7 @@
 //! Linking the agent of small devices (profile `dist-small`): without the tables of an unwinder that it
 //! does not use. They are 0.7 of its 5.7 MB, and the compiler has no other way to leave them out: the
-//! standard library asks for them, and link-time optimization hands that on to everything.
+//! standard library asks for them, and link-time optimization hands that on to everything. Static programs
+//! have their relocations packed, 0.2 MB; with glibc that takes 2.36, so only with musl.
 
 use std::path::Path;
 
@@ -16,5 +17,9 @@ fn main() {
     if is_small && variable("CARGO_CFG_TARGET_OS") == "linux" {
         println!("cargo::rustc-link-arg-bins=-T");
         println!("cargo::rustc-link-arg-bins={}/no-unwind.ld", variable("CARGO_MANIFEST_DIR"));
+        if variable("CARGO_CFG_TARGET_ENV") == "musl" {
+            println!("cargo::rustc-link-arg-bins=-z");
+            println!("cargo::rustc-link-arg-bins=pack-relative-relocs");
+        }
     }
 }

@@ -208,7 +208,8 @@ pub(crate) fn update(programs: &[lanes::Program]) -> Result<()> {
     script(&dir.join("fleetway"), &format!("exec {} \"$@\"\n", controller.display()))?;
     let program = programs.iter().find(|program| program.name.ends_with(UPDATE[0]));
     let program = program.with_context(|| format!("no test {}", UPDATE[0]))?;
-    cargo::run(program.command(&dir).arg(UPDATE[1]).arg("--exact"))
+    let mut test = program.command(&dir);
+    cargo::run(test.arg(UPDATE[1]).arg("--exact").env("FLEETWAY_SANDBOX", "limits"))
 }
 
 /// A shell script that runs a program for AArch64 and all that it starts.

@@ -77,7 +77,7 @@ pub(crate) const TARGETS: &[Target] = &[
         is_static: true,
         runner: Some(Runner { program: "qemu-aarch64-static", root: "/" }),
         builds: &[
-            Build { what: SMALL, bytes_max: 5_000_000, is_tested: true },
+            Build { what: SMALL, bytes_max: 4_050_000, is_tested: true },
             Build { what: What::Full, bytes_max: 30_000_000, is_tested: false },
         ],
     },
@@ -87,7 +87,7 @@ pub(crate) const TARGETS: &[Target] = &[
         libc: AARCH64_LIBC,
         is_static: false,
         runner: Some(Runner { program: "qemu-aarch64-static", root: "/usr/aarch64-linux-gnu" }),
-        builds: &[Build { what: SMALL, bytes_max: 5_000_000, is_tested: true }],
+        builds: &[Build { what: SMALL, bytes_max: 4_250_000, is_tested: true }],
     },
     Target {
         triple: "armv7-unknown-linux-gnueabihf",
@@ -95,7 +95,7 @@ pub(crate) const TARGETS: &[Target] = &[
         libc: "libc6-dev-armhf-cross",
         is_static: false,
         runner: Some(Runner { program: "qemu-arm-static", root: "/usr/arm-linux-gnueabihf" }),
-        builds: &[Build { what: SMALL, bytes_max: 5_000_000, is_tested: true }],
+        builds: &[Build { what: SMALL, bytes_max: 4_650_000, is_tested: true }],
     },
     Target {
         triple: "riscv64gc-unknown-linux-gnu",
@@ -103,7 +103,7 @@ pub(crate) const TARGETS: &[Target] = &[
         libc: "libc6-dev-riscv64-cross",
         is_static: false,
         runner: Some(Runner { program: "qemu-riscv64-static", root: "/usr/riscv64-linux-gnu" }),
-        builds: &[Build { what: SMALL, bytes_max: 5_000_000, is_tested: true }],
+        builds: &[Build { what: SMALL, bytes_max: 4_050_000, is_tested: true }],
     },
     Target {
         triple: "x86_64-unknown-linux-musl",

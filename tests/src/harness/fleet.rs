@@ -186,7 +186,11 @@ impl Fleet {
         let path = agent.config();
         let config = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
         // Reports come faster than the default, so that tests see them.
-        let config = format!("{config}\n[link]\ntelemetry_s = {}\n", self.telemetry_s);
+        let mut config = format!("{config}\n[link]\ntelemetry_s = {}\n", self.telemetry_s);
+        // Agents under an emulator have no fences: qemu knows neither seccomp nor landlock.
+        if let Ok(require) = std::env::var("FLEETWAY_SANDBOX") {
+            config += &format!("[sandbox]\nrequire = \"{require}\"\n");
+        }
         std::fs::write(&path, config).context("agent.toml")?;
         self.agents.push(agent);
         Ok(())

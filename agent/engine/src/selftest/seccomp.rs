@@ -102,6 +102,12 @@ const ALLOWED: &[libc::c_long] = &[
     libc::SYS_exit_group,
 ];
 
+/// `libc` has no name for it on Android; this is asm-generic/unistd.h's number, which AArch64 has.
+#[cfg(target_os = "android")]
+const SYS_TRUNCATE: libc::c_long = 45;
+#[cfg(not(target_os = "android"))]
+const SYS_TRUNCATE: libc::c_long = libc::SYS_truncate;
+
 /// What only an attack asks for: files, other processes, other programs, the network, the kernel.
 const FORBIDDEN: &[libc::c_long] = &[
     libc::SYS_openat,
@@ -114,7 +120,7 @@ const FORBIDDEN: &[libc::c_long] = &[
     libc::SYS_mknodat,
     libc::SYS_fchmodat,
     libc::SYS_fchownat,
-    libc::SYS_truncate,
+    SYS_TRUNCATE,
     libc::SYS_mount,
     libc::SYS_umount2,
     libc::SYS_chroot,
