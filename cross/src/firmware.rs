@@ -33,7 +33,8 @@ pub(crate) fn bench() -> Result<()> {
     crate::say("building the board's programs");
     let dir = cargo::root().join("firmware/boards").join(BOARD);
     cargo::run(cargo(&["build", "--release", "--bins"]).current_dir(&dir))?;
-    let programs = dir.join("target").join(cargo::BARE_TARGET).join("release");
+    let programs =
+        cargo::root().join("firmware/boards/target").join(cargo::BARE_TARGET).join("release");
     sizes(&programs.join("fleetway-mps2-an386"))?;
     crate::say("instructions, counted by QEMU (not cycles: a real Cortex-M4 needs somewhat more)");
     print!("{}", counted(&programs.join(BENCH))?);

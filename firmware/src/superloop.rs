@@ -52,11 +52,11 @@ pub fn turn<F: Flash, U: Uplink, S: Sensor, W: Watchdog, C: Clock>(
 
 /// Turns for ever, with a rest where nothing is left to do.
 pub fn run<F: Flash, U: Uplink, S: Sensor, W: Watchdog, C: Clock>(
-    mut device: Device<'_, F>,
-    mut board: Board<U, S, W, C>,
+    device: &mut Device<'_, F>,
+    board: &mut Board<U, S, W, C>,
 ) -> ! {
     loop {
-        turn(&mut device, &mut board);
+        turn(device, board);
         if !device.is_busy() {
             board.clock.rest();
         }

@@ -44,6 +44,20 @@ pub const MPS2: Kind = Kind {
     signal: "-KILL",
     has_text: true,
 };
+/// Cortex-M4F with a serial flash that takes commands. QEMU has writes to it in hand: SIGTERM
+/// stops the processor anywhere, and lets them come to their end.
+pub const AST1030: Kind = Kind {
+    name: "ast1030-evb",
+    target: "thumbv7em-none-eabihf",
+    qemu: "qemu-system-arm",
+    args: &["-M", "ast1030-evb", "-m", "1M", "-action", "watchdog=reset"],
+    program: "-kernel",
+    flash: &["-drive", "file={},format=raw,if=mtd"],
+    flash_bytes: 4 << 20,
+    page_at: 0x000a_0000,
+    signal: "-TERM",
+    has_text: false,
+};
 /// RISC-V of 32 bits. Parallel NOR, each word written at once.
 pub const RISCV32: Kind = Kind {
     name: "riscv32-virt",
@@ -116,7 +130,8 @@ impl Board {
         // Of the life before; QEMU makes it anew.
         let _ = std::fs::remove_file(self.line());
         let mut qemu = Command::new(self.kind.qemu);
-        qemu.args(self.kind.args).args(["-display", "none", "-monitor", "none"]);
+        qemu.args(self.kind.args).args(["-display", "none"]);
+        qemu.arg("-monitor").arg(format!("unix:{},server=on,wait=off", path("monitor")));
         qemu.args(self.kind.flash.iter().map(|word| word.replace("{}", &path("flash"))));
         qemu.arg("-chardev");
         qemu.arg(format!("socket,id=line,path={},server=on,wait=off", path("line")));
@@ -189,10 +204,10 @@ impl Drop for Board {
 
 /// Builds a board's program, as small as it is shipped.
 fn built(kind: &Kind) -> Result<PathBuf, EmulatorError> {
-    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../boards").join(kind.name);
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../boards");
     let name = format!("fleetway-{}", kind.name);
     let mut cargo = Command::new(std::env::var("CARGO").unwrap_or("cargo".into()));
-    cargo.args(["build", "--release", "--bin", &name]).current_dir(&dir);
+    cargo.args(["build", "--release", "--bin", &name]).current_dir(dir.join(kind.name));
     // Where and how is the board's own to say.
     for name in ["CARGO_TARGET_DIR", "CARGO_BUILD_TARGET", "RUSTFLAGS"] {
         cargo.env_remove(name);

@@ -27,5 +27,5 @@ pub mod board;
 pub mod maker;
 pub mod network;
 
-pub use board::{Board, EmulatorError, Kind, MPS2, RISCV32};
+pub use board::{AST1030, Board, EmulatorError, Kind, MPS2, RISCV32};
 pub use maker::{Birth, FactoryModel, answers, golden_set};

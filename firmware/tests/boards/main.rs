@@ -20,7 +20,7 @@ use fleetway_protocol::order::Action;
 use fleetway_protocol::reason::Reason;
 use fleetway_protocol::slot::Ending;
 
-use fleetway_emulator::{Board, Kind, MPS2, RISCV32, answers, golden_set};
+use fleetway_emulator::{AST1030, Board, Kind, MPS2, RISCV32, answers, golden_set};
 
 use fleet::{Fleet, Nature, Wish};
 use gateway::Gateway;
@@ -134,5 +134,6 @@ macro_rules! boards {
 
 boards! {
     MPS2 mps2 mps2_killed
+    AST1030 ast1030 ast1030_killed
     RISCV32 riscv32 riscv32_killed
 }

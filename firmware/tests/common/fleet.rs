@@ -6,11 +6,11 @@ use ed25519_dalek::SigningKey;
 use fleetway_emulator::maker::{self, CHUNK_BYTES, encoded, golden_set};
 use fleetway_emulator::network::{SLOW_POOLS, network};
 use fleetway_firmware::provision::{Factory, Provision};
-use fleetway_protocol::envelope::{Authority, Context, PublicKey};
+use fleetway_protocol::envelope::{Authority, Context, Envelope, PublicKey, sign};
 use fleetway_protocol::health::{Health, HealthPolicy};
 use fleetway_protocol::ids::{DeviceId, Digest, HardwareClass, ModelName, ShortDigest, Version};
 use fleetway_protocol::keyset::Keyset;
-use fleetway_protocol::limits::TRIAL_TRIES_MAX;
+use fleetway_protocol::limits::{ENVELOPE_BYTES_MAX, TRIAL_TRIES_MAX};
 use fleetway_protocol::manifest::{Artifact, GoldenRule, Manifest, Variant, VariantKind};
 use fleetway_protocol::order::{Action, ModelOrder, Order, Terms};
 use fleetway_protocol::signed::{Algorithm, SignedReport};
@@ -30,7 +30,7 @@ pub(crate) enum Nature {
     OtherHardware,
     /// Larger than a slot.
     TooLarge,
-    /// Signed by somebody else.
+    /// Signed by somebody else in the right name.
     Forged,
     /// Its policy does not bear what it answers.
     Unhealthy,
@@ -80,6 +80,15 @@ fn authority(seed: u8) -> Authority {
 fn sealed(keys: &[u8], context: Context, payload: &[u8]) -> Vec<u8> {
     let keys: Vec<_> = keys.iter().map(|seed| key(*seed)).collect();
     maker::sealed(&keys, context, payload)
+}
+
+/// Signed by somebody else in the release authority's name.
+fn forged(payload: &[u8]) -> Vec<u8> {
+    let mut signature = sign(&key(DIRECTORS[0]), Context::Manifest, payload);
+    signature.key = PublicKey::of(&key(RELEASE)).id();
+    let mut envelope = Envelope::new(payload);
+    envelope.push(signature).unwrap();
+    envelope.encode(&mut vec![0; ENVELOPE_BYTES_MAX]).unwrap().to_vec()
 }
 
 const ROOTS: [u8; 3] = [1, 11, 12];
@@ -169,8 +178,10 @@ impl Fleet {
             health,
         };
         let payload = encoded(&manifest);
-        let signer = if nature == Nature::Forged { DIRECTORS[0] } else { RELEASE };
-        let envelope = sealed(&[signer], Context::Manifest, &payload);
+        let envelope = match nature {
+            Nature::Forged => forged(&payload),
+            _ => sealed(&[RELEASE], Context::Manifest, &payload),
+        };
         let digest = Digest::of(&payload);
         self.pieces.insert((digest.short(), Piece::Release), envelope.clone());
         self.releases.push(Release { nature, digest, envelope, golden, model });

@@ -34,7 +34,7 @@ const BOOT: &str = "protocol/src/machine/boot.rs";
 const STEPS: &str = "protocol/src/machine/steps.rs";
 const TRUST: &str = "protocol/src/trust.rs";
 const RECORD: &str = "protocol/src/record.rs";
-const KEYSET: &str = "protocol/src/keyset.rs";
+const ENVELOPE: &str = "protocol/src/envelope.rs";
 
 /// All of them.
 pub(crate) const MUTANTS: [Mutant; 28] = [
@@ -155,10 +155,10 @@ pub(crate) const MUTANTS: [Mutant; 28] = [
         "if target.hardware.is_none() {",
     ),
     mutant(
-        "takes a release that nobody signed",
-        KEYSET,
-        "good if good < self.threshold => {",
-        "good if good > self.threshold => {",
+        "believes a signature by the name of its key",
+        ENVELOPE,
+        "s.key == id && key.verifies(&message, s)",
+        "s.key == id || key.verifies(&message, s)",
     ),
     mutant(
         "takes a model that is larger than its slot",

@@ -2,6 +2,7 @@
 //! that says what it should not.
 
 use fleetway_firmware::store::Part;
+use fleetway_protocol::order::Action;
 use fleetway_protocol::slot::SlotId;
 
 use crate::cuts::{NATURES, STORIES, must, prepared};
@@ -24,6 +25,9 @@ fn one_failure_at_every_operation() {
             for fault in [Fault::Error(torn), Fault::Wrong] {
                 must(&world, story, &[(op, fault)]).unwrap();
             }
+            // For a while nothing becomes durable, and nothing is said of it.
+            let fails = [0, 1, 2, 3].map(|later| (op + later, Fault::Error(torn)));
+            must(&world, story, &fails).unwrap();
         }
     }
 }
@@ -40,7 +44,10 @@ fn a_bit_rots_anywhere() {
     for seed in 0..300 {
         let mut rng = Rng::new(seed);
         let mut world = confirmed.clone();
-        let at = rng.below(LAYOUT.end().into()) as u32;
+        // Anywhere, and every other time in what the device remembers.
+        let journal = LAYOUT.journal[1].end();
+        let end = if seed % 2 == 0 { journal } else { LAYOUT.end() };
+        let at = rng.below(end.into()) as u32;
         world.nor.rot(at, rng.below(8) as u32);
         world.claims.rotten = true;
         // Of two copies of every record one is left, so that nothing said is taken back.
@@ -51,6 +58,37 @@ fn a_bit_rots_anywhere() {
         world.settle().unwrap_or_else(|problem| panic!("seed {seed}, {at}: {problem}"));
         assert_eq!(world.served(), Some(2), "seed {seed}, {at}");
     }
+}
+
+/// A gateway alters every chunk when it says it first: nothing of that is written, so that nothing
+/// has to be erased again.
+#[test]
+fn what_a_gateway_alters_is_never_written() {
+    let fleet = Fleet::new(WIDTH as u32, &NATURES);
+    let page = fleet.page();
+    let erases = |lies: bool| {
+        let mut world = prepared(&fleet, &page, 1);
+        let before: u32 = world.nor.erases.iter().sum();
+        world.lies = lies;
+        world.wants(Wish::run(2));
+        world.settle().unwrap();
+        assert_eq!(world.served(), Some(2));
+        assert!(!lies || world.lied.len() > 3, "{:?}", world.lied);
+        world.nor.erases.iter().sum::<u32>() - before
+    };
+    assert_eq!(erases(true), erases(false));
+}
+
+/// What the fleet removes is gone from the flash, whatever serves then.
+#[test]
+fn what_is_removed_is_erased() {
+    let fleet = Fleet::new(WIDTH as u32, &NATURES);
+    let page = fleet.page();
+    let mut world = prepared(&fleet, &page, 1);
+    world.wants(Wish { release: 1, action: Action::Remove });
+    world.may_serve_nothing = true;
+    world.settle().unwrap();
+    assert!(slots(&world).iter().all(|byte| *byte == 0xff), "something is left");
 }
 
 /// Every byte of the flash is wrong: the factory model serves, and the order that the gateway still

@@ -32,10 +32,13 @@ pub(crate) enum Torn {
     Weak,
     /// All of it, and nobody was told.
     All,
+    /// The same, but what changed is weak from the boot after the next one on: whoever believes it
+    /// because it reads well once is deceived.
+    Fickle,
 }
 
 impl Torn {
-    pub(crate) const EVERY: [Self; 8] = [
+    pub(crate) const EVERY: [Self; 9] = [
         Self::Nothing,
         Self::Eighths(1),
         Self::Eighths(4),
@@ -44,7 +47,13 @@ impl Torn {
         Self::Some,
         Self::Weak,
         Self::All,
+        Self::Fickle,
     ];
+
+    /// One of them.
+    pub(crate) fn any(rng: &mut Rng) -> Self {
+        Self::EVERY[rng.below(Self::EVERY.len() as u64) as usize]
+    }
 }
 
 /// What goes wrong at one operation.
@@ -72,6 +81,8 @@ pub(crate) struct Nor {
     /// What reads now.
     view: Vec<u8>,
     weak: Vec<u8>,
+    /// Bits that read well once more before they are weak.
+    fickle: Vec<u8>,
     /// Units programmed since their block was erased.
     programmed: Vec<bool>,
     pub(crate) erases: Vec<u32>,
@@ -92,6 +103,7 @@ impl Nor {
         Self {
             view: vec![0xff; bytes],
             weak: vec![0; bytes],
+            fickle: vec![0; bytes],
             programmed: vec![false; bytes / UNIT as usize],
             erases: vec![0; bytes / BLOCK as usize],
             ops: 0,
@@ -113,6 +125,7 @@ impl Nor {
                 let noise = self.rng.next() as u8 & self.weak[at];
                 self.view[at] = self.view[at] & !self.weak[at] | noise;
             }
+            self.weak[at] |= std::mem::take(&mut self.fickle[at]);
         }
     }
 
@@ -147,7 +160,7 @@ impl Nor {
             Torn::Nothing => return,
             Torn::Eighths(n) => to.len() * usize::from(n) / 8,
             Torn::Some | Torn::Weak => 0,
-            Torn::All => to.len(),
+            Torn::All | Torn::Fickle => to.len(),
         };
         for (offset, to) in to.iter().enumerate() {
             let at = from as usize + offset;
@@ -155,6 +168,7 @@ impl Nor {
             if offset < done {
                 self.view[at] = *to;
                 self.weak[at] = 0;
+                self.fickle[at] = if torn == Torn::Fickle { moving } else { 0 };
             } else if torn == Torn::Weak || offset == done && torn != Torn::Some {
                 self.weak[at] |= moving;
             } else if torn == Torn::Some {

@@ -1,14 +1,18 @@
 //! What a device has said, it must go on saying.
 
 use fleetway_firmware::device::Device;
+use fleetway_firmware::hardware::Flash as _;
 use fleetway_firmware::kept::Kept;
+use fleetway_firmware::store::Part;
 use fleetway_protocol::codec;
 use fleetway_protocol::ids::Digest;
 use fleetway_protocol::report::{Ack, Stamp, State};
 use fleetway_protocol::slot::{Ending, SlotId, SlotState};
 use fleetway_protocol::topics::Topic;
 
+use crate::fleet::Fleet;
 use crate::nor::Nor;
+use crate::world::LAYOUT;
 
 /// The most that was ever said.
 #[derive(Clone, Default)]
@@ -44,6 +48,10 @@ impl Claims {
                 if state.running != device.running().map(|(_, digest)| digest) {
                     return Err("reports to serve what it does not".into());
                 }
+                let table = &device.kept().table;
+                if (state.floor, state.last) != (table.version_floor, table.last) {
+                    return Err("I6: says what is not durable".into());
+                }
                 let fell = state.floor < self.floor || state.generation < self.generation;
                 if fell && !self.forgets {
                     return Err("I6: a floor or a generation fell in a report".into());
@@ -72,6 +80,27 @@ impl Claims {
             return Err(format!("a stamp fell: {stamp:?} after {:?}", self.stamp));
         }
         self.stamp = stamp;
+        Ok(())
+    }
+
+    /// What the durable table says is there is there, to the byte.
+    pub(crate) fn check_slots(
+        &self,
+        device: &Device<'_, Nor>,
+        fleet: &Fleet,
+    ) -> Result<(), String> {
+        for id in SlotId::BOTH {
+            let slot = device.kept().table.slot(id);
+            let is_named = !matches!(slot.state, SlotState::Empty | SlotState::Receiving);
+            let digest = slot.release.filter(|_| is_named).map(|release| release.digest);
+            let release = fleet.releases.iter().find(|r| Some(r.digest) == digest);
+            let model = LAYOUT.slot(id).part(Part::Model);
+            let there = &device.store().flash().mapped()[model.at as usize..];
+            let is_there = release.is_none_or(|release| there.starts_with(&release.model));
+            if !is_there && !self.rotten && !self.forgets {
+                return Err(format!("I10: a slot is {:?}, and its model is not there", slot.state));
+            }
+        }
         Ok(())
     }
 

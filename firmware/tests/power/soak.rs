@@ -53,7 +53,7 @@ fn run(worlds: &[World<'_>], seed: u64) {
     let faults: Vec<(u64, Fault)> = (0..1 + rng.below(FAULTS_MAX))
         .map(|_| {
             op += 1 + rng.below(APART_MAX) * rng.below(2) + rng.below(8);
-            let torn = Torn::EVERY[rng.below(8) as usize];
+            let torn = Torn::any(&mut rng);
             let fault = match rng.below(8) {
                 0 => Fault::Error(torn),
                 1 => Fault::Wrong,

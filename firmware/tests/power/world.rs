@@ -1,7 +1,7 @@
 //! A device that lives, goes dark, and lives again; and the gateway at the other end of its wire.
 
 use std::cell::Cell;
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::rc::Rc;
 
 use fleetway_firmware::device::Device;
@@ -11,12 +11,12 @@ use fleetway_firmware::provision::Provision;
 use fleetway_firmware::store::{Layout, Part, Store};
 use fleetway_firmware::superloop::{Board, turn};
 use fleetway_protocol::codec;
-use fleetway_protocol::ids::Digest;
+use fleetway_protocol::ids::{Digest, ShortDigest};
 use fleetway_protocol::machine::Phase;
 use fleetway_protocol::report::Want;
 use fleetway_protocol::serial::Message;
 use fleetway_protocol::slot::Place;
-use fleetway_protocol::topics::Topic;
+use fleetway_protocol::topics::{Piece, Topic};
 use fleetway_protocol::trust_file::TrustFile;
 
 use crate::fleet::{Fleet, Nature, Wish, id, opened};
@@ -76,6 +76,11 @@ pub(crate) struct World<'f> {
     serving: Option<Digest>,
     /// Orders that the gateway says beside the right one, again and again.
     pub(crate) rubbish: Vec<Vec<u8>>,
+    /// Whether every chunk is altered when it is said first, and which were.
+    pub(crate) lies: bool,
+    pub(crate) lied: BTreeSet<(ShortDigest, Piece)>,
+    /// The fleet wanted it so.
+    pub(crate) may_serve_nothing: bool,
     /// A newer wish that comes when the update is in this phase.
     pub(crate) then: Option<(Phase, Wish)>,
 }
@@ -97,6 +102,9 @@ impl<'f> World<'f> {
             lives: 0,
             serving: None,
             rubbish: Vec::new(),
+            lies: false,
+            lied: BTreeSet::new(),
+            may_serve_nothing: false,
             then: None,
         }
     }
@@ -187,6 +195,10 @@ impl<'f> World<'f> {
                 self.hangs += 1;
                 return End::Hung;
             }
+            if self.may_serve_nothing {
+                // What served may be erased in the very turn in which it is unloaded.
+                serves.set((0, 0));
+            }
             turn(device, board);
             board.clock.0 += TURN_MS;
             let up = std::mem::take(&mut board.link.up);
@@ -196,8 +208,11 @@ impl<'f> World<'f> {
             if dark.get() {
                 return End::Dark;
             }
+            if let Err(text) = self.claims.check_slots(device, self.fleet) {
+                self.fail(text);
+            }
             self.look(device, serves);
-            if n == SERVES_WITHIN && device.running().is_none() {
+            if n == SERVES_WITHIN && device.running().is_none() && !self.may_serve_nothing {
                 self.fail("I1: serves nothing".into());
             }
             if !self.broken.is_empty() || n > SERVES_WITHIN && self.is_at_rest(device, board) {
@@ -220,7 +235,11 @@ impl<'f> World<'f> {
                 link.down.push_back((topic.clone(), bytes));
             }
             Topic::Blob(of, piece) => {
-                let bytes = self.fleet.piece(*of, *piece).map(<[u8]>::to_vec);
+                let mut bytes = self.fleet.piece(*of, *piece).map(<[u8]>::to_vec);
+                let is_chunk = matches!(piece, Piece::Chunk(_));
+                if self.lies && is_chunk && self.lied.insert((*of, *piece)) {
+                    bytes.iter_mut().for_each(|bytes| bytes[0] ^= 1);
+                }
                 link.down.extend(bytes.map(|bytes| (topic.clone(), bytes)));
             }
             _ => {}

@@ -1,14 +1,12 @@
-//! Watchdog, timer, and why the board started.
+//! Watchdog and timers.
 
 use core::cell::Cell;
-use core::mem::MaybeUninit;
-use core::ptr::{addr_of, addr_of_mut};
 use core::sync::atomic::{AtomicBool, Ordering};
 
 use cortex_m::peripheral::SYST;
 use cortex_m::peripheral::syst::SystClkSource;
 use cortex_m_rt::exception;
-use fleetway_firmware::hardware::{Clock, Start, Watchdog};
+use fleetway_firmware::hardware::{Clock, Watchdog};
 
 /// The CMSDK watchdog: a counter that interrupts when it gets to 0, and resets the second time.
 const WATCHDOG: usize = 0x4000_8000;
@@ -29,11 +27,6 @@ const REST_US: u32 = 2_000;
 /// Whether the system timer has come round since this was looked at.
 static RESTED: AtomicBool = AtomicBool::new(false);
 
-/// Left in memory by whoever runs, for the next start: power would have taken it away.
-const WARM: u32 = 0x7761_726d;
-#[unsafe(link_section = ".uninit.WAS_ON")]
-static mut WAS_ON: MaybeUninit<u32> = MaybeUninit::uninit();
-
 fn write(base: usize, register: usize, value: u32) {
     // SAFETY: a device register of this board, and nothing else.
     unsafe { ((base + register) as *mut u32).write_volatile(value) }
@@ -42,18 +35,6 @@ fn write(base: usize, register: usize, value: u32) {
 fn read(base: usize, register: usize) -> u32 {
     // SAFETY: a device register of this board, and nothing else.
     unsafe { ((base + register) as *const u32).read_volatile() }
-}
-
-/// Why the board started: by power, or by its watchdog or a panic, after which memory still holds
-/// what was there.
-pub(crate) fn start() -> Start {
-    // SAFETY: one word, read and written before anything else runs.
-    let was_on = unsafe {
-        let was_on = addr_of!(WAS_ON).cast::<u32>().read_volatile();
-        addr_of_mut!(WAS_ON).cast::<u32>().write_volatile(WARM);
-        was_on
-    };
-    if was_on == WARM { Start::Watchdog } else { Start::Power }
 }
 
 /// The watchdog.

@@ -1,4 +1,4 @@
-//! The firmware on QEMU's RISC-V board, 32 bits: the same library on another instruction set and
+//! The firmware on QEMU's RISC-V board (rv32imac): another instruction set and
 //! another kind of flash, with blocks of 256 KiB.
 //!
 //! ```text
@@ -15,16 +15,10 @@ mod parts;
 mod uart;
 
 use core::panic::PanicInfo;
-use core::ptr::addr_of_mut;
 
-use fleetway_firmware::device::Device;
-use fleetway_firmware::drivers::replay::Replay;
-use fleetway_firmware::engine::Memory;
-use fleetway_firmware::hardware::Watchdog as _;
-use fleetway_firmware::provision::Provision;
-use fleetway_firmware::serial::Serial;
-use fleetway_firmware::store::{Layout, Store};
-use fleetway_firmware::superloop::{self, Board};
+use fleetway_board::uart::Port;
+use fleetway_board::{Mute, Parts, Room};
+use fleetway_firmware::store::Layout;
 use riscv_rt::entry;
 
 use cfi::Cfi;
@@ -33,48 +27,30 @@ use uart::Uart;
 
 /// Where the provisioning page lies, and how long it may be.
 const PAGE: (usize, usize) = (0x8060_0000, 0x0010_0000);
-/// What a run may take: a bound against minutes. What an answer may take the watchdog knows.
-const WORK_MAX: u64 = 4_000_000_000;
-/// The line. QEMU does not care; a real one would run at this.
-const BAUD: u32 = 115_200;
-/// Room on the line between two turns, in frames.
-const WINDOW: u8 = 4;
 /// Golden vectors of 256 KiB and models of 512 KiB.
 const LAYOUT: Layout = Layout::new(0, cfi::BLOCK, 64 * 1024, 512 * 1024);
-
-const ARENA_BYTES: usize = 128 * 1024;
-const INPUT_ELEMENTS: usize = 96 * 96 * 3;
-const OUTPUT_ELEMENTS: usize = 256;
-
-static mut ARENA: [u8; ARENA_BYTES] = [0; ARENA_BYTES];
-static mut INPUT: [f32; INPUT_ELEMENTS] = [0.0; INPUT_ELEMENTS];
-static mut OUTPUT: [f32; OUTPUT_ELEMENTS] = [0.0; OUTPUT_ELEMENTS];
+/// Images of 96 by 96 in three colours.
+static ROOM: Room<{ 128 * 1024 }, { 96 * 96 * 3 }, 256> = Room::new();
 
 #[entry]
 fn main() -> ! {
-    let start = parts::start();
-    let mut watchdog = Dog::new();
-    watchdog.feed(superloop::TURN_MS_MAX);
-    // SAFETY: the page is in memory that nobody writes while this program runs.
-    let page = unsafe { core::slice::from_raw_parts(PAGE.0 as *const u8, PAGE.1) };
-    let (Ok(provision), Some(store)) = (Provision::read(page), Store::new(Cfi::new(), LAYOUT))
-    else {
-        parts::halt();
-    };
-    // SAFETY: `main` runs once, and nobody else names these.
-    let memory = unsafe {
-        Memory {
-            arena: &mut *addr_of_mut!(ARENA),
-            input: &mut *addr_of_mut!(INPUT),
-            output: &mut *addr_of_mut!(OUTPUT),
-            work_max: WORK_MAX,
-        }
-    };
-    let shown = provision.factory.as_ref().map_or(&[][..], |factory| factory.golden);
-    let device = Device::start(provision, store, memory, start, 0);
-    let link = Serial::new(Uart::new(), device.kept().epoch as u32, BAUD, WINDOW);
-    let sensor = Replay::new(shown, |_: &[f32]| {});
-    superloop::run(device, Board { link, sensor, watchdog, clock: Timer })
+    let start = fleetway_board::start();
+    if let Some(memory) = ROOM.take() {
+        // SAFETY: the page is in memory that nobody writes while this program runs.
+        let page = unsafe { core::slice::from_raw_parts(PAGE.0 as *const u8, PAGE.1) };
+        let parts = Parts {
+            page,
+            flash: Cfi::new(),
+            layout: LAYOUT,
+            memory,
+            port: Port(Uart::line()),
+            watchdog: Dog::new(),
+            clock: Timer,
+            text: Mute,
+        };
+        fleetway_board::run(start, parts);
+    }
+    parts::halt()
 }
 
 /// A panic is a bug of the program or of what it runs: the board starts again, and if a model was

@@ -1,10 +1,8 @@
 //! The hart's timer, as clock and as watchdog, and the reset.
 
-use core::mem::MaybeUninit;
-use core::ptr::{addr_of, addr_of_mut};
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
-use fleetway_firmware::hardware::{Clock, Start, Watchdog};
+use fleetway_firmware::hardware::{Clock, Watchdog};
 use riscv_rt::core_interrupt;
 
 /// The core-local interruptor: when to interrupt, and what time it is.
@@ -17,23 +15,6 @@ const REST_US: u64 = 2_000;
 /// QEMU's test device: this word resets the board.
 const TEST: *mut u32 = 0x0010_0000 as *mut u32;
 const RESET: u32 = 0x7777;
-
-/// Left in memory by whoever runs, for the next start: power would have taken it away.
-const WARM: u32 = 0x7761_726d;
-#[unsafe(link_section = ".uninit.WAS_ON")]
-static mut WAS_ON: MaybeUninit<u32> = MaybeUninit::uninit();
-
-/// Why the board started: by power, or by its watchdog or a panic, after which memory still holds
-/// what was there.
-pub(crate) fn start() -> Start {
-    // SAFETY: one word, read and written before anything else runs.
-    let was_on = unsafe {
-        let was_on = addr_of!(WAS_ON).cast::<u32>().read_volatile();
-        addr_of_mut!(WAS_ON).cast::<u32>().write_volatile(WARM);
-        was_on
-    };
-    if was_on == WARM { Start::Watchdog } else { Start::Power }
-}
 
 fn ticks() -> u64 {
     loop {
@@ -60,7 +41,7 @@ pub(crate) struct Dog(());
 impl Dog {
     pub(crate) fn new() -> Self {
         set_compare(u64::MAX);
-        // SAFETY: the handler below does nothing but reset.
+        // SAFETY: the handler below is for this interrupt.
         unsafe {
             riscv::register::mie::set_mtimer();
             riscv::interrupt::enable();

@@ -1,11 +1,6 @@
-//! A 16550 UART. What comes is taken by its interrupt into a ring; when that is full nothing is
-//! taken any more, and QEMU waits. (Asked in a loop instead, the processor holds the lock that
-//! QEMU needs to hand over the next byte.)
+//! The 16550 UART, and the interrupt controller between it and the hart.
 
-use core::convert::Infallible;
-
-use embedded_io::{ErrorType, Read, ReadReady, Write};
-use fleetway_firmware::drivers::ring::Ring;
+use fleetway_board::uart::{Registers, received};
 use riscv_rt::core_interrupt;
 
 const BASE: usize = 0x1000_0000;
@@ -19,7 +14,7 @@ const DIVIDER: u8 = 0x80;
 const EIGHT_BITS: u8 = 0x03;
 const RECEIVED: u8 = 1;
 const TRANSMIT_EMPTY: u8 = 1 << 5;
-/// Both are on, and the receiver's interrupts at 14 bytes, or when no more come.
+/// Both are on, and the receiver interrupts at 14 bytes, or when no more come.
 const FIFOS_ON: u8 = 0xc1;
 /// The interrupt controller: the UART's line, its priority, what the first hart lets through, and
 /// what it claims.
@@ -28,14 +23,11 @@ const PRIORITY: *mut u32 = (0x0c00_0000 + 4 * LINE as usize) as *mut u32;
 const LET_THROUGH: *mut u32 = 0x0c00_2000 as *mut u32;
 const CLAIM: *mut u32 = 0x0c20_0004 as *mut u32;
 
-/// Room for what comes between two turns: [`crate::WINDOW`] frames, and some more.
-static RING: Ring<2048> = Ring::new();
-
 /// The one that there is.
 pub(crate) struct Uart(());
 
 impl Uart {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn line() -> Self {
         // As quick as it goes: how long "no more come" is depends on it.
         set(LINE_CONTROL, DIVIDER | EIGHT_BITS);
         set(DATA, 1);
@@ -63,58 +55,27 @@ fn get(register: usize) -> u8 {
     unsafe { ((BASE + register) as *const u8).read_volatile() }
 }
 
+impl Registers for Uart {
+    fn take(&self) -> Option<u8> {
+        (get(LINE_STATUS) & RECEIVED != 0).then(|| get(DATA))
+    }
+
+    fn interrupts(&self, on: bool) {
+        set(INTERRUPTS, if on { RECEIVED } else { 0 });
+    }
+
+    fn put(&self, byte: u8) {
+        while get(LINE_STATUS) & TRANSMIT_EMPTY == 0 {}
+        set(DATA, byte);
+    }
+}
+
 #[core_interrupt(riscv::interrupt::Interrupt::MachineExternal)]
-fn received() {
+fn external() {
     // SAFETY: what is claimed is the UART's, which alone is let through, and is given back.
     unsafe {
         let line = CLAIM.read_volatile();
-        take();
+        received(&Uart(()));
         CLAIM.write_volatile(line);
-    }
-}
-
-/// Into the ring, as long as there is room.
-fn take() {
-    while get(LINE_STATUS) & RECEIVED != 0 {
-        if RING.is_full() {
-            return set(INTERRUPTS, 0);
-        }
-        RING.put(get(DATA));
-    }
-}
-
-impl ErrorType for Uart {
-    type Error = Infallible;
-}
-
-impl ReadReady for Uart {
-    fn read_ready(&mut self) -> Result<bool, Infallible> {
-        Ok(RING.waiting() > 0)
-    }
-}
-
-impl Read for Uart {
-    /// What is in the ring; it is asked for only when something is.
-    fn read(&mut self, bytes: &mut [u8]) -> Result<usize, Infallible> {
-        let was_full = RING.is_full();
-        let read = RING.take(bytes);
-        if was_full {
-            set(INTERRUPTS, RECEIVED);
-        }
-        Ok(read)
-    }
-}
-
-impl Write for Uart {
-    fn write(&mut self, bytes: &[u8]) -> Result<usize, Infallible> {
-        for byte in bytes {
-            while get(LINE_STATUS) & TRANSMIT_EMPTY == 0 {}
-            set(DATA, *byte);
-        }
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> Result<(), Infallible> {
-        Ok(())
     }
 }

@@ -21,6 +21,7 @@ use core::hint::black_box;
 use core::panic::PanicInfo;
 
 use cortex_m_rt::entry;
+use fleetway_board::uart::Port;
 use fleetway_firmware::device::Device;
 use fleetway_firmware::hardware::Clock as _;
 use fleetway_firmware::serial::Serial;
@@ -30,8 +31,6 @@ use fleetway_protocol::ids::Digest;
 use parts::Timer;
 use uart::Uart;
 
-/// The line, for the UART's divider.
-const BAUD: u32 = 115_200;
 /// RFC 8032, section 7.1, TEST 3: a key, a message, a signature.
 const KEY: [u8; 32] = hex(b"fc51cd8e6218a1a38da47ed00230f0580816ed13ba3303ac5deb911548908025");
 const MESSAGE: [u8; 2] = [0xaf, 0x82];
@@ -46,7 +45,7 @@ const PAINT: u8 = 0xa5;
 
 #[entry]
 fn main() -> ! {
-    let mut text = Uart::new(1);
+    let mut text = Port(Uart::text());
     let timer = Timer::new();
     let key = PublicKey::new(KEY).ok();
     let mut measure = |what: &str, run: &mut dyn FnMut()| {
@@ -62,7 +61,7 @@ fn main() -> ! {
     });
     for (what, bytes) in [
         ("the device", size_of::<Device<'_, psram::Psram>>()),
-        ("the link", size_of::<Serial<Uart>>()),
+        ("the link", size_of::<Serial<Port<Uart>>>()),
     ] {
         let _ = writeln!(text, "{what:<34} {bytes:>8} bytes of memory");
     }
@@ -111,6 +110,6 @@ const fn nibble(digit: u8) -> u8 {
 
 #[panic_handler]
 fn panic(info: &PanicInfo<'_>) -> ! {
-    let _ = writeln!(Uart::new(1), "{info}");
+    let _ = writeln!(Port(Uart::text()), "{info}");
     parts::halt()
 }
