@@ -44,7 +44,7 @@ fn a_class_is_written_whole_and_its_errors_name_the_line() {
     check(&written("").replace("work = 1\n", ""), "f.toml:1:1: missing field `work`");
     check(&written("").replace("m4", "\"m 4\""), "f.toml:1:11: ");
     let boards = Path::new(env!("CARGO_MANIFEST_DIR")).join("../firmware/boards");
-    for board in ["mps2-an386", "riscv32-virt"] {
+    for board in ["ast1030-evb", "mps2-an386", "riscv32-virt"] {
         let path = boards.join(board).join("hardware.toml");
         let config = Config::parse(&std::fs::read_to_string(&path).unwrap(), &path).unwrap();
         assert!(config.hardware.contains_key(&board.parse().unwrap()), "{board}");

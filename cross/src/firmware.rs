@@ -1,6 +1,6 @@
 //! The firmware's own verbs: its power cut many times over, and its figures on an emulated board.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, bail};
@@ -13,7 +13,7 @@ const BOARD: &str = "mps2-an386";
 const BENCH: &str = "bench";
 
 /// Cuts the power in a simulated flash so many times, plants every bug, and kills the emulated
-/// board so many times.
+/// boards so many times in all.
 pub(crate) fn soak(runs: u64, kills: u64) -> Result<()> {
     needs::boards()?;
     crate::say(&format!("{runs} runs on flash that is cut, fails and is wrong"));
@@ -21,35 +21,120 @@ pub(crate) fn soak(runs: u64, kills: u64) -> Result<()> {
     cargo::run(power.arg("--nocapture").env("FLEETWAY_FIRMWARE_RUNS", runs.to_string()))?;
     crate::say("planted bugs");
     cargo::run(&mut cargo(&["run", "-p", "fleetway-firmware", "--example", "mutants"]))?;
-    crate::say(&format!("{kills} kills of the emulated board"));
+    let each = kills.div_ceil(BOARDS.len() as u64);
+    crate::say(&format!("{each} kills of each of {} emulated boards", BOARDS.len()));
     let mut killed = cargo(&["test", "-p", "fleetway-firmware", "--test", "boards", "killed"]);
     killed.args(["--", "--nocapture"]);
-    cargo::run(killed.env("FLEETWAY_FIRMWARE_KILLS", kills.to_string()))
+    cargo::run(killed.env("FLEETWAY_FIRMWARE_KILLS", each.to_string()))
 }
 
-/// Measures flash, memory, stack and instructions on the emulated board.
-pub(crate) fn bench() -> Result<()> {
+/// Every board, and what it is built for.
+const BOARDS: [(&str, &str); 3] = [
+    ("mps2-an386", cargo::BARE_TARGET),
+    ("ast1030-evb", cargo::BARE_TARGET),
+    ("riscv32-virt", "riscv32imac-unknown-none-elf"),
+];
+/// The model that is measured if no other is named, and where the board has it.
+const MODEL: &str = "tests/models/digits/digits-v2.onnx";
+const MODEL_AT: &str = "0x300000";
+
+/// Figures in the order in which they came.
+#[derive(Default)]
+struct Figures(Vec<(String, u64)>);
+
+impl Figures {
+    /// Takes `name=number` of every line that is so.
+    fn read(&mut self, text: &str) {
+        for line in text.lines() {
+            let Some((name, number)) = line.split_once('=') else { continue };
+            if let Ok(number) = number.trim().parse() {
+                self.0.push((name.trim().to_owned(), number));
+            }
+        }
+    }
+
+    fn print(&self) {
+        let width = self.0.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
+        for (name, number) in &self.0 {
+            println!("{name:<width$}  {:>12}", grouped(*number));
+        }
+    }
+
+    fn json(&self) -> String {
+        let lines: Vec<_> =
+            self.0.iter().map(|(name, number)| format!("  \"{name}\": {number}")).collect();
+        format!("{{\n{}\n}}\n", lines.join(",\n"))
+    }
+}
+
+/// Thousands apart, so that a person reads it.
+fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// Measures flash and memory of each board, instructions on one, and what an update takes.
+pub(crate) fn bench(json: Option<&Path>, models: Option<&Path>) -> Result<()> {
     needs::boards()?;
-    crate::say("building the board's programs");
-    let dir = cargo::root().join("firmware/boards").join(BOARD);
-    cargo::run(cargo(&["build", "--release", "--bins"]).current_dir(&dir))?;
-    let programs =
-        cargo::root().join("firmware/boards/target").join(cargo::BARE_TARGET).join("release");
-    sizes(&programs.join("fleetway-mps2-an386"))?;
+    let mut figures = Figures::default();
+    crate::say("building the boards' programs");
+    let boards = cargo::root().join("firmware/boards");
+    for (board, target) in BOARDS {
+        let mut build = cargo(&["build", "--release", "--bins"]);
+        cargo::run(build.current_dir(boards.join(board)))?;
+        let program = boards.join("target").join(target).join("release");
+        sizes(&mut figures, board, &program.join(format!("fleetway-{board}")))?;
+    }
     crate::say("instructions, counted by QEMU (not cycles: a real Cortex-M4 needs somewhat more)");
-    print!("{}", counted(&programs.join(BENCH))?);
+    let program = boards.join("target").join(cargo::BARE_TARGET).join("release").join(BENCH);
+    for model in models_in(models)? {
+        figures.read(&counted(&program, &model)?);
+    }
+    crate::say("updates: on simulated flash, and over the line of emulated boards");
+    let mut measure = cargo(&["run", "--quiet", "-p", "fleetway-firmware", "--example", "measure"]);
+    let output = measure.stderr(Stdio::inherit()).output().context("cannot start cargo")?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    if !output.status.success() {
+        bail!("the boards did not come to an end:\n{text}");
+    }
+    figures.read(&text);
+    figures.print();
+    if let Some(json) = json {
+        std::fs::write(json, figures.json())
+            .with_context(|| format!("cannot write {}", json.display()))?;
+    }
     Ok(())
 }
 
+/// The models to measure: the project's own, and what is in a directory.
+fn models_in(dir: Option<&Path>) -> Result<Vec<PathBuf>> {
+    let mut found = vec![cargo::root().join(MODEL)];
+    if let Some(dir) = dir {
+        let entries = std::fs::read_dir(dir).with_context(|| format!("{}", dir.display()))?;
+        let mut more: Vec<_> = entries.flatten().map(|entry| entry.path()).collect();
+        more.retain(|path| path.extension().is_some_and(|end| end == "onnx"));
+        more.sort();
+        found.extend(more);
+    }
+    Ok(found)
+}
+
 /// Flash and static memory of a program, what `fleetway-qnn` and its kernels take of it apart.
-fn sizes(program: &Path) -> Result<()> {
+fn sizes(figures: &mut Figures, board: &str, program: &Path) -> Result<()> {
     let output = Command::new("nm")
         .args(["--print-size", "--radix=d", "--demangle"])
         .arg(program)
         .output()
         .context("cannot start nm (package binutils)")?;
     let text = String::from_utf8_lossy(&output.stdout);
-    let (mut flash, mut kernels, mut memory, mut lent) = (0, 0, 0, 0);
+    let (mut kernels, mut memory, mut lent) = (0, 0, 0);
     for line in text.lines() {
         let mut words = line.splitn(4, ' ');
         let (Some(_), Some(bytes), Some(kind), Some(name)) =
@@ -58,34 +143,49 @@ fn sizes(program: &Path) -> Result<()> {
             continue;
         };
         let Ok(bytes) = bytes.parse::<u64>() else { continue };
+        // What the loader of models was put into counts as theirs.
+        let is_kernel = name.contains("fleetway_qnn") || name.contains("engine::Memory");
         match kind.to_ascii_lowercase().as_str() {
-            "t" | "r" if name.contains("fleetway_qnn") => kernels += bytes,
-            "t" | "r" => flash += bytes,
-            "b" | "d" if name.contains("ARENA") || name.contains("PUT") => lent += bytes,
+            "t" | "r" if is_kernel => kernels += bytes,
+            "b" | "d" if name.contains("ROOM") || name.contains("MIRROR") => lent += bytes,
             "b" | "d" => memory += bytes,
             _ => {}
         }
     }
-    println!(
-        "flash without the model's runtime {flash:>8} bytes (symbols; texts beside them come on top)"
-    );
-    println!("the model's runtime               {kernels:>8} bytes");
-    println!("static memory                     {memory:>8} bytes, and {lent} lent to the model");
-    let output = Command::new("size").arg(program).output().context("cannot start size")?;
-    print!("{}", String::from_utf8_lossy(&output.stdout));
+    let program = std::fs::read(program).context("the program is not there")?;
+    let flash = crate::flash::flash_bytes(&program).context("no ELF file of 32 bits")?;
+    let name = board.replace('-', "_");
+    for (what, bytes) in [
+        ("flash_bytes", flash),
+        ("flash_updater_bytes", flash - kernels),
+        ("flash_kernels_bytes", kernels),
+        ("static_memory_bytes", memory),
+        ("lent_memory_bytes", lent),
+    ] {
+        figures.0.push((format!("{name}_{what}"), bytes));
+    }
     Ok(())
 }
 
-/// What the measuring program says on the board's second serial line.
-fn counted(program: &Path) -> Result<String> {
+/// What the measuring program says of a model on the board's second serial line.
+fn counted(program: &Path, onnx: &Path) -> Result<String> {
+    let dir = cargo::program_dir("debug")?;
+    let (compiled, model) = (dir.join("measured.qnn"), dir.join("measured.page"));
+    let mut compile = cargo(&["run", "--quiet", "--release", "-p", "fleetway-qnnc", "--"]);
+    cargo::run(compile.arg("compile").arg(onnx).arg(&compiled))?;
+    let file = std::fs::read(&compiled).context("the compiled model is not there")?;
+    std::fs::write(&model, [&(file.len() as u32).to_le_bytes()[..], &file].concat())?;
     let mut qemu = Command::new(needs::QEMU_ARM);
     qemu.args(["-M", BOARD, "-display", "none", "-monitor", "none", "-icount", "shift=0"]);
     qemu.args(["-serial", "null", "-serial", "stdio", "-semihosting"]).arg("-kernel").arg(program);
-    let output = qemu.stdin(Stdio::null()).stderr(Stdio::inherit()).output();
+    let loader = format!("loader,file={},addr={MODEL_AT},force-raw=on", model.display());
+    let output =
+        qemu.arg("-device").arg(loader).stdin(Stdio::null()).stderr(Stdio::inherit()).output();
     let output = output.context("cannot start QEMU")?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let name = onnx.file_stem().unwrap_or_default().to_string_lossy().replace('-', "_");
     match text.contains("done") {
-        true => Ok(text),
+        true => Ok(text.replace("model_", &format!("{name}_"))),
         false => bail!("the board did not come to an end:\n{text}"),
     }
 }

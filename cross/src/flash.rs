@@ -35,7 +35,7 @@ pub(crate) fn check() -> Result<()> {
 }
 
 /// Bytes of all sections that are loaded and have contents, from the section headers of the file.
-fn flash_bytes(elf: &[u8]) -> Option<u64> {
+pub(crate) fn flash_bytes(elf: &[u8]) -> Option<u64> {
     const ALLOCATED: u32 = 2;
     const WITHOUT_CONTENTS: u32 = 8;
     let half = |at: usize| Some(u16::from_le_bytes(elf.get(at..at + 2)?.try_into().ok()?));

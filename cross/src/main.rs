@@ -117,7 +117,7 @@ struct SoakArgs {
     /// Runs of the firmware on a simulated flash
     #[arg(long, value_name = "N", default_value_t = 100_000, requires = "what")]
     runs: u64,
-    /// Kills of the emulated board
+    /// Kills of the emulated boards, together
     #[arg(long, value_name = "N", default_value_t = 1_000, requires = "what")]
     kills: u64,
 }
@@ -130,11 +130,11 @@ struct BenchArgs {
     /// Do not build the shipped binaries (minutes of link-time optimization); their sizes are left out then
     #[arg(long)]
     no_dist: bool,
-    /// Where `inference` finds further models: *.onnx, each perhaps with a .tflite beside it
+    /// Where `inference` and `firmware` find further models: *.onnx, each perhaps with a .tflite beside it
     #[arg(long, value_name = "DIR")]
     models: Option<PathBuf>,
     /// Measure these only: memory, cold-start, swap, rollback, wire, confirm-8, confirm-100;
-    /// or by itself `inference` (int8 models on qnn, onnxruntime and LiteRT) or `firmware` (a board)
+    /// or by itself `inference` (int8 models on qnn, onnxruntime and LiteRT) or `firmware` (its boards)
     #[arg(value_name = "WHAT")]
     only: Vec<String>,
 }
@@ -178,7 +178,9 @@ fn main() -> ExitCode {
         Verb::Bench(args) if args.only == ["inference"] => {
             inference::bench(args.json.as_deref(), args.models.as_deref())
         }
-        Verb::Bench(args) if args.only == ["firmware"] => firmware::bench(),
+        Verb::Bench(args) if args.only == ["firmware"] => {
+            firmware::bench(args.json.as_deref(), args.models.as_deref())
+        }
         Verb::Bench(args) => run::bench(args.json.as_deref(), args.no_dist, &args.only),
         Verb::Sim(args) if args.rollouts => run::rollouts(args.seeds, args.first),
         Verb::Sim(args) => run::sim(args.seeds, args.seed),

@@ -60,6 +60,7 @@ pub fn encode<'a, T: Serialize>(value: &T, buf: &'a mut [u8]) -> Result<&'a [u8]
 ///
 /// # Errors
 /// [`DecodeError`] says what is wrong; nothing is read past `bytes`, nothing panics.
+#[inline(never)]
 pub fn decode<'a, T: Deserialize<'a>>(bytes: &'a [u8], max: usize) -> Result<T, DecodeError> {
     if bytes.len() > max {
         return Err(DecodeError::TooLarge { got: bytes.len(), max });

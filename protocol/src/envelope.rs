@@ -221,6 +221,7 @@ impl PublicKey {
         Signature::from_slice(signature).is_ok_and(|s| self.verifies_bytes(message, &s))
     }
 
+    #[inline(never)]
     fn verifies_bytes(&self, message: &[u8], signature: &Signature) -> bool {
         let key = VerifyingKey::from_bytes(&self.0);
         key.is_ok_and(|key| key.verify_strict(message, signature).is_ok())

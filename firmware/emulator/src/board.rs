@@ -1,6 +1,6 @@
 //! An emulated board: built, started, killed, started again with the flash as it was.
 
-use std::io;
+use std::io::{self, Write as _};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -24,6 +24,8 @@ pub struct Kind {
     flash_bytes: usize,
     /// Where the board expects its page.
     page_at: u32,
+    /// The end of its memory, where its stack begins.
+    stack_at: u32,
     /// How QEMU is ended so that the flash is as after a power cut: SIGKILL, unless QEMU itself
     /// still has writes in hand, which no flash has.
     signal: &'static str,
@@ -41,6 +43,7 @@ pub const MPS2: Kind = Kind {
     flash: &["-object", "memory-backend-file,id=psram,size=16M,mem-path={},share=on"],
     flash_bytes: 16 << 20,
     page_at: 0x0030_0000,
+    stack_at: 0x2040_0000,
     signal: "-KILL",
     has_text: true,
 };
@@ -55,6 +58,7 @@ pub const AST1030: Kind = Kind {
     flash: &["-drive", "file={},format=raw,if=mtd"],
     flash_bytes: 4 << 20,
     page_at: 0x000a_0000,
+    stack_at: 0x000a_0000,
     signal: "-TERM",
     has_text: false,
 };
@@ -68,10 +72,14 @@ pub const RISCV32: Kind = Kind {
     flash: &["-drive", "file={},format=raw,if=pflash,unit=1"],
     flash_bytes: 32 << 20,
     page_at: 0x8060_0000,
+    stack_at: 0x8060_0000,
     signal: "-KILL",
     has_text: false,
 };
 
+/// Bytes of stack that are painted when power comes, and with what: more than any board has room for.
+const PAINTED: usize = 128 << 10;
+const PAINT: u8 = 0xa5;
 /// Time between two looks at whether something is there, and looks until it is given up.
 const LOOK: Duration = Duration::from_millis(5);
 const LOOKS_MAX: u32 = 6_000;
@@ -117,6 +125,7 @@ impl Board {
         let dir = tempfile::Builder::new().prefix("fleetway-board-").tempdir()?;
         std::fs::write(dir.path().join("page"), page)?;
         std::fs::write(dir.path().join("flash"), vec![0xff; kind.flash_bytes])?;
+        std::fs::write(dir.path().join("paint"), vec![PAINT; PAINTED])?;
         Ok(Self { kind, dir, program, qemu: None })
     }
 
@@ -140,8 +149,11 @@ impl Board {
             qemu.arg("-chardev").arg(format!("file,id=text,append=on,path={}", path("text")));
             qemu.args(["-serial", "chardev:text"]);
         }
-        let (page, at) = (path("page"), self.kind.page_at);
-        qemu.arg("-device").arg(format!("loader,file={page},addr={at:#x},force-raw=on"));
+        let paint_at = self.kind.stack_at - PAINTED as u32;
+        for (name, at) in [("page", self.kind.page_at), ("paint", paint_at)] {
+            let file = path(name);
+            qemu.arg("-device").arg(format!("loader,file={file},addr={at:#x},force-raw=on"));
+        }
         qemu.arg(self.kind.program).arg(&self.program).stdin(Stdio::null());
         let start = |source| EmulatorError::Start { qemu: self.kind.qemu, source };
         self.qemu = Some(qemu.spawn().map_err(start)?);
@@ -183,6 +195,26 @@ impl Board {
     /// Whether it is on, and QEMU lives.
     pub fn is_on(&mut self) -> bool {
         self.qemu.as_mut().is_some_and(|child| matches!(child.try_wait(), Ok(None)))
+    }
+
+    /// Bytes of stack that the program has touched since power came, or since it started anew.
+    ///
+    /// # Errors
+    /// [`EmulatorError::Files`] if QEMU does not say it.
+    pub fn stack_bytes(&mut self) -> Result<usize, EmulatorError> {
+        let file = self.dir.path().join("stack");
+        let at = self.kind.stack_at - PAINTED as u32;
+        let mut monitor = UnixStream::connect(self.dir.path().join("monitor"))?;
+        writeln!(monitor, "pmemsave {at:#x} {PAINTED} \"{}\"", file.display())?;
+        for _ in 0..LOOKS_MAX {
+            let stack = std::fs::read(&file).unwrap_or_default();
+            if stack.len() == PAINTED {
+                std::fs::remove_file(&file)?;
+                return Ok(PAINTED - stack.iter().take_while(|byte| **byte == PAINT).count());
+            }
+            std::thread::sleep(LOOK);
+        }
+        Err(EmulatorError::Dead(self.kind.qemu))
     }
 
     /// What it is.

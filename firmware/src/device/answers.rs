@@ -33,6 +33,7 @@ pub(super) struct Probation {
 
 impl<F: Flash> Device<'_, F> {
     /// Serves what was just checked, byte by byte, instead of what served before.
+    #[inline(never)]
     pub(super) fn activate(
         &mut self,
         now_ms: u64,
@@ -65,6 +66,7 @@ impl<F: Flash> Device<'_, F> {
     }
 
     /// Asks the model about the sensor's next sample, if there is one.
+    #[inline(never)]
     pub fn answer(&mut self, sensor: &mut impl Sensor, clock: &impl Clock) {
         let Some(serving) = &mut self.serving else { return };
         let part = match serving.place {
@@ -106,6 +108,7 @@ impl<F: Flash> Device<'_, F> {
     }
 
     /// Judges a release on trial by what its manifest says. Unknown is never healthy.
+    #[inline(never)]
     pub(super) fn judge(&mut self, now_ms: u64) {
         let Some((token, _, terms)) = self.machine.probation() else { return };
         let (Some(probation), Some(serving)) = (&mut self.probation, &self.serving) else { return };

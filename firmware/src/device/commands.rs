@@ -51,6 +51,7 @@ impl<F: Flash> Device<'_, F> {
     }
 
     /// A release that is here needs no link.
+    #[inline(never)]
     fn admit(&mut self, now_ms: u64, token: Token) {
         match self.held() {
             Some(admitted) => {
@@ -66,6 +67,7 @@ impl<F: Flash> Device<'_, F> {
 
     /// Begins to check every byte at `place`: the release's signature now, its parts piece by
     /// piece.
+    #[inline(never)]
     fn begin_check(&mut self, now_ms: u64, token: Token, place: Place, then: Then) {
         let release = self.machine.table().release_at(place);
         let manifest = release.and_then(|r| self.release_at(place, Some(&r.digest)));

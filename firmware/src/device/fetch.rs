@@ -107,6 +107,7 @@ impl<F: Flash> Device<'_, F> {
     }
 
     /// Fills a slot whose erasure is durable, or goes on filling it.
+    #[inline(never)]
     pub(super) fn fetch_slot(&mut self, now_ms: u64, token: Token, slot: SlotId) {
         let release = self.machine.table().slot(slot).release.map(|release| release.digest);
         let cleared = self.store.clear_doubt(slot).map_err(Reason::from);
@@ -182,6 +183,7 @@ impl<F: Flash> Device<'_, F> {
 
     /// The release authority's signature, exactly what the director ordered, for this hardware,
     /// not below the floor, and no larger than a slot: all before the first erase.
+    #[inline(never)]
     fn admit_release(&mut self, now_ms: u64, bytes: &[u8]) {
         let (Some(keyset), Some(goal)) = (self.keyset(), self.machine.goal()) else { return };
         let (keyring, floor) = (Keyring::of(&keyset), self.kept.table.version_floor);
@@ -211,6 +213,7 @@ impl<F: Flash> Device<'_, F> {
         fetch.bad < BAD_RELEASES_MAX
     }
 
+    #[inline(never)]
     fn keep_release(&mut self, now_ms: u64, bytes: &[u8]) {
         let Some((slot, release)) = self.fetch.as_ref().map(|f| (f.slot, f.release)) else {
             return;
@@ -232,6 +235,7 @@ impl<F: Flash> Device<'_, F> {
         self.go_on(now_ms, kept);
     }
 
+    #[inline(never)]
     fn keep_list(&mut self, now_ms: u64, part: Part, bytes: &[u8]) {
         let Some((slot, parts)) = self.fetch_parts() else { return };
         let artifact = parts.artifact(part);
@@ -245,6 +249,7 @@ impl<F: Flash> Device<'_, F> {
         self.go_on(now_ms, kept);
     }
 
+    #[inline(never)]
     fn keep_chunk(&mut self, now_ms: u64, part: Part, n: u32, bytes: &[u8]) {
         let Some((slot, parts)) = self.fetch_parts() else { return };
         let artifact = *parts.artifact(part);
@@ -278,6 +283,7 @@ impl<F: Flash> Device<'_, F> {
     }
 
     /// Goes on with the first thing that is not there; ends the fetch after the last.
+    #[inline(never)]
     fn next_stage(&mut self, now_ms: u64) {
         let Some((slot, parts)) = self.fetch_parts() else {
             return; // the release itself comes first
@@ -368,6 +374,7 @@ impl<F: Flash> Device<'_, F> {
 
     /// A release that is on the device already, for the machine's goal, by the keyset that says
     /// so: for one that was confirmed here the one it was admitted under, else the newest.
+    #[inline(never)]
     pub(super) fn held(&self) -> Option<Result<Verified<Manifest>, Reason>> {
         let goal = self.machine.goal()?;
         let slot = SlotId::BOTH.into_iter().find(|slot| {

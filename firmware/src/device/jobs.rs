@@ -87,6 +87,7 @@ impl<F: Flash> Device<'_, F> {
     }
 
     /// One piece of what is being done.
+    #[inline(never)]
     pub fn work(&mut self, now_ms: u64) {
         match core::mem::replace(&mut self.job, Job::None) {
             Job::None => return,
@@ -132,6 +133,7 @@ impl<F: Flash> Device<'_, F> {
         }
     }
 
+    #[inline(never)]
     fn begin_test(
         &mut self,
         now_ms: u64,
@@ -174,6 +176,7 @@ impl<F: Flash> Device<'_, F> {
         Ok(())
     }
 
+    #[inline(never)]
     fn test_piece(&mut self, now_ms: u64, mut test: Test) {
         match self.run_vector(&test) {
             Ok(Some(next)) => {

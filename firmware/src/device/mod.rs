@@ -100,6 +100,7 @@ impl<'d, F: Flash> Device<'d, F> {
     /// The device after a boot. What it remembers is made durable once more, under the next
     /// boot's number, before anything is done about it: if power fails in here, the next boot
     /// begins where this one did.
+    #[inline(never)]
     pub fn start(
         provision: Provision<'d>,
         store: Store<F>,
@@ -139,6 +140,7 @@ impl<'d, F: Flash> Device<'d, F> {
         device
     }
 
+    #[inline(never)]
     fn keep_boot(&mut self) {
         let epoch = self.kept.epoch + 1;
         let kept = Kept { epoch, ..self.kept.clone() };
@@ -159,6 +161,7 @@ impl<'d, F: Flash> Device<'d, F> {
     }
 
     /// A message arrived. Whatever it says, it is checked before anything is believed.
+    #[inline(never)]
     pub fn handle(&mut self, now_ms: u64, message: &Message<'_>) {
         match message {
             Message::Broker(there) => {
@@ -183,6 +186,7 @@ impl<'d, F: Flash> Device<'d, F> {
     }
 
     /// Time passed.
+    #[inline(never)]
     pub fn tick(&mut self, now_ms: u64) {
         if !self.kept_boot {
             self.keep_boot();
@@ -240,6 +244,7 @@ impl<'d, F: Flash> Device<'d, F> {
     }
 
     /// The release at `place`, signature checked; if `digest` is given, it is the one.
+    #[inline(never)]
     fn release_at(&self, place: Place, digest: Option<&Digest>) -> Option<Verified<Manifest>> {
         let bytes = self.part(place, Part::Release)?;
         let keyset = self.part(place, Part::Keyset)?;

@@ -33,6 +33,7 @@ impl<F: Flash> Device<'_, F> {
         hasher.finish().short().0
     }
 
+    #[inline(never)]
     pub(super) fn handle_order(&mut self, now_ms: u64, bytes: &[u8]) {
         if !self.kept_boot {
             return; // the gateway says it again
@@ -49,6 +50,7 @@ impl<F: Flash> Device<'_, F> {
     }
 
     /// The order in `bytes`, durable; or of which generation it is, and why it is refused.
+    #[inline(never)]
     fn admit_order(
         &mut self,
         now_ms: u64,
@@ -74,6 +76,7 @@ impl<F: Flash> Device<'_, F> {
         }
     }
 
+    #[inline(never)]
     fn keep_order(&mut self, order: &Verified<Order>) -> Result<(), Reason> {
         let Order { generation, issued_s, .. } = *order.get();
         let kept = Kept {
@@ -114,6 +117,7 @@ impl<F: Flash> Device<'_, F> {
         self.store.layout().keysets.get(usize::from(self.kept.keyset?.place)).copied()
     }
 
+    #[inline(never)]
     pub(super) fn handle_keyset(&mut self, bytes: &[u8]) {
         let next = match (self.keyset(), self.kept.keyset) {
             (Some(current), _) => current.advance(bytes),
@@ -133,6 +137,7 @@ impl<F: Flash> Device<'_, F> {
         }
     }
 
+    #[inline(never)]
     fn keep_keyset(&mut self, bytes: &[u8], digest: Digest) -> Result<(), Reason> {
         let place = self.kept.keyset.map_or(0, |kept| 1 - kept.place.min(1));
         let region = self.store.layout().keysets[usize::from(place)];

@@ -118,6 +118,7 @@ impl Said {
 
 impl<F: Flash> Device<'_, F> {
     /// Says the most pressing thing, if there is one and the link has room.
+    #[inline(never)]
     pub fn report(&mut self, now_ms: u64, link: &mut impl Uplink) {
         if !self.kept_boot {
             return;
@@ -143,6 +144,7 @@ impl<F: Flash> Device<'_, F> {
     }
 
     /// What a new session's other end must know.
+    #[inline(never)]
     fn say_session(&mut self, now_ms: u64, link: &mut impl Uplink) -> bool {
         let id = self.provision.id.clone();
         let keyset = self.keyset_version + 1;
@@ -221,6 +223,7 @@ impl<F: Flash> Device<'_, F> {
         true
     }
 
+    #[inline(never)]
     fn say_state(&mut self, now_ms: u64, link: &mut impl Uplink) -> bool {
         let pause_ms = if self.fetch.is_some() { PROGRESS_MS } else { REFRESH_MS };
         let state = self.state();
@@ -235,6 +238,7 @@ impl<F: Flash> Device<'_, F> {
         true
     }
 
+    #[inline(never)]
     fn say_telemetry(&mut self, now_ms: u64, link: &mut impl Uplink) -> bool {
         let Some(serving) = self.serving.as_ref() else { return false };
         let first_ms = now_ms + TELEMETRY_FIRST_MS;
@@ -262,6 +266,7 @@ impl<F: Flash> Device<'_, F> {
     }
 
     /// Signs and sends; whether the link took it.
+    #[inline(never)]
     fn say<T: Serialize>(
         &mut self,
         now_ms: u64,

@@ -138,6 +138,11 @@ impl Fleet {
             Nature::TooLarge => 40_000,
             _ => 9_000 + 100 * usize::from(shift),
         };
+        self.invent_of(width, shift, nature, bytes);
+    }
+
+    /// Publishes a made-up model of so many bytes.
+    pub(crate) fn invent_of(&mut self, width: u32, shift: u8, nature: Nature, bytes: usize) {
         let pools = if nature == Nature::Slow { SLOW_POOLS } else { 0 };
         let model = network(width, shift, bytes, pools);
         let moved = if nature == Nature::WrongAnswers { shift + 1 } else { shift };

@@ -1,8 +1,10 @@
 //! What things cost on this board: instructions, counted by QEMU with `-icount shift=0`, where one
 //! is one nanosecond and 40 are a tick of the timer; and stack, seen by painting it.
 //!
-//! `cargo xtask bench firmware` runs it. Instructions are not cycles: a real Cortex-M4 needs two
-//! for a load and up to three for a branch.
+//! `cargo xtask bench firmware` runs it, with a model where the provisioning page would be, and reads
+//! what it says: `name=number`, a line each. A layer is what a run takes more with it than without it
+//! and what follows: the file's number of operators is lowered for that. Instructions are not cycles: a
+//! real Cortex-M4 needs two for a load and up to three for a branch.
 #![no_std]
 #![no_main]
 
@@ -16,11 +18,12 @@ mod psram;
 #[allow(dead_code, reason = "the firmware uses the rest")]
 mod uart;
 
-use core::fmt::Write as _;
+use core::fmt::{self, Write as _};
 use core::hint::black_box;
 use core::panic::PanicInfo;
 
 use cortex_m_rt::entry;
+use fleetway_board::Room;
 use fleetway_board::uart::Port;
 use fleetway_firmware::device::Device;
 use fleetway_firmware::hardware::Clock as _;
@@ -42,33 +45,78 @@ static HASHED: [u8; 16 * 1024] = [7; 16 * 1024];
 /// Bytes of stack that are painted: more than anything here takes.
 const PAINTED: usize = 48 * 1024;
 const PAINT: u8 = 0xa5;
+/// Where the model is: its length, then the file. It lies in memory, and may be changed.
+const MODEL: *mut u8 = 0x0030_0000 as *mut u8;
+const MODEL_BYTES_MAX: usize = 1 << 20;
+/// In the file: the number of operators.
+const OPS_AT: usize = 4 * 7;
+static ROOM: Room<{ 128 * 1024 }, { 96 * 96 * 3 }, 256> = Room::new();
 
 #[entry]
 fn main() -> ! {
     let mut text = Port(Uart::text());
     let timer = Timer::new();
-    let key = PublicKey::new(KEY).ok();
-    let mut measure = |what: &str, run: &mut dyn FnMut()| {
-        let (us, stack) = (timed(&timer, run), painted(run));
-        let _ = writeln!(text, "{what:<34} {:>8} k-instr, {stack:>6} bytes of stack", us);
-    };
-    measure("Ed25519, a strict verification", &mut || {
-        let good = key.is_some_and(|key| key.verifies_raw(black_box(&MESSAGE), &SIGNATURE));
-        assert!(good);
-    });
-    measure("SHA-256 of 16 KiB", &mut || {
-        black_box(Digest::of(black_box(&HASHED)));
-    });
+    papers(&mut text, &timer);
     for (what, bytes) in [
-        ("the device", size_of::<Device<'_, psram::Psram>>()),
-        ("the link", size_of::<Serial<Port<Uart>>>()),
+        ("device_bytes", size_of::<Device<'_, psram::Psram>>()),
+        ("link_bytes", size_of::<Serial<Port<Uart>>>()),
     ] {
-        let _ = writeln!(text, "{what:<34} {bytes:>8} bytes of memory");
+        let _ = writeln!(text, "{what}={bytes}");
     }
-    let _ = writeln!(text, "done");
+    model(&mut text, &timer);
+    let _ = writeln!(text, "done=1");
     // QEMU ends with the program.
     cortex_m_semihosting::debug::exit(cortex_m_semihosting::debug::EXIT_SUCCESS);
     parts::halt()
+}
+
+/// What believing something costs.
+fn papers(text: &mut impl fmt::Write, timer: &Timer) {
+    let key = PublicKey::new(KEY).ok();
+    let mut measure = |what: &str, run: &mut dyn FnMut()| {
+        let (k_instr, stack) = (timed(timer, run), painted(run));
+        let _ = writeln!(text, "{what}_k_instr={k_instr}\n{what}_stack_bytes={stack}");
+    };
+    measure("verify", &mut || {
+        let good = key.is_some_and(|key| key.verifies_raw(black_box(&MESSAGE), &SIGNATURE));
+        assert!(good);
+    });
+    measure("sha256_16k", &mut || {
+        black_box(Digest::of(black_box(&HASHED)));
+    });
+}
+
+/// What an answer costs, as a whole and layer by layer.
+fn model(text: &mut impl fmt::Write, timer: &Timer) {
+    // SAFETY: QEMU has put it there; nobody else names that memory.
+    let memory = unsafe { core::slice::from_raw_parts_mut(MODEL, MODEL_BYTES_MAX) };
+    let (len, rest) = memory.split_at_mut(4);
+    let len = u32::from_le_bytes([len[0], len[1], len[2], len[3]]) as usize;
+    let (Some(file), Some(mut room)) = (rest.get_mut(..len), ROOM.take()) else { return };
+    let ops = file.get(OPS_AT).map_or(0, |ops| *ops);
+    let mut before = 0;
+    for n in 0..=ops {
+        file[OPS_AT] = n;
+        // Once to warm nothing (there is no cache), once to see that it runs.
+        if let Err(error) = room.run(file) {
+            let _ = writeln!(text, "# {error}");
+            return;
+        }
+        let all = timed(timer, &mut || {
+            let _ = black_box(room.run(file));
+        });
+        let layer = all.saturating_sub(before);
+        let _ = match n {
+            0 => writeln!(text, "model_in_and_out_k_instr={all}"),
+            n => writeln!(text, "model_layer_{n}_k_instr={layer}"),
+        };
+        before = all;
+    }
+    let _ = writeln!(text, "model_k_instr={before}\nmodel_layers={ops}");
+    let stack = painted(&mut || {
+        let _ = black_box(room.run(file));
+    });
+    let _ = writeln!(text, "model_stack_bytes={stack}");
 }
 
 /// Thousands of instructions of one run: microseconds of the emulated clock.
