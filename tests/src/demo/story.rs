@@ -23,7 +23,7 @@ pub(super) const ASK_PAUSE: Duration = Duration::from_millis(40);
 /// How a release is judged on a device, as flags.
 pub(super) const PROBATION: &str = "--probation 5s --answers 50";
 /// Longest wait for a rollout.
-pub(super) const ROLLOUT_TIME: Duration = Duration::from_secs(60);
+pub(super) const ROLLOUT_TIME: Duration = Duration::from_secs(120);
 
 /// The fleet, and what was told about it.
 pub(super) struct Story {
