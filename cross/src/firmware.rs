@@ -60,8 +60,11 @@ impl Figures {
     fn read(&mut self, text: &str) {
         for line in text.lines() {
             let Some((name, number)) = line.split_once('=') else { continue };
-            if let Ok(number) = number.trim().parse() {
-                self.0.push((name.trim().to_owned(), number));
+            let (name, number) = (name.trim(), number.trim().parse());
+            // What does not depend on the model is said with each of them.
+            let is_new = name != "done" && self.0.iter().all(|(known, _)| known != name);
+            if let (Ok(number), true) = (number, is_new) {
+                self.0.push((name.to_owned(), number));
             }
         }
     }
@@ -196,6 +199,7 @@ fn counted(program: &Path, onnx: &Path) -> Result<String> {
     let output = output.context("cannot start QEMU")?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let name = onnx.file_stem().unwrap_or_default().to_string_lossy().replace('-', "_");
+    text.lines().filter(|line| line.starts_with('#')).for_each(|line| eprintln!("{name}: {line}"));
     match text.contains("done") {
         true => Ok(text.replace("model_", &format!("{name}_"))),
         false => bail!("the board did not come to an end:\n{text}"),

@@ -53,6 +53,9 @@ struct Cli {
 enum Verb {
     /// Watch a fleet of eight take a model, take a better one, refuse a bad one and keep working
     Demo {
+        /// A microcontroller instead: the firmware on an emulated board, behind an agent
+        #[arg(long)]
+        mcu: bool,
         /// Leave the fleet up afterwards, to play with
         #[arg(long)]
         stay: bool,
@@ -185,7 +188,7 @@ struct SimArgs {
 
 fn main() -> ExitCode {
     let done = match Cli::parse().verb {
-        Verb::Demo { stay } => run::demo(stay),
+        Verb::Demo { mcu, stay } => run::demo(mcu, stay),
         Verb::Test { args } => test::test(&args),
         Verb::Bench(args) if args.only == ["inference"] => {
             inference::bench(args.json.as_deref(), args.models.as_deref(), args.threads)

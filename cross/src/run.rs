@@ -10,11 +10,17 @@ use anyhow::{Context as _, Result};
 
 use crate::cargo::{self, cargo};
 
-/// Builds everything and shows the main job.
-pub(crate) fn demo(stay: bool) -> Result<()> {
+/// Builds everything and shows the main job, or a microcontroller in the fleet.
+pub(crate) fn demo(mcu: bool, stay: bool) -> Result<()> {
+    if mcu {
+        crate::needs::boards()?;
+    }
     crate::say("building (the first time takes some minutes, mostly for the model engine)");
     cargo::build_programs()?;
     become_program("demo", |demo| {
+        if mcu {
+            demo.arg("--mcu");
+        }
         if stay {
             demo.arg("--stay");
         }

@@ -10,6 +10,8 @@ mod fleet;
 mod gateway;
 #[path = "../tests/power/nor.rs"]
 mod nor;
+#[path = "../tests/power/parts.rs"]
+mod parts;
 #[path = "../tests/common/rng.rs"]
 mod rng;
 #[path = "../tests/power/rules.rs"]

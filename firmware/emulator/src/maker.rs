@@ -74,8 +74,8 @@ impl Birth<'_> {
     }
 }
 
-/// A factory model: a release that the maker has signed with a key of its own. The device takes it
-/// because it lies on its page; the fleet never hears of that key.
+/// A factory model: a release of the fleet, or one that the maker has signed with a key of its own,
+/// which the device takes because it lies on its page; the fleet never hears of that key.
 #[derive(Clone, Debug)]
 pub struct FactoryModel {
     release: Vec<u8>,
@@ -85,6 +85,12 @@ pub struct FactoryModel {
 }
 
 impl FactoryModel {
+    /// A release of the fleet: its signed manifest, a keyset that names who signed it, its golden
+    /// vectors and its compiled network.
+    pub fn released(release: Vec<u8>, keyset: Vec<u8>, golden: Vec<u8>, model: Vec<u8>) -> Self {
+        Self { release, keyset, golden, model }
+    }
+
     /// A release of the int8 file `model` with the golden set `golden`.
     ///
     /// # Panics

@@ -108,9 +108,17 @@ impl<'d, F: Flash> Device<'d, F> {
         start: Start,
         now_ms: u64,
     ) -> Self {
+        let mut device = Self::found(provision, store, memory, start);
+        device.begin(now_ms);
+        device
+    }
+
+    /// The device as its flash says it is.
+    #[inline(never)]
+    fn found(provision: Provision<'d>, store: Store<F>, memory: Memory<'d>, start: Start) -> Self {
         let (journal, found) = Journal::open(&store);
         let kept = found.unwrap_or_else(|| Kept::new(SlotTable::new(None)));
-        let mut device = Self {
+        Self {
             key: SigningKey::from_bytes(&provision.seed),
             machine: Machine::recover(kept.table.clone()),
             provision,
@@ -130,14 +138,17 @@ impl<'d, F: Flash> Device<'d, F> {
             told: false,
             ordeal_here: false,
             look_at_ms: 0,
-        };
-        device.keyset_version = device.keyset().map_or(0, |keyset| keyset.get().version);
-        let factory = device.release_at(Place::Factory, None);
-        device.kept.table.factory = factory.map(|release| facts(&release));
-        device.machine = Machine::recover(device.kept.table.clone());
-        device.keep_boot();
-        device.drive(now_ms);
-        device
+        }
+    }
+
+    #[inline(never)]
+    fn begin(&mut self, now_ms: u64) {
+        self.keyset_version = self.keyset().map_or(0, |keyset| keyset.get().version);
+        self.kept.table.factory =
+            self.release_at(Place::Factory, None).map(|release| facts(&release));
+        self.machine = Machine::recover(self.kept.table.clone());
+        self.keep_boot();
+        self.drive(now_ms);
     }
 
     #[inline(never)]

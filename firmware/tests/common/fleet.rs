@@ -236,6 +236,18 @@ impl Fleet {
         wish: Wish,
         nonce: Option<[u8; 16]>,
     ) -> Vec<u8> {
+        self.order_for(id(), keyset, generation, wish, nonce)
+    }
+
+    /// The same for a device of this fleet.
+    pub(crate) fn order_for(
+        &self,
+        device: DeviceId,
+        keyset: usize,
+        generation: u64,
+        wish: Wish,
+        nonce: Option<[u8; 16]>,
+    ) -> Vec<u8> {
         let terms = Terms { probation_s: 1, probation_answers: 3, ..Terms::default() };
         let wish = ModelOrder {
             model: model(),
@@ -245,7 +257,7 @@ impl Fleet {
             terms,
         };
         let order = Order {
-            device: id(),
+            device,
             generation,
             issued_s: 1_700_000_000 + generation,
             expires_s: 1_700_100_000 + generation,

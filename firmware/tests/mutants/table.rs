@@ -37,7 +37,7 @@ const RECORD: &str = "protocol/src/record.rs";
 const ENVELOPE: &str = "protocol/src/envelope.rs";
 
 /// All of them.
-pub(crate) const MUTANTS: [Mutant; 28] = [
+pub(crate) const MUTANTS: [Mutant; 29] = [
     mutant(
         "programs the cells of a torn record again",
         JOURNAL,
@@ -147,6 +147,12 @@ pub(crate) const MUTANTS: [Mutant; 28] = [
         TRUST,
         "if order.value.nonce != Some(*nonce) {",
         "if nonce.is_empty() {",
+    ),
+    mutant(
+        "takes an order for another device",
+        TRUST,
+        "if value.device != *device {",
+        "if value.device.as_str().is_empty() {",
     ),
     mutant(
         "takes a release for other hardware",

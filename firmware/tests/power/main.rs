@@ -15,6 +15,7 @@ mod faults;
 #[path = "../common/fleet.rs"]
 mod fleet;
 mod nor;
+mod parts;
 #[path = "../common/rng.rs"]
 mod rng;
 mod rules;

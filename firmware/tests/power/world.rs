@@ -6,12 +6,12 @@ use std::rc::Rc;
 
 use fleetway_firmware::device::Device;
 use fleetway_firmware::engine::Memory;
-use fleetway_firmware::hardware::{Clock, Flash, Sensor, Start, Uplink, Watchdog};
+use fleetway_firmware::hardware::{Flash, Start, Uplink};
 use fleetway_firmware::provision::Provision;
 use fleetway_firmware::store::{Layout, Part, Store};
 use fleetway_firmware::superloop::{Board, turn};
 use fleetway_protocol::codec;
-use fleetway_protocol::ids::{Digest, ShortDigest};
+use fleetway_protocol::ids::{DeviceId, Digest, ShortDigest};
 use fleetway_protocol::machine::Phase;
 use fleetway_protocol::report::Want;
 use fleetway_protocol::serial::Message;
@@ -21,6 +21,7 @@ use fleetway_protocol::trust_file::TrustFile;
 
 use crate::fleet::{Fleet, Nature, Wish, id, opened};
 use crate::nor::{BLOCK, Nor};
+use crate::parts::{Dog, Ramp, Time};
 use crate::rules::Claims;
 
 /// Journal, keysets, and two slots for a model of 16 KiB.
@@ -76,6 +77,9 @@ pub(crate) struct World<'f> {
     serving: Option<Digest>,
     /// Orders that the gateway says beside the right one, again and again.
     pub(crate) rubbish: Vec<Vec<u8>>,
+    /// Orders for this release as well that are right in all but one thing: whose they are, or who
+    /// signed them.
+    pub(crate) forges: Option<usize>,
     /// Whether every chunk is altered when it is said first, and which were.
     pub(crate) lies: bool,
     pub(crate) lied: BTreeSet<(ShortDigest, Piece)>,
@@ -102,6 +106,7 @@ impl<'f> World<'f> {
             lives: 0,
             serving: None,
             rubbish: Vec::new(),
+            forges: None,
             lies: false,
             lied: BTreeSet::new(),
             may_serve_nothing: false,
@@ -260,6 +265,13 @@ impl<'f> World<'f> {
     fn say_order(&mut self, device: &Device<'_, Nor>, link: &mut Link) {
         let order = |bytes| (Topic::Order(id()), bytes);
         link.down.extend(self.rubbish.iter().cloned().map(order));
+        if let Some(wish) = self.forges.map(Wish::run) {
+            let (later, nonce) = (self.claims.issued + 100, Some(device.nonce()));
+            let other = DeviceId::new("sensor-2").unwrap();
+            let others = self.fleet.order_for(other, self.keyset, later, wish, nonce);
+            let unsigned = self.fleet.order(self.keyset + 1, later, wish, nonce);
+            link.down.extend([order(others), order(unsigned)]);
+        }
         let seen = device.kept().generation;
         // What this device never took was signed for another boot: signed anew for this one.
         let unseen = self.order.take_if(|order| order.generation > seen).map(|order| order.wish);
@@ -412,33 +424,5 @@ impl Uplink for Link {
             _ => {}
         }
         true
-    }
-}
-
-struct Ramp(u8);
-
-impl Sensor for Ramp {
-    fn sample(&mut self, input: &mut [f32]) -> bool {
-        self.0 = self.0.wrapping_add(1) % 100;
-        for (at, value) in input.iter_mut().enumerate() {
-            *value = f32::from(self.0) + at as f32;
-        }
-        true
-    }
-
-    fn answered(&mut self, _output: &[f32]) {}
-}
-
-struct Dog;
-
-impl Watchdog for Dog {
-    fn feed(&mut self, _ms: u32) {}
-}
-
-struct Time(u64);
-
-impl Clock for Time {
-    fn now_us(&self) -> u64 {
-        self.0 * 1000
     }
 }

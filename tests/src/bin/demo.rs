@@ -1,4 +1,4 @@
-//! `cargo xtask demo [--stay]`: a fleet on one laptop.
+//! `cargo xtask demo [--mcu] [--stay]`: a fleet on one laptop.
 
 fn main() -> std::process::ExitCode {
     fleetway_tests::demo::main()

@@ -11,6 +11,14 @@ use super::troubles;
 use crate::harness::views::{Model, RolloutDevice};
 use crate::harness::wait;
 
+/// What the teller says first.
+pub(super) fn opening() -> String {
+    format!(
+        "Fleetway on one laptop: one controller, {DEVICES} devices, a slow network.\n\
+         Lines with $ are real commands, run as you see them. Lines with ✓ are checks."
+    )
+}
+
 /// Controller, devices, applications.
 pub(super) async fn fleet(story: &mut Story) -> Result<()> {
     for at in 1..=DEVICES {

@@ -8,15 +8,17 @@
 //!
 //! Read in this order: [`acts`] (what happens, in order), [`bad`] (the two bad releases),
 //! [`troubles`] (the kill and the cut), [`finale`] (the table); [`story`] prints and
-//! checks.
+//! checks. [`mcu`] is another story of the same kind, with a microcontroller.
 
 mod acts;
 mod bad;
 mod finale;
+mod mcu;
 mod story;
 mod troubles;
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use tokio::signal::unix::{SignalKind, signal};
@@ -29,14 +31,25 @@ enum End {
     Interrupted,
 }
 
+/// Which story is told.
+#[derive(Clone, Copy, Debug)]
+enum What {
+    Fleet,
+    Mcu,
+}
+
+/// Longest time that a signal needs to be heard of.
+const SIGNAL: Duration = Duration::from_millis(300);
+
 /// Plays the demo.
 pub fn main() -> ExitCode {
-    let mut stay = false;
+    let (mut what, mut stay) = (What::Fleet, false);
     for argument in std::env::args().skip(1) {
         match argument.as_str() {
             "--stay" => stay = true,
+            "--mcu" => what = What::Mcu,
             _ => {
-                eprintln!("usage: demo [--stay]   (through `cargo xtask demo`)");
+                eprintln!("usage: demo [--mcu] [--stay]   (through `cargo xtask demo`)");
                 return ExitCode::from(2);
             }
         }
@@ -46,7 +59,7 @@ pub fn main() -> ExitCode {
         .enable_all()
         .build()
         .context("cannot start")
-        .and_then(|runtime| runtime.block_on(until_interrupted(play(stay))));
+        .and_then(|runtime| runtime.block_on(until_interrupted(play(what, stay))));
     match played {
         Ok(End::Done) => ExitCode::SUCCESS,
         Ok(End::Interrupted) => {
@@ -70,17 +83,30 @@ async fn until_interrupted(story: impl Future<Output = Result<()>>) -> Result<En
     }
 }
 
-async fn play(stay: bool) -> Result<()> {
-    let mut story = Story::begin().await?;
-    let told = tell(&mut story).await;
-    if let Err(error) = told {
-        let dir = story.fleet.keep_dir();
-        bail!("{error:#}\n\n    logs and data are kept in {}", dir.display());
+async fn play(what: What, stay: bool) -> Result<()> {
+    let mut story = match what {
+        What::Fleet => {
+            let line = Some(story::LINE_BYTES_PER_S);
+            Story::begin(&acts::opening(), "A fleet", line).await?
+        }
+        What::Mcu => Story::begin(mcu::OPENING, "A board on a serial line", None).await?,
+    };
+    let told = match what {
+        What::Fleet => tell(&mut story).await.map(|()| None),
+        What::Mcu => mcu::tell(&mut story).await.map(Some),
+    };
+    match told {
+        Err(error) => {
+            // Ctrl-C reaches what was started here, too, and its end may be noticed before the signal: then
+            // all of this is dropped here.
+            tokio::time::sleep(SIGNAL).await;
+            let dir = story.fleet.keep_dir();
+            bail!("{error:#}\n\n    logs and data are kept in {}", dir.display())
+        }
+        Ok(_) if !stay => Ok(()),
+        Ok(None) => finale::stay(&mut story).await,
+        Ok(Some(mcu)) => mcu::stay(&story, &mcu).await,
     }
-    if stay {
-        finale::stay(&mut story).await?;
-    }
-    Ok(())
 }
 
 async fn tell(story: &mut Story) -> Result<()> {

@@ -23,7 +23,7 @@ pub(super) const ASK_PAUSE: Duration = Duration::from_millis(40);
 /// How a release is judged on a device, as flags.
 pub(super) const PROBATION: &str = "--probation 5s --answers 50";
 /// Longest wait for a rollout.
-pub(super) const ROLLOUT_TIME: Duration = Duration::from_secs(60);
+pub(super) const ROLLOUT_TIME: Duration = Duration::from_secs(120);
 
 /// The fleet, and what was told about it.
 pub(super) struct Story {
@@ -36,17 +36,16 @@ pub(super) struct Story {
 }
 
 impl Story {
-    /// Starts controller and network: the first section.
-    pub(super) async fn begin() -> Result<Self> {
+    /// Starts controller and network: the first section. `bytes_per_s` is what each line carries.
+    pub(super) async fn begin(
+        opening: &str,
+        title: &str,
+        bytes_per_s: Option<u64>,
+    ) -> Result<Self> {
         let started = Instant::now();
-        println!("Fleetway on one laptop: one controller, {DEVICES} devices, a slow network.");
-        println!("Lines with $ are real commands, run as you see them. Lines with ✓ are checks.");
-        heading("1. A fleet", started);
-        let spec = FleetSpec {
-            bytes_per_s: Some(LINE_BYTES_PER_S),
-            echo: true,
-            ..FleetSpec::new(BrokerKind::Embedded, DEVICES)
-        };
+        println!("{opening}");
+        heading(&format!("1. {title}"), started);
+        let spec = FleetSpec { bytes_per_s, echo: true, ..FleetSpec::new(BrokerKind::Embedded, 0) };
         let fleet = Fleet::prepare(spec).await?;
         Ok(Self { fleet, notes: BTreeMap::new(), started, sections: 1, checks: 0 })
     }
@@ -133,9 +132,13 @@ impl Story {
     /// The operator starts a rollout; says its number.
     pub(super) async fn start_rollout(&self, version: &str, flags: &str) -> Result<u64> {
         self.operator(&format!("rollout start digits@{version} {flags} {PROBATION}"), 0).await?;
+        self.newest_rollout().await?.context("a rollout was started and none is listed")
+    }
+
+    /// The number of the newest rollout.
+    pub(super) async fn newest_rollout(&self) -> Result<Option<u64>> {
         let rollouts: Vec<Rollout> = self.fleet.controller.cli.json("rollout list").await?;
-        let newest = rollouts.iter().map(|rollout| rollout.id).max();
-        newest.context("a rollout was started and none is listed")
+        Ok(rollouts.iter().map(|rollout| rollout.id).max())
     }
 
     /// The operator waits for the end of a rollout.

@@ -290,6 +290,8 @@ pub struct Model {
 /// One form of a release.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Variant {
+    /// `onnx`, `qnn` or `mixed`.
+    pub kind: String,
     /// The model file.
     pub artifact: Artifact,
 }

@@ -24,7 +24,6 @@ use fleetway_firmware::drivers::mirror::Mirror;
 use fleetway_firmware::store::Layout;
 
 use parts::{Dog, Timer};
-use uart::Uart;
 
 /// Where the provisioning page lies, and how long it may be.
 const PAGE: (usize, usize) = (0x000a_0000, 0x0002_0000);
@@ -49,7 +48,7 @@ fn main() -> ! {
             flash,
             layout: LAYOUT,
             memory,
-            port: Port(Uart::line()),
+            port: Port(uart::line()),
             watchdog: Dog,
             clock: Timer::new(core.SYST),
             text: Mute,

@@ -23,7 +23,6 @@ use riscv_rt::entry;
 
 use cfi::Cfi;
 use parts::{Dog, Timer};
-use uart::Uart;
 
 /// Where the provisioning page lies, and how long it may be.
 const PAGE: (usize, usize) = (0x8060_0000, 0x0010_0000);
@@ -43,7 +42,7 @@ fn main() -> ! {
             flash: Cfi::new(),
             layout: LAYOUT,
             memory,
-            port: Port(Uart::line()),
+            port: Port(uart::line()),
             watchdog: Dog::new(),
             clock: Timer,
             text: Mute,
