@@ -66,7 +66,8 @@ impl Team for Crew {
 mod tests {
     use super::*;
     use crate::guard::guarded;
-    use std::sync::mpsc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::thread;
     use std::time::Duration;
 
     fn crew() -> Crew {
@@ -75,15 +76,17 @@ mod tests {
 
     #[test]
     fn two_halves_run_at_the_same_time() {
-        let (tell, hear) = (mpsc::channel(), mpsc::channel());
-        let patience = Duration::from_secs(30);
-        // Each waits for a word of the other.
+        let here = AtomicUsize::new(0);
+        // Each waits until the other is there, half a minute at most.
+        let meet = || {
+            here.fetch_add(1, Ordering::SeqCst);
+            (0..30_000).any(|_| {
+                thread::sleep(Duration::from_millis(1));
+                here.load(Ordering::SeqCst) == 2
+            })
+        };
         let (mut one, mut two) = (false, false);
-        let (a, b) = (tell.1, hear.1);
-        crew().both(
-            &mut || one = hear.0.send(()).is_ok() && a.recv_timeout(patience).is_ok(),
-            &mut || two = tell.0.send(()).is_ok() && b.recv_timeout(patience).is_ok(),
-        );
+        crew().both(&mut || one = meet(), &mut || two = meet());
         assert!(one && two);
     }
 

@@ -211,9 +211,14 @@ pub(crate) fn conv(model: &Model<'_>, hands: Hands<'_>, arena: &mut [u8], op: &C
     Some(())
 }
 
+/// Multiply-accumulates of so many rows of a product: more than 32 bits hold, perhaps.
+fn work(rows: usize, of: &Gemm<'_>) -> u64 {
+    rows as u64 * of.columns as u64 * of.depth() as u64
+}
+
 /// One product, cut by rows; a single row is cut by panels of channels.
 fn product(hands: Hands<'_>, of: &Gemm<'_>, output: &mut [u8]) -> Option<()> {
-    let parts = hands.team.parts((of.rows * of.columns * of.depth()) as u64);
+    let parts = hands.team.parts(work(of.rows, of));
     let one = of.rows == 1;
     let (count, line) = if one { (of.columns / PANEL, PANEL) } else { (of.rows, of.output_stride) };
     if parts.min(count) < 2 {
@@ -240,7 +245,7 @@ fn by_lines(
 ) -> Option<()> {
     let lines = op.batch as usize * op.oh as usize;
     let line = op.ow as usize * op.oc as usize;
-    let parts = hands.team.parts((lines * op.ow as usize * gemm.columns * gemm.depth()) as u64);
+    let parts = hands.team.parts(work(lines * op.ow as usize, gemm));
     let least = scratch_bytes(op, 1) as usize;
     let whole = Part { lines: 0..lines, output, scratch };
     Cut { hands, line, scratch: least }.run(parts, whole, &|part| match least {
