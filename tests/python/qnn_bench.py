@@ -24,6 +24,8 @@ import time
 from pathlib import Path
 
 ROUND_MS = 60
+# A rival's threads go on spinning after its turn, on the processor that the next one wants. Longer than that, seconds.
+SPIN_S = 0.2
 
 
 def main():
@@ -131,6 +133,8 @@ def measure(path, args):
     engines = [Engine(name, command) for name, command in commands.items()]
     for index in range(args.rounds):
         for engine in engines if index % 2 else engines[::-1]:
+            if args.threads > 1:
+                time.sleep(SPIN_S)
             engine.round()
     row = {engine.name: engine.end() for engine in engines}
     rivals = [row[name]["p50_us"] for name in ("onnxruntime", "litert") if name in row]
