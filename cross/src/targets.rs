@@ -3,6 +3,7 @@
 //!
 //! A budget is what was measured and one part in twenty: a change that makes a program larger than that is
 //! decided, not noticed. `cargo xtask cross` prints how far each is from its own.
+//! (The library's is a guess: it was checked for its target, and never built.)
 
 use crate::cargo::{BARE_TARGET, RISCV_TARGET};
 
@@ -78,7 +79,7 @@ pub(crate) const TARGETS: &[Target] = &[
         runner: Some(Runner { program: "qemu-aarch64-static", root: "/" }),
         builds: &[
             Build { what: SMALL, bytes_max: 4_050_000, is_tested: true },
-            Build { what: What::Full, bytes_max: 30_000_000, is_tested: false },
+            Build { what: What::Full, bytes_max: 24_150_000, is_tested: false },
         ],
     },
     Target {
