@@ -2,7 +2,6 @@
 //! application that was written for a server finds on a device.
 #![allow(clippy::unwrap_used, reason = "a test may")]
 
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -62,14 +61,23 @@ async fn roll_out_open(fleet: &Fleet) -> Result<()> {
     }
 }
 
+/// The names of a process's threads.
+fn threads(pid: u32) -> Result<Vec<String>> {
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task"))?;
+    tasks.map(|task| Ok(std::fs::read_to_string(task?.path().join("comm"))?)).collect()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_official_client_asks_in_every_way() -> Result<()> {
     let prepared = std::thread::spawn(|| python::triton().map(Path::to_path_buf));
     let mut fleet = Fleet::prepare(FleetSpec::new(BrokerKind::Embedded, 1)).await?;
     fleet.add_device("cam-1", "").await?;
-    let mut config = std::fs::OpenOptions::new().append(true).open(fleet.agents[0].config())?;
-    config.write_all(b"\n[serve.grpc]\ntcp = \"127.0.0.1:0\"\n")?;
+    let path = fleet.agents[0].config();
+    let config = std::fs::read_to_string(&path)?.replace("[serve]\n", "[serve]\nthreads = 2\n");
+    std::fs::write(&path, config + "\n[serve.grpc]\ntcp = \"127.0.0.1:0\"\n")?;
     fleet.start_agents().await?;
+    let pid = fleet.agents[0].process().context("it runs")?.pid();
+    ensure!(threads(pid)?.iter().filter(|name| name.starts_with("qnn-")).count() == 2);
     fleet.feed(Duration::from_millis(20));
     fleet.controller.release("digits-v2", "v2", "").await?;
     fleet.roll_out("v2", JUDGE, WAIT).await?;

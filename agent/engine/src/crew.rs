@@ -4,7 +4,6 @@
 //! device has other work to do. The threads are the process's, not a model's: however many models
 //! run, no more processors are taken than were allowed.
 
-use fleetway_qnn::Model;
 use fleetway_qnn::team::{Alone, PART_WORK, Team};
 use rayon_core::{ThreadPool, ThreadPoolBuilder};
 use std::num::NonZeroUsize;
@@ -43,10 +42,10 @@ pub fn start(threads: NonZeroUsize) -> Result<(), CrewError> {
     Ok(())
 }
 
-/// Does a model's run where it is soonest done: here, or inside the crew.
-pub(crate) fn on_best<T: Send>(model: &Model<'_>, run: impl FnOnce(&dyn Team) -> T + Send) -> T {
+/// Does a run of so many multiply-accumulates where it is soonest done: here, or inside the crew.
+pub(crate) fn on_best<T: Send>(work: u64, run: impl FnOnce(&dyn Team) -> T + Send) -> T {
     match CREW.get() {
-        Some(crew) if model.work() >= RUN_WORK_MIN => crew.0.install(|| run(crew)),
+        Some(crew) if work >= RUN_WORK_MIN => crew.0.install(|| run(crew)),
         _ => run(&Alone),
     }
 }
@@ -88,6 +87,18 @@ mod tests {
         let (mut one, mut two) = (false, false);
         crew().both(&mut || one = meet(), &mut || two = meet());
         assert!(one && two);
+    }
+
+    #[test]
+    fn large_runs_go_to_the_crew_once_there_is_one() {
+        let thread = |work| on_best(work, |_| thread::current().name().map(str::to_owned));
+        let here = thread::current().name().map(str::to_owned);
+        start(NonZeroUsize::MIN).unwrap();
+        assert_eq!(thread(RUN_WORK_MIN), here, "one thread is none beside");
+        start(NonZeroUsize::new(2).unwrap()).unwrap();
+        assert_eq!(thread(RUN_WORK_MIN - 1), here);
+        let name = thread(RUN_WORK_MIN).unwrap();
+        assert!(name.starts_with("qnn-"), "{name}");
     }
 
     #[test]

@@ -72,7 +72,7 @@ impl QnnEngine {
         let model = self.loaded.borrow_dependent();
         let mut run =
             |team: &dyn Team| model.run_with(self.kernels, team, arena, &given, &mut taken);
-        guarded(|| on_best(model, &mut run))
+        guarded(|| on_best(model.work(), &mut run))
             .map_err(RunError::Panicked)?
             .map_err(|e| failed(e.to_string()))?;
         Ok(made)
