@@ -20,8 +20,18 @@ const FIELD_PREFIX: &str = "FLEETWAY";
 /// Starts logging. `FLEETWAY_LOG` says how much (default `info`).
 pub fn init() {
     // Levels by target, no regular expressions: they would be a twentieth of a small device's program.
-    let asked = std::env::var("FLEETWAY_LOG").ok().and_then(|asked| asked.parse().ok());
-    let filter = asked.unwrap_or_else(|| Targets::new().with_default(Level::INFO));
+    let asked = std::env::var("FLEETWAY_LOG").ok().map(|asked| asked.parse::<Targets>());
+    let wrong = asked.as_ref().and_then(|asked| asked.as_ref().err()).map(ToString::to_string);
+    let usual = || Targets::new().with_default(Level::INFO);
+    start(asked.and_then(Result::ok).unwrap_or_else(usual));
+    if let Some(wrong) = wrong {
+        tracing::warn!(
+            "FLEETWAY_LOG is ignored ({wrong}); write `debug`, or `info,fleetway_agent=debug`"
+        );
+    }
+}
+
+fn start(filter: Targets) {
     let stream = std::env::var("JOURNAL_STREAM").ok();
     let is_journal = stream.is_some_and(|stream| is_stream(&stream, std::io::stderr()));
     if is_journal && let Ok(journal) = tracing_journald::layer() {

@@ -169,8 +169,9 @@ fn serve(context: &Context) -> Result<(), Failure> {
     use tracing_subscriber::filter::Targets;
     use tracing_subscriber::layer::SubscriberExt as _;
     use tracing_subscriber::util::SubscriberInitExt as _;
-    let asked = std::env::var("FLEETWAY_LOG").ok().and_then(|asked| asked.parse().ok());
-    let filter = asked.unwrap_or_else(|| {
+    let asked = std::env::var("FLEETWAY_LOG").ok().map(|asked| asked.parse::<Targets>());
+    let wrong = asked.as_ref().and_then(|asked| asked.as_ref().err()).map(ToString::to_string);
+    let filter = asked.and_then(Result::ok).unwrap_or_else(|| {
         // mqtt5 tells every session twice; what matters of it we tell ourselves.
         let loud = ["mqtt5", "rumqttc", "sled"].map(|target| (target, Level::WARN));
         Targets::new().with_default(Level::INFO).with_targets(loud)
@@ -178,6 +179,11 @@ fn serve(context: &Context) -> Result<(), Failure> {
     let is_colored = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     let text = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(is_colored);
     tracing_subscriber::registry().with(filter).with(text).init();
+    if let Some(wrong) = wrong {
+        tracing::warn!(
+            "FLEETWAY_LOG is ignored ({wrong}); write `debug`, or `info,fleetway=debug`"
+        );
+    }
     tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
