@@ -37,7 +37,9 @@ pub(crate) fn cross(only: &[String]) -> Result<()> {
     let mut sizes = made(&targets, |_| true)?;
     sizes.extend(flashed(&boards)?);
     print(&sizes)?;
-    println!("\n{ELSEWHERE}");
+    if only.is_empty() {
+        println!("\n{ELSEWHERE}");
+    }
     Ok(())
 }
 
@@ -60,10 +62,13 @@ struct Size {
 
 /// All sizes beside their budgets. Fails if one is over.
 fn print(sizes: &[Size]) -> Result<()> {
-    println!("{:<30} {:<8} {:>11} {:>11} {:>9}  run", "target", "build", "bytes", "budget", "left");
+    println!(
+        "{:<30} {:<11} {:>11} {:>11} {:>9}  run",
+        "target", "build", "bytes", "budget", "left"
+    );
     for Size { of, what, bytes, bytes_max, ran } in sizes {
         let left = *bytes_max as i64 - *bytes as i64;
-        println!("{of:<30} {what:<8} {bytes:>11} {bytes_max:>11} {left:>9}  {ran}");
+        println!("{of:<30} {what:<11} {bytes:>11} {bytes_max:>11} {left:>9}  {ran}");
     }
     if sizes.iter().any(|size| size.bytes > size.bytes_max) {
         bail!("a program is larger than its budget in cross/src/targets.rs: find out why it grew");
@@ -91,7 +96,7 @@ fn made(targets: &[&'static Target], wanted: impl Fn(&Build) -> bool) -> Result<
         let has = |target: &&&Target| target.builds.iter().any(|b| b.what == what && wanted(b));
         let of: Vec<&Target> = targets.iter().filter(has).copied().collect();
         if !of.is_empty() {
-            crate::say(&format!("{}, for {} targets", name(what), of.len()));
+            crate::say(&format!("{}, for {} targets", recipe(what).name, of.len()));
             build(what, &of)?;
         }
     }
@@ -100,7 +105,7 @@ fn made(targets: &[&'static Target], wanted: impl Fn(&Build) -> bool) -> Result<
         for build in target.builds.iter().filter(|build| wanted(build)) {
             let file = file(target, build.what)?;
             let bytes = std::fs::metadata(&file).with_context(|| file.display().to_string())?.len();
-            let (of, what, bytes_max) = (target.triple, short(build.what), build.bytes_max);
+            let (of, what, bytes_max) = (target.triple, recipe(build.what).name, build.bytes_max);
             let ran = ran(target, build.what, &file)?;
             sizes.push(Size { of, what, bytes, bytes_max, ran });
         }
@@ -108,32 +113,35 @@ fn made(targets: &[&'static Target], wanted: impl Fn(&Build) -> bool) -> Result<
     Ok(sizes)
 }
 
-fn name(what: What) -> &'static str {
-    match what {
-        What::Small => "the agent for int8 models",
-        What::Full => "the agent with tract",
-        What::Library => "the static library for int8 models",
-    }
+/// How something is built.
+struct Recipe {
+    /// As a person calls it.
+    name: &'static str,
+    profile: &'static str,
+    /// Cargo's words.
+    words: &'static [&'static str],
+    /// What comes out.
+    file: &'static str,
 }
 
-fn short(what: What) -> &'static str {
+fn recipe(what: What) -> Recipe {
     match what {
-        What::Small => "small",
-        What::Full => "full",
-        What::Library => "library",
-    }
-}
-
-/// The profile, and cargo's words for what is built.
-fn words(what: What) -> (&'static str, &'static [&'static str]) {
-    match what {
-        What::Small => {
-            ("dist-small", &["build", "-p", "fleetway-agent", "--no-default-features", "--bins"])
-        }
-        What::Full => ("dist", &["build", "-p", "fleetway-agent", "--bins"]),
-        What::Library => (
-            "dist",
-            &[
+        What::Small => Recipe {
+            name: "small agent",
+            profile: "dist-small",
+            words: &["build", "-p", "fleetway-agent", "--no-default-features", "--bins"],
+            file: "fleetway-agent",
+        },
+        What::Full => Recipe {
+            name: "full agent",
+            profile: "dist",
+            words: &["build", "-p", "fleetway-agent", "--bins"],
+            file: "fleetway-agent",
+        },
+        What::Library => Recipe {
+            name: "library",
+            profile: "dist",
+            words: &[
                 "rustc",
                 "-p",
                 "fleetway-ffi",
@@ -141,14 +149,15 @@ fn words(what: What) -> (&'static str, &'static [&'static str]) {
                 "--lib",
                 "--crate-type=staticlib",
             ],
-        ),
+            file: "libfleetway_device.a",
+        },
     }
 }
 
 /// One cargo for all targets: while one program is linked, which takes one processor a minute, the next is
 /// compiled.
 fn build(what: What, targets: &[&Target]) -> Result<()> {
-    let (profile, words) = words(what);
+    let Recipe { profile, words, .. } = recipe(what);
     let mut command = cargo(words);
     command.args(["--profile", profile]);
     for target in targets {
@@ -164,8 +173,8 @@ fn build(what: What, targets: &[&Target]) -> Result<()> {
 
 /// Where it ends up.
 fn file(target: &Target, what: What) -> Result<PathBuf> {
-    let name = if what == What::Library { "libfleetway_device.a" } else { "fleetway-agent" };
-    Ok(cargo::program_dir(target.triple)?.join(words(what).0).join(name))
+    let Recipe { profile, file, .. } = recipe(what);
+    Ok(cargo::program_dir(target.triple)?.join(profile).join(file))
 }
 
 /// Has a program say its version, on this machine or under an emulator.

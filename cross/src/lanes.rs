@@ -141,6 +141,8 @@ fn run_one(program: Program, bin_dir: &Path) -> Result<Ended> {
     // What is marked ignored needs something that we have seen to.
     command.arg("--include-ignored");
     command.stdout(writer.try_clone().context("no pipe")?).stderr(writer);
+    // So that one that hangs can be named.
+    eprintln!("     Running {}", program.name);
     let mut child =
         command.spawn().with_context(|| format!("cannot start {}", program.path.display()))?;
     // The command holds writing ends: while one is open, the pipe does not end.

@@ -6,6 +6,7 @@
 //! (The library's is a guess: it was checked for its target, and never built.)
 
 use crate::cargo::{BARE_TARGET, RISCV_TARGET};
+use crate::needs::QEMU_AARCH64;
 
 /// A target and what is built for it.
 pub(crate) struct Target {
@@ -76,7 +77,7 @@ pub(crate) const TARGETS: &[Target] = &[
         cc: AARCH64_CC,
         libc: AARCH64_LIBC,
         is_static: true,
-        runner: Some(Runner { program: "qemu-aarch64-static", root: "/" }),
+        runner: Some(Runner { program: QEMU_AARCH64, root: "/" }),
         builds: &[
             Build { what: SMALL, bytes_max: 4_050_000, is_tested: true },
             Build { what: What::Full, bytes_max: 24_150_000, is_tested: false },
@@ -87,7 +88,7 @@ pub(crate) const TARGETS: &[Target] = &[
         cc: AARCH64_CC,
         libc: AARCH64_LIBC,
         is_static: false,
-        runner: Some(Runner { program: "qemu-aarch64-static", root: "/usr/aarch64-linux-gnu" }),
+        runner: Some(Runner { program: QEMU_AARCH64, root: "/usr/aarch64-linux-gnu" }),
         builds: &[Build { what: SMALL, bytes_max: 4_250_000, is_tested: true }],
     },
     Target {
