@@ -1,4 +1,5 @@
-//! Where programs post to: an HTTP server that keeps every request, and answers as it was told.
+//! Where programs post to: an HTTP server that keeps every request, and answers as it was told. It lives on a
+//! thread of its own, since its clients are real programs with little patience, and a test may block its own.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -14,7 +15,7 @@ use hyper::service::service_fn;
 use hyper::{HeaderMap, Request, Response};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpListener;
-use tokio::task::JoinHandle;
+use tokio::runtime::Runtime;
 use tokio::time::Instant;
 
 /// One request, as it came.
@@ -44,7 +45,8 @@ struct Shared {
 pub struct Sink {
     addr: SocketAddr,
     shared: Arc<Mutex<Shared>>,
-    task: JoinHandle<()>,
+    /// None once it is dropped.
+    runtime: Option<Runtime>,
 }
 
 impl Sink {
@@ -52,12 +54,19 @@ impl Sink {
     ///
     /// # Errors
     /// The system's.
-    pub async fn start() -> Result<Self> {
-        let listener = TcpListener::bind("127.0.0.1:0").await.context("bind")?;
+    pub fn start() -> Result<Self> {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").context("bind")?;
+        listener.set_nonblocking(true).context("a listener that does not block")?;
         let addr = listener.local_addr().context("an address")?;
         let shared = Arc::new(Mutex::new(Shared::default()));
-        let task = tokio::spawn(accept(listener, Arc::clone(&shared)));
-        Ok(Self { addr, shared, task })
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .thread_name("sink")
+            .enable_all()
+            .build()
+            .context("a thread for the sink")?;
+        runtime.spawn(accept(listener, Arc::clone(&shared)));
+        Ok(Self { addr, shared, runtime: Some(runtime) })
     }
 
     /// Its URL.
@@ -79,7 +88,10 @@ impl Sink {
 
 impl Drop for Sink {
     fn drop(&mut self) {
-        self.task.abort();
+        // A runtime waits for its threads when it is dropped, which a test's own thread must not.
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
     }
 }
 
@@ -87,8 +99,9 @@ fn lock(shared: &Mutex<Shared>) -> std::sync::MutexGuard<'_, Shared> {
     shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-async fn accept(listener: TcpListener, shared: Arc<Mutex<Shared>>) {
-    // Connections end with the client; the test's runtime ends the rest.
+async fn accept(listener: std::net::TcpListener, shared: Arc<Mutex<Shared>>) {
+    // Connections end with the client; the sink's runtime ends the rest.
+    let listener = TcpListener::from_std(listener).expect("a listener that does not block");
     while let Ok((stream, _)) = listener.accept().await {
         let shared = Arc::clone(&shared);
         tokio::spawn(async move {

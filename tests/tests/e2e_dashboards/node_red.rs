@@ -60,7 +60,7 @@ async fn alarm(sink: &Sink, node_red: &NodeRed, kind: &str) -> Result<Value> {
 
 async fn alarms(broker: BrokerKind) -> Result<()> {
     let mut fleet = fleet_on_v1(broker, 1, "").await?;
-    let sink = Sink::start().await?;
+    let sink = Sink::start()?;
     let node_red = start(&fleet, sink.url("/alarms")).await?;
     wait::until("the flow's table", WAIT, async || {
         let said = node_red.web.get("/fleetway").await?.json();

@@ -90,7 +90,7 @@ fn number(value: &Value) -> Result<u64> {
 }
 
 async fn read() -> Result<()> {
-    let sink = Sink::start().await?;
+    let sink = Sink::start()?;
     let fleet = fleet(&sink.url("/base")).await?;
     let answered = "a request with answers";
     let (received, said) = wait::until(answered, WAIT, async || {
