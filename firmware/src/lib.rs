@@ -14,7 +14,7 @@
 //! | while | where | the next boot |
 //! |---|---|---|
 //! | nothing is written | | serves what it served |
-//! | a boot is noted | [`device::Device::start`] | notes it again |
+//! | a boot is noted | [`device::Device::begin`] | notes it again |
 //! | an order is noted | `device/orders.rs` | has the old generation: the order comes again and is new; or the new one: the very same order is taken up by its digest |
 //! | a keyset is stored | `device/orders.rs` | the old one is in force until a record names the new one |
 //! | a record is appended | [`journal`] | finds the one before, or this one: nothing that it announces has happened |

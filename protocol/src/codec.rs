@@ -2,6 +2,12 @@
 //!
 //! The version byte is of the wire format as a whole. A decoder takes exactly the
 //! versions it knows; everything else is a clear error and changes nothing.
+//!
+//! Most values are read by serde, and hold what they were read from ([`Decode`] is there for all
+//! of them). What is large or full of lists (manifest, keyset, order, envelope) is read **in place**:
+//! a view checks the bytes once, from left to right, and then points into them ([`crate::list`]).
+//! That is the only decoder of these kinds, on Linux too, where an owned value is made from the
+//! view: a microcontroller has no memory for what it would copy.
 
 use serde::{Deserialize, Serialize};
 
@@ -61,7 +67,7 @@ pub fn encode<'a, T: Serialize>(value: &T, buf: &'a mut [u8]) -> Result<&'a [u8]
 /// # Errors
 /// [`DecodeError`] says what is wrong; nothing is read past `bytes`, nothing panics.
 #[inline(never)]
-pub fn decode<'a, T: Deserialize<'a>>(bytes: &'a [u8], max: usize) -> Result<T, DecodeError> {
+pub fn decode<'a, T: Decode<'a>>(bytes: &'a [u8], max: usize) -> Result<T, DecodeError> {
     if bytes.len() > max {
         return Err(DecodeError::TooLarge { got: bytes.len(), max });
     }
@@ -69,9 +75,87 @@ pub fn decode<'a, T: Deserialize<'a>>(bytes: &'a [u8], max: usize) -> Result<T, 
     if *version != WIRE_VERSION {
         return Err(DecodeError::Version { got: *version });
     }
-    match postcard::take_from_bytes(rest) {
-        Ok((value, [])) => Ok(value),
-        Ok((_, trailing)) => Err(DecodeError::Trailing(trailing.len())),
-        Err(_) => Err(DecodeError::Malformed),
+    let mut reader = Reader(rest);
+    let value = T::read(&mut reader)?;
+    match reader.0 {
+        [] => Ok(value),
+        trailing => Err(DecodeError::Trailing(trailing.len())),
+    }
+}
+
+/// Truncated, altered, or not of this kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Malformed;
+
+impl From<Malformed> for DecodeError {
+    fn from(_: Malformed) -> Self {
+        Self::Malformed
+    }
+}
+
+/// What can be read from the bytes of a message, by value or in place.
+pub trait Decode<'a>: Sized {
+    /// Reads one, and leaves the reader behind it.
+    ///
+    /// # Errors
+    /// [`Malformed`] for bytes that are none.
+    fn read(reader: &mut Reader<'a>) -> Result<Self, Malformed>;
+}
+
+impl<'a, T: Deserialize<'a>> Decode<'a> for T {
+    fn read(reader: &mut Reader<'a>) -> Result<Self, Malformed> {
+        let (value, rest) = postcard::take_from_bytes(reader.0).map_err(|_| Malformed)?;
+        reader.0 = rest;
+        Ok(value)
+    }
+}
+
+/// The bytes of a message that are still to be read.
+#[derive(Clone, Copy, Debug)]
+pub struct Reader<'a>(pub(crate) &'a [u8]);
+
+impl<'a> Reader<'a> {
+    /// Reads a value.
+    ///
+    /// # Errors
+    /// [`Malformed`] for bytes that are none.
+    pub fn take<T: Decode<'a>>(&mut self) -> Result<T, Malformed> {
+        T::read(self)
+    }
+
+    /// The next `N` bytes, as postcard writes an array of them.
+    pub(crate) fn array<const N: usize>(&mut self) -> Result<&'a [u8; N], Malformed> {
+        let (array, rest) = self.0.split_first_chunk().ok_or(Malformed)?;
+        self.0 = rest;
+        Ok(array)
+    }
+
+    /// A list of at most `max` such arrays.
+    pub(crate) fn arrays<const N: usize>(
+        &mut self,
+        max: usize,
+    ) -> Result<&'a [[u8; N]], Malformed> {
+        let len = self.length(max)?;
+        let (arrays, rest) = self.0.split_at_checked(len * N).ok_or(Malformed)?;
+        self.0 = rest;
+        Ok(arrays.as_chunks().0)
+    }
+
+    /// What may be absent.
+    pub(crate) fn option<T>(
+        &mut self,
+        read: impl FnOnce(&mut Self) -> Result<T, Malformed>,
+    ) -> Result<Option<T>, Malformed> {
+        match self.array()? {
+            [0] => Ok(None),
+            [1] => read(self).map(Some),
+            _ => Err(Malformed),
+        }
+    }
+
+    /// The length of a list, of at most `max` elements.
+    pub(crate) fn length(&mut self, max: usize) -> Result<usize, Malformed> {
+        let len = usize::try_from(self.take::<u64>()?).map_err(|_| Malformed)?;
+        if len <= max { Ok(len) } else { Err(Malformed) }
     }
 }

@@ -20,8 +20,10 @@
 use heapless::Vec;
 use serde::{Deserialize, Serialize};
 
+use crate::codec::{Decode, Malformed, Reader};
 use crate::counters::Confidence;
 use crate::limits::{CLASSES_MAX, WATCHED_MAX};
+use crate::list::List;
 
 /// Bins of a watched number. Ten quantile bins are the field's habit; more need more answers.
 pub const BINS: usize = 10;
@@ -74,7 +76,7 @@ pub struct Watched {
 }
 
 /// What a release looks like when it is well. Empty where the importer gave no reference set.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Reference {
     /// The watched numbers.
     pub watched: Vec<Watched, WATCHED_MAX>,
@@ -82,6 +84,37 @@ pub struct Reference {
     pub classes: Vec<u16, CLASSES_MAX>,
     /// Mean confidence of the reference's answers.
     pub confidence: Option<Confidence>,
+}
+
+/// A [`Reference`] where it was read.
+#[derive(Clone, Copy, Debug)]
+pub struct ReferenceView<'a> {
+    /// As [`Reference::watched`].
+    pub watched: List<'a, Watched>,
+    /// As [`Reference::classes`].
+    pub classes: List<'a, u16>,
+    /// As [`Reference::confidence`].
+    pub confidence: Option<Confidence>,
+}
+
+impl<'a> Decode<'a> for ReferenceView<'a> {
+    fn read(reader: &mut Reader<'a>) -> Result<Self, Malformed> {
+        Ok(Self {
+            watched: List::read(reader, WATCHED_MAX, |_| true)?,
+            classes: List::read(reader, CLASSES_MAX, |_| true)?,
+            confidence: reader.take()?,
+        })
+    }
+}
+
+impl From<ReferenceView<'_>> for Reference {
+    fn from(view: ReferenceView<'_>) -> Self {
+        Self {
+            watched: view.watched.iter().collect(),
+            classes: view.classes.iter().collect(),
+            confidence: view.confidence,
+        }
+    }
 }
 
 impl Watched {

@@ -7,13 +7,14 @@
 //!
 //! On the wire: the version byte, then postcard of the payload and its signatures.
 
-use ed25519_dalek::{Signature, Signer as _, SigningKey, VerifyingKey};
+use ed25519_dalek::{Signature, Signer as _, SigningKey};
 use heapless::Vec;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
-use crate::codec::{DecodeError, EncodeError};
+use crate::codec::{self, Decode, DecodeError, EncodeError, Malformed, Reader};
 use crate::ids::{Digest, KeyId};
-use crate::limits::{AUTHORITY_KEYS_MAX, ENVELOPE_BYTES_MAX, SIGNATURES_MAX};
+pub use crate::keys::{Authority, AuthorityError, AuthorityView, KeyError, PublicKey};
+use crate::limits::{ENVELOPE_BYTES_MAX, SIGNATURES_MAX};
 
 /// What kind of payload a signature is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,7 +50,7 @@ pub fn message(context: Context, payload: &[u8]) -> [u8; 64] {
 }
 
 /// One signature.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct EnvelopeSignature {
     /// Which key made it.
     pub key: KeyId,
@@ -67,6 +68,16 @@ impl EnvelopeSignature {
     }
 }
 
+impl From<&[u8; SIGNATURE_BYTES]> for EnvelopeSignature {
+    fn from(bytes: &[u8; SIGNATURE_BYTES]) -> Self {
+        let (mut key, mut r, mut s) = ([0; 16], [0; 32], [0; 32]);
+        key.copy_from_slice(&bytes[..16]);
+        r.copy_from_slice(&bytes[16..48]);
+        s.copy_from_slice(&bytes[48..]);
+        Self { key: KeyId(key), r, s }
+    }
+}
+
 /// Signs `payload` in `context`.
 pub fn sign(key: &SigningKey, context: Context, payload: &[u8]) -> EnvelopeSignature {
     let signature = key.sign(&message(context, payload));
@@ -77,13 +88,22 @@ pub fn sign(key: &SigningKey, context: Context, payload: &[u8]) -> EnvelopeSigna
     }
 }
 
+/// Bytes of one signature: the key's id and the two halves.
+const SIGNATURE_BYTES: usize = 16 + 32 + 32;
+
 /// A payload and who signed it. Nothing about it is checked until [`Envelope::open`].
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Envelope<'a> {
     /// The exact bytes that were signed.
-    #[serde(borrow)]
     payload: &'a [u8],
     signatures: Vec<EnvelopeSignature, SIGNATURES_MAX>,
+}
+
+/// An [`Envelope`] where it was read.
+#[derive(Clone, Copy, Debug)]
+pub struct EnvelopeView<'a> {
+    payload: &'a [u8],
+    signatures: &'a [[u8; SIGNATURE_BYTES]],
 }
 
 /// Why an envelope does not open.
@@ -124,7 +144,7 @@ impl<'a> Envelope<'a> {
     /// # Errors
     /// [`DecodeError`] as for every message.
     pub fn decode(bytes: &'a [u8]) -> Result<Self, DecodeError> {
-        crate::codec::decode(bytes, ENVELOPE_BYTES_MAX)
+        codec::decode(bytes, ENVELOPE_BYTES_MAX)
     }
 
     /// Writes the envelope into `buf`.
@@ -132,7 +152,7 @@ impl<'a> Envelope<'a> {
     /// # Errors
     /// [`EncodeError`] if `buf` is too small; [`ENVELOPE_BYTES_MAX`] always suffices.
     pub fn encode<'b>(&self, buf: &'b mut [u8]) -> Result<&'b [u8], EncodeError> {
-        crate::codec::encode(self, buf)
+        codec::encode(self, buf)
     }
 
     /// The payload, unchecked: for showing to a person, never for acting on.
@@ -147,11 +167,7 @@ impl<'a> Envelope<'a> {
 
     /// Whose signature in `context` is here and holds.
     pub fn good_signers(&self, context: Context) -> impl Fn(&PublicKey) -> bool + '_ {
-        let message = message(context, self.payload);
-        move |key| {
-            let id = key.id();
-            self.signatures.iter().any(|s| s.key == id && key.verifies(&message, s))
-        }
+        good_signers(context, self.payload, self.signatures.iter().cloned())
     }
 
     /// The payload, if `authority` signed it in `context`.
@@ -159,158 +175,72 @@ impl<'a> Envelope<'a> {
     /// # Errors
     /// [`OpenError::Threshold`] counts the good signatures; two by one key count once.
     pub fn open(&self, authority: &Authority, context: Context) -> Result<&'a [u8], OpenError> {
-        let signed = self.good_signers(context);
-        let good = authority.keys.iter().filter(|key| signed(key)).count() as u8;
-        if good < authority.threshold {
-            return Err(OpenError::Threshold { good, threshold: authority.threshold });
-        }
+        AuthorityView::from(authority).agrees(self.good_signers(context))?;
         Ok(self.payload)
     }
 }
 
-/// An Ed25519 public key that is not weak. Kept as its 32 bytes: as a point it is six times as
-/// large, a keyset has thirty of them, and a small device has it on its stack. The point is found
-/// anew for each signature, which costs a tenth of judging it.
-#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "[u8; 32]", into = "[u8; 32]")]
-pub struct PublicKey([u8; 32]);
+impl<'a> Decode<'a> for Envelope<'a> {
+    fn read(reader: &mut Reader<'a>) -> Result<Self, Malformed> {
+        let view = reader.take::<EnvelopeView<'_>>()?;
+        Ok(Self { payload: view.payload, signatures: view.signatures().collect() })
+    }
+}
 
-/// Bytes that are no usable public key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("not an Ed25519 public key, or a weak one")]
-pub struct KeyError;
-
-impl PublicKey {
-    /// The key in these 32 bytes.
+impl<'a> EnvelopeView<'a> {
+    /// Reads an envelope where it lies; only its shape is checked.
     ///
     /// # Errors
-    /// [`KeyError`] for bytes that are no point of the curve, and for weak points.
-    pub fn new(bytes: [u8; 32]) -> Result<Self, KeyError> {
-        match VerifyingKey::from_bytes(&bytes) {
-            Ok(key) if !key.is_weak() => Ok(Self(bytes)),
-            _ => Err(KeyError),
-        }
+    /// [`DecodeError`] as for every message.
+    pub fn decode(bytes: &'a [u8]) -> Result<Self, DecodeError> {
+        codec::decode(bytes, ENVELOPE_BYTES_MAX)
     }
 
-    /// The public half of `key`.
-    pub fn of(key: &SigningKey) -> Self {
-        Self(key.verifying_key().to_bytes())
+    /// As [`Envelope::payload_unchecked`].
+    pub fn payload_unchecked(&self) -> &'a [u8] {
+        self.payload
     }
 
-    /// Its 32 bytes.
-    pub fn to_bytes(self) -> [u8; 32] {
-        self.0
+    fn signatures(&self) -> impl Iterator<Item = EnvelopeSignature> + Clone + use<'a> {
+        self.signatures.iter().map(EnvelopeSignature::from)
     }
 
-    /// Its id.
-    pub fn id(&self) -> KeyId {
-        let Digest(digest) = Digest::of(&self.0);
-        let mut id = [0; 16];
-        id.copy_from_slice(&digest[..16]);
-        KeyId(id)
+    /// As [`Envelope::good_signers`].
+    pub(crate) fn good_signers(&self, context: Context) -> impl Fn(&PublicKey) -> bool + use<'a> {
+        good_signers(context, self.payload, self.signatures())
     }
 
-    fn verifies(&self, message: &[u8; 64], signature: &EnvelopeSignature) -> bool {
-        self.verifies_bytes(message, &Signature::from_components(signature.r, signature.s))
-    }
-
-    /// Whether `signature` (64 bytes) is one of this key over `message`: the one place where a
-    /// signature is judged. Public so that the world's test vectors, which sign other things than
-    /// our fixed 64 bytes, go through this very line.
-    pub fn verifies_raw(&self, message: &[u8], signature: &[u8]) -> bool {
-        Signature::from_slice(signature).is_ok_and(|s| self.verifies_bytes(message, &s))
-    }
-
+    /// As [`Envelope::open`].
+    ///
+    /// # Errors
+    /// [`OpenError::Threshold`] counts the good signatures; two by one key count once.
     #[inline(never)]
-    fn verifies_bytes(&self, message: &[u8], signature: &Signature) -> bool {
-        let key = VerifyingKey::from_bytes(&self.0);
-        key.is_ok_and(|key| key.verify_strict(message, signature).is_ok())
+    pub fn open(
+        &self,
+        authority: AuthorityView<'_>,
+        context: Context,
+    ) -> Result<&'a [u8], OpenError> {
+        authority.agrees(self.good_signers(context))?;
+        Ok(self.payload)
     }
 }
 
-impl TryFrom<[u8; 32]> for PublicKey {
-    type Error = KeyError;
-    fn try_from(bytes: [u8; 32]) -> Result<Self, KeyError> {
-        Self::new(bytes)
+impl<'a> Decode<'a> for EnvelopeView<'a> {
+    fn read(reader: &mut Reader<'a>) -> Result<Self, Malformed> {
+        Ok(Self { payload: reader.take()?, signatures: reader.arrays(SIGNATURES_MAX)? })
     }
 }
 
-impl From<PublicKey> for [u8; 32] {
-    fn from(key: PublicKey) -> Self {
-        key.to_bytes()
-    }
-}
-
-impl core::fmt::Debug for PublicKey {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        write!(f, "PublicKey({:?})", self.id())
-    }
-}
-
-/// Who may sign something: some keys, and how many of them must agree.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(try_from = "AuthorityForm")]
-pub struct Authority {
-    keys: Vec<PublicKey, AUTHORITY_KEYS_MAX>,
-    threshold: u8,
-}
-
-/// An authority as it is read, before it is checked.
-#[derive(Deserialize)]
-struct AuthorityForm {
-    keys: Vec<PublicKey, AUTHORITY_KEYS_MAX>,
-    threshold: u8,
-}
-
-impl TryFrom<AuthorityForm> for Authority {
-    type Error = AuthorityError;
-    fn try_from(form: AuthorityForm) -> Result<Self, AuthorityError> {
-        Self::new(&form.keys, form.threshold)
-    }
-}
-
-/// Keys and threshold do not make an authority.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum AuthorityError {
-    /// More keys than allowed.
-    #[error("more than {AUTHORITY_KEYS_MAX} keys")]
-    TooManyKeys,
-    /// A threshold that nobody or that nothing meets.
-    #[error("threshold {threshold} of {keys} different keys; use 1 to the number of keys")]
-    Threshold {
-        /// The threshold.
-        threshold: u8,
-        /// The number of different keys.
-        keys: usize,
-    },
-}
-
-impl Authority {
-    /// An authority of `keys` of which `threshold` must sign.
-    ///
-    /// # Errors
-    /// [`AuthorityError`] for too many keys or a threshold out of range.
-    pub fn new(keys: &[PublicKey], threshold: u8) -> Result<Self, AuthorityError> {
-        let mut different: Vec<PublicKey, AUTHORITY_KEYS_MAX> = Vec::new();
-        for key in keys {
-            if !different.contains(key) {
-                different.push(*key).map_err(|_| AuthorityError::TooManyKeys)?;
-            }
-        }
-        if threshold == 0 || usize::from(threshold) > different.len() {
-            return Err(AuthorityError::Threshold { threshold, keys: different.len() });
-        }
-        Ok(Self { keys: different, threshold })
-    }
-
-    /// Its keys.
-    pub fn keys(&self) -> &[PublicKey] {
-        &self.keys
-    }
-
-    /// How many of them must sign.
-    pub fn threshold(&self) -> u8 {
-        self.threshold
+/// Whose signature over `payload` in `context` is among `signatures` and holds.
+fn good_signers(
+    context: Context,
+    payload: &[u8],
+    signatures: impl Iterator<Item = EnvelopeSignature> + Clone,
+) -> impl Fn(&PublicKey) -> bool {
+    let message = message(context, payload);
+    move |key| {
+        let id = key.id();
+        signatures.clone().any(|s| s.key == id && key.verifies(&message, (&s.r, &s.s)))
     }
 }
 

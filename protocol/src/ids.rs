@@ -4,12 +4,14 @@
 //! names: no `/`, `+`, `#`, `.`, no upper case that a file system may fold.
 
 use core::fmt;
+use core::marker::PhantomData;
 use core::str::FromStr;
 
 use heapless::String;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
+use crate::codec::{Decode, Malformed, Reader};
 use crate::limits::{
     DEVICE_ID_BYTES_MAX, HARDWARE_BYTES_MAX, MODEL_NAME_BYTES_MAX, NOTE_BYTES_MAX,
     ROLE_NAME_BYTES_MAX, VERSION_BYTES_MAX,
@@ -58,8 +60,7 @@ macro_rules! name_type {
             /// # Errors
             /// [`IdError`] says which rule it breaks.
             pub fn new(text: &str) -> Result<Self, IdError> {
-                let check: fn(&str, usize) -> Result<(), IdError> = $check;
-                check(text, $max)?;
+                Self::check(text)?;
                 String::try_from(text)
                     .map(Self)
                     .map_err(|_| IdError::TooLong { got: text.len(), max: $max })
@@ -68,6 +69,33 @@ macro_rules! name_type {
             /// The text.
             pub fn as_str(&self) -> &str {
                 self.0.as_str()
+            }
+
+            /// Whether a text is one, without keeping it.
+            pub(crate) fn check(text: &str) -> Result<(), IdError> {
+                let check: fn(&str, usize) -> Result<(), IdError> = $check;
+                check(text, $max)
+            }
+        }
+
+        impl<'a> Decode<'a> for Text<'a, $name> {
+            fn read(reader: &mut Reader<'a>) -> Result<Self, Malformed> {
+                let text = reader.take::<&str>()?;
+                $name::check(text).map_err(|_| Malformed)?;
+                Ok(Self { text, of: PhantomData })
+            }
+        }
+
+        impl PartialEq<$name> for Text<'_, $name> {
+            fn eq(&self, other: &$name) -> bool {
+                self.text == other.as_str()
+            }
+        }
+
+        impl From<Text<'_, $name>> for $name {
+            fn from(text: Text<'_, $name>) -> Self {
+                // It fits: it was checked when it was read.
+                Self(String::try_from(text.text).unwrap_or_default())
             }
         }
 
@@ -103,6 +131,33 @@ macro_rules! name_type {
             }
         }
     };
+}
+
+/// An id where it was read: the text of a `T`, checked as one.
+pub struct Text<'a, T> {
+    text: &'a str,
+    of: PhantomData<fn() -> T>,
+}
+
+impl<T> Clone for Text<'_, T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for Text<'_, T> {}
+
+impl<'a, T> Text<'a, T> {
+    /// The text.
+    pub fn as_str(&self) -> &'a str {
+        self.text
+    }
+}
+
+impl<T> fmt::Debug for Text<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", self.text)
+    }
 }
 
 fn check_length(text: &str, max: usize) -> Result<(), IdError> {

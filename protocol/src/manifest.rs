@@ -7,15 +7,17 @@
 use heapless::Vec;
 use serde::{Deserialize, Serialize};
 
-use crate::health::{Health, HealthError};
-use crate::ids::{Counter, Digest, HardwareClass, ModelName, Note, Version};
+use crate::codec::{self, Decode, DecodeError, EncodeError, Malformed, Reader};
+use crate::health::{Health, HealthError, HealthView};
+use crate::ids::{Counter, Digest, HardwareClass, ModelName, Note, Text, Version};
 use crate::limits::{
     ARTIFACT_BYTES_MAX, ATTESTATIONS_MAX, CHUNK_BYTES_MAX, CHUNK_BYTES_MIN, CHUNKS_MAX,
-    HARDWARE_MAX, VARIANTS_MAX,
+    HARDWARE_MAX, MANIFEST_BYTES_MAX, VARIANTS_MAX,
 };
+use crate::list::List;
 
 /// One release of one model, as the release authority signs it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Manifest {
     /// Which model this is a release of.
     pub model: ModelName,
@@ -41,6 +43,71 @@ pub struct Manifest {
     pub health: Health,
 }
 
+/// A [`Manifest`] where it was read: what every check is made on.
+#[derive(Clone, Copy, Debug)]
+pub struct ManifestView<'a> {
+    /// As [`Manifest::model`].
+    pub model: Text<'a, ModelName>,
+    /// As [`Manifest::version`].
+    version: Text<'a, Version>,
+    /// As [`Manifest::counter`].
+    pub counter: Counter,
+    /// As [`Manifest::min_release`].
+    pub min_release: Counter,
+    /// As [`Manifest::variants`].
+    variants: List<'a, Variant>,
+    /// As [`Manifest::golden`].
+    golden: GoldenRule,
+    /// As [`Manifest::golden_mismatch_accepted`].
+    golden_mismatch_accepted: Option<Text<'a, Note>>,
+    /// As [`Manifest::attestations`].
+    attestations: List<'a, Attestation>,
+    /// As [`Manifest::hardware`].
+    hardware: List<'a, Text<'a, HardwareClass>>,
+    /// As [`Manifest::health`].
+    pub health: HealthView<'a>,
+}
+
+impl<'a> Decode<'a> for ManifestView<'a> {
+    fn read(reader: &mut Reader<'a>) -> Result<Self, Malformed> {
+        Ok(Self {
+            model: reader.take()?,
+            version: reader.take()?,
+            counter: reader.take()?,
+            min_release: reader.take()?,
+            variants: List::read(reader, VARIANTS_MAX, |_| true)?,
+            golden: reader.take()?,
+            golden_mismatch_accepted: reader.option(Reader::take)?,
+            attestations: List::read(reader, ATTESTATIONS_MAX, |_| true)?,
+            hardware: List::read(reader, HARDWARE_MAX, |_| true)?,
+            health: reader.take()?,
+        })
+    }
+}
+
+impl<'a> Decode<'a> for Manifest {
+    fn read(reader: &mut Reader<'a>) -> Result<Self, Malformed> {
+        reader.take::<ManifestView<'_>>().map(Self::from)
+    }
+}
+
+impl From<ManifestView<'_>> for Manifest {
+    fn from(view: ManifestView<'_>) -> Self {
+        Self {
+            model: view.model.into(),
+            version: view.version.into(),
+            counter: view.counter,
+            min_release: view.min_release,
+            variants: view.variants.iter().collect(),
+            golden: view.golden,
+            golden_mismatch_accepted: view.golden_mismatch_accepted.map(Note::from),
+            attestations: view.attestations.iter().collect(),
+            hardware: view.hardware.iter().map(HardwareClass::from).collect(),
+            health: view.health.into(),
+        }
+    }
+}
+
 /// A document about a release that travels beside it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attestation {
@@ -59,8 +126,8 @@ pub enum AttestationKind {
     BillOfMaterials,
 }
 
-/// One form of a release. A device takes the best that it can run ([`Manifest::best`]).
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// One form of a release. A device takes the best that it can run.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Variant {
     /// Which form.
     pub kind: VariantKind,
@@ -141,6 +208,12 @@ pub enum ManifestError {
     /// A health policy or a reference that makes no sense.
     #[error("health: {0}")]
     Health(#[from] HealthError),
+    /// More than a device has room for.
+    #[error("it is too long: {0}")]
+    TooLong(#[from] EncodeError),
+    /// Written, and not to be read again: a bug.
+    #[error("what was written is {0}")]
+    Unreadable(#[from] DecodeError),
 }
 
 impl Artifact {
@@ -182,23 +255,47 @@ impl Artifact {
 }
 
 impl Manifest {
-    /// Checks every bound. Called at signing and again wherever a manifest is admitted.
+    /// Checks every bound, as every device will. Called at signing.
     ///
     /// # Errors
     /// [`ManifestError`] names the bound that is broken.
     pub fn check(&self) -> Result<(), ManifestError> {
+        let mut buf = [0; MANIFEST_BYTES_MAX];
+        let bytes = codec::encode(self, &mut buf)?;
+        codec::decode::<ManifestView<'_>>(bytes, MANIFEST_BYTES_MAX)?.check()
+    }
+
+    /// Whether it is for hardware of this class. A device that does not say what it is takes
+    /// only what is for any.
+    pub fn is_for(&self, hardware: Option<&HardwareClass>) -> bool {
+        self.hardware.is_empty() || hardware.is_some_and(|class| self.hardware.contains(class))
+    }
+
+    /// The variant of `kind`, if the release has it.
+    pub fn variant(&self, kind: VariantKind) -> Option<&Variant> {
+        self.variants.iter().find(|v| v.kind == kind)
+    }
+}
+
+impl ManifestView<'_> {
+    /// Checks every bound: wherever a manifest is signed, and again wherever one is admitted.
+    ///
+    /// # Errors
+    /// [`ManifestError`] names the bound that is broken.
+    #[inline(never)]
+    pub(crate) fn check(&self) -> Result<(), ManifestError> {
         if self.variants.is_empty() {
             return Err(ManifestError::NoVariant);
         }
         for (at, variant) in self.variants.iter().enumerate() {
             variant.model.check()?;
             variant.golden.check()?;
-            if self.variants[..at].iter().any(|v| v.kind == variant.kind) {
+            if self.variants.iter().take(at).any(|v| v.kind == variant.kind) {
                 return Err(ManifestError::TwiceTheKind);
             }
         }
         for (at, attestation) in self.attestations.iter().enumerate() {
-            if self.attestations[..at].iter().any(|a| a.kind == attestation.kind) {
+            if self.attestations.iter().take(at).any(|a| a.kind == attestation.kind) {
                 return Err(ManifestError::TwiceAttested);
             }
         }
@@ -214,19 +311,19 @@ impl Manifest {
         Ok(self.health.check()?)
     }
 
-    /// Whether it is for hardware of this class. A device that does not say what it is takes
-    /// only what is for any.
-    pub fn is_for(&self, hardware: Option<&HardwareClass>) -> bool {
-        self.hardware.is_empty() || hardware.is_some_and(|class| self.hardware.contains(class))
+    /// As [`Manifest::is_for`].
+    pub(crate) fn is_for(&self, hardware: Option<&HardwareClass>) -> bool {
+        let is_named = |class: &HardwareClass| self.hardware.iter().any(|named| named == *class);
+        self.hardware.is_empty() || hardware.is_some_and(is_named)
     }
 
-    /// The variant of `kind`, if the release has it.
-    pub fn variant(&self, kind: VariantKind) -> Option<&Variant> {
+    /// As [`Manifest::variant`].
+    pub fn variant(&self, kind: VariantKind) -> Option<Variant> {
         self.variants.iter().find(|v| v.kind == kind)
     }
 
     /// The first of `forms`, which are what a device can run, the best one first.
-    pub fn best(&self, forms: &[VariantKind]) -> Option<VariantKind> {
-        forms.iter().copied().find(|kind| self.variant(*kind).is_some())
+    pub(crate) fn best(&self, forms: &[VariantKind]) -> Option<VariantKind> {
+        forms.iter().copied().find(|kind| self.variants.iter().any(|v| v.kind == *kind))
     }
 }

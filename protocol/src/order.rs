@@ -6,14 +6,16 @@
 use heapless::Vec;
 use serde::{Deserialize, Serialize};
 
+use crate::codec::{Decode, Malformed, Reader};
 use crate::health::WHOLE_PERMILLE;
 use crate::hold::Hold;
-use crate::ids::{DeviceId, Digest, Generation, ModelName, RolloutId};
+use crate::ids::{DeviceId, Digest, Generation, ModelName, RolloutId, Text};
 use crate::limits::MODELS_PER_DEVICE_MAX;
+use crate::list::List;
 use crate::shadow::ShadowPolicy;
 
 /// Signed desired state of one device.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Order {
     /// The only device that it is for.
     pub device: DeviceId,
@@ -28,6 +30,55 @@ pub struct Order {
     pub nonce: Option<[u8; 16]>,
     /// The models. One that is not named here is left as it is.
     pub models: Vec<ModelOrder, MODELS_PER_DEVICE_MAX>,
+}
+
+/// An [`Order`] where it was read: what every check is made on.
+#[derive(Clone, Copy, Debug)]
+pub struct OrderView<'a> {
+    /// As [`Order::device`].
+    pub device: Text<'a, DeviceId>,
+    /// As [`Order::generation`].
+    pub generation: Generation,
+    /// As [`Order::issued_s`].
+    pub issued_s: u64,
+    /// As [`Order::expires_s`].
+    pub expires_s: u64,
+    /// As [`Order::nonce`].
+    pub nonce: Option<&'a [u8; 16]>,
+    /// As [`Order::models`].
+    pub models: List<'a, ModelOrder>,
+}
+
+impl<'a> Decode<'a> for OrderView<'a> {
+    fn read(reader: &mut Reader<'a>) -> Result<Self, Malformed> {
+        Ok(Self {
+            device: reader.take()?,
+            generation: reader.take()?,
+            issued_s: reader.take()?,
+            expires_s: reader.take()?,
+            nonce: reader.option(Reader::array)?,
+            models: List::read(reader, MODELS_PER_DEVICE_MAX, |_| true)?,
+        })
+    }
+}
+
+impl<'a> Decode<'a> for Order {
+    fn read(reader: &mut Reader<'a>) -> Result<Self, Malformed> {
+        reader.take::<OrderView<'_>>().map(Self::from)
+    }
+}
+
+impl From<OrderView<'_>> for Order {
+    fn from(view: OrderView<'_>) -> Self {
+        Self {
+            device: view.device.into(),
+            generation: view.generation,
+            issued_s: view.issued_s,
+            expires_s: view.expires_s,
+            nonce: view.nonce.copied(),
+            models: view.models.iter().collect(),
+        }
+    }
 }
 
 /// What one model on the device shall do.

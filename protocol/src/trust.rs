@@ -5,14 +5,17 @@
 //! (signature and digest again; expiry not, because what ran goes on running). The
 //! engine takes a [`VerifiedArtifact`] and nothing else. Both authorities must agree: a
 //! manifest is admitted only for a verified order that names its digest.
+//!
+//! Every check is made on a view of the signed bytes where they lie ([`crate::codec`]). A
+//! microcontroller goes on with that; Linux takes an owned value from it, after the same checks.
 
 use crate::codec::{self, DecodeError};
-use crate::envelope::{Authority, Context, Envelope, OpenError};
+use crate::envelope::{Authority, AuthorityView, Context, EnvelopeView, OpenError};
 use crate::ids::{Counter, DeviceId, Digest, Generation, HardwareClass};
-use crate::keyset::{Keyset, ReleaseKeys};
-use crate::limits::{MANIFEST_BYTES_MAX, ORDER_BYTES_MAX};
-use crate::manifest::{Artifact, Manifest, ManifestError, VariantKind};
-use crate::order::{ModelOrder, Order};
+use crate::keyset::{Keyset, KeysetView, ReleaseKeys, ReleaseKeysView};
+use crate::limits::ORDER_BYTES_MAX;
+use crate::manifest::{Artifact, Manifest, ManifestError, ManifestView, VariantKind};
+use crate::order::{ModelOrder, Order, OrderView};
 use crate::reason::Reason;
 
 /// The two authorities that a device believes, as its keyset names them.
@@ -29,6 +32,26 @@ impl Keyring {
     pub fn of(keyset: &Verified<Keyset>) -> Self {
         let Keyset { release, director, .. } = keyset.get();
         Self { release: release.clone(), director: director.clone() }
+    }
+
+    /// The same, where they are.
+    pub fn view(&self) -> KeyringView<'_> {
+        KeyringView { release: self.release.view(), director: (&self.director).into() }
+    }
+}
+
+/// A [`Keyring`] whose keys lie where their keyset was read.
+#[derive(Clone, Copy)]
+pub struct KeyringView<'a> {
+    release: ReleaseKeysView<'a>,
+    director: AuthorityView<'a>,
+}
+
+impl<'a> KeyringView<'a> {
+    /// The authorities of a keyset.
+    pub fn of(keyset: &Verified<KeysetView<'a>>) -> Self {
+        let KeysetView { release, director, .. } = keyset.value;
+        Self { release, director }
     }
 }
 
@@ -48,6 +71,11 @@ impl<T> Verified<T> {
     /// SHA-256 of the exact bytes that were signed.
     pub fn digest(&self) -> Digest {
         self.digest
+    }
+
+    /// The same, in memory of its own.
+    pub(crate) fn into_owned<O: From<T>>(self) -> Verified<O> {
+        Verified { value: self.value.into(), digest: self.digest }
     }
 }
 
@@ -85,6 +113,83 @@ pub enum OrderError {
     Ambiguous,
 }
 
+impl<'a> Verified<OrderView<'a>> {
+    /// Admission of an order that arrived: director's signature, this device, newer than
+    /// `seen`, not expired at `now_s` (Unix seconds).
+    ///
+    /// # Errors
+    /// [`OrderError`] names the check that failed; nothing is changed.
+    fn admit(
+        bytes: &'a [u8],
+        keyring: KeyringView<'_>,
+        device: &DeviceId,
+        seen: Generation,
+        now_s: u64,
+    ) -> Result<Self, OrderError> {
+        Self::recheck(bytes, keyring, device)?.new_and_good(seen, now_s)
+    }
+
+    /// The same for a device without a clock: instead of the time the order proves by `nonce`,
+    /// the device's newest, that it was made after the nonce was said, `said_s` seconds ago. So
+    /// it is that old at most, and good for as long as it says it is from there on.
+    ///
+    /// # Errors
+    /// [`OrderError`] names the check that failed; nothing is changed.
+    pub fn admit_by_nonce(
+        bytes: &'a [u8],
+        keyring: KeyringView<'_>,
+        device: &DeviceId,
+        seen: Generation,
+        nonce: &[u8; 16],
+        said_s: u64,
+    ) -> Result<Self, OrderError> {
+        // The nonce first: an order without it says nothing about time.
+        let order = Self::recheck(bytes, keyring, device)?;
+        if order.value.nonce != Some(nonce) {
+            return Err(OrderError::Nonce);
+        }
+        let latest_s = order.value.issued_s.saturating_add(said_s);
+        order.new_and_good(seen, latest_s)
+    }
+
+    /// Newer than `seen`, and good at `now_s` (Unix seconds).
+    fn new_and_good(self, seen: Generation, now_s: u64) -> Result<Self, OrderError> {
+        let OrderView { generation, expires_s, .. } = self.value;
+        if generation <= seen {
+            return Err(OrderError::Stale { got: generation, seen });
+        }
+        if now_s >= expires_s {
+            return Err(OrderError::Expired { late_s: now_s - expires_s });
+        }
+        Ok(self)
+    }
+
+    /// Re-check at boot of an order that was admitted before: signature and device.
+    ///
+    /// # Errors
+    /// [`OrderError`] names the check that failed.
+    #[inline(never)]
+    pub fn recheck(
+        bytes: &'a [u8],
+        keyring: KeyringView<'_>,
+        device: &DeviceId,
+    ) -> Result<Self, OrderError> {
+        let envelope = EnvelopeView::decode(bytes).map_err(OpenError::from)?;
+        let payload = envelope.open(keyring.director, Context::Order)?;
+        let value: OrderView<'_> = codec::decode(payload, ORDER_BYTES_MAX)?;
+        if value.device != *device {
+            return Err(OrderError::Device(value.device.into()));
+        }
+        let models = value.models.iter();
+        let twice =
+            |(at, m): (usize, ModelOrder)| value.models.iter().take(at).any(|n| n.model == m.model);
+        if models.enumerate().any(twice) {
+            return Err(OrderError::Ambiguous);
+        }
+        Ok(Self { digest: Digest::of(payload), value })
+    }
+}
+
 impl Verified<Order> {
     /// Admission of an order that arrived: director's signature, this device, newer than
     /// `seen`, not expired at `now_s` (Unix seconds).
@@ -98,57 +203,17 @@ impl Verified<Order> {
         seen: Generation,
         now_s: u64,
     ) -> Result<Self, OrderError> {
-        let order = Self::recheck(bytes, keyring, device)?;
-        let Order { generation, expires_s, .. } = order.value;
-        if generation <= seen {
-            return Err(OrderError::Stale { got: generation, seen });
-        }
-        if now_s >= expires_s {
-            return Err(OrderError::Expired { late_s: now_s - expires_s });
-        }
-        Ok(order)
+        let order = Verified::<OrderView<'_>>::admit(bytes, keyring.view(), device, seen, now_s)?;
+        Ok(order.into_owned())
     }
 
-    /// The same for a device without a clock: instead of the time the order proves by `nonce`,
-    /// the device's newest, that it was made after the nonce was said, `said_s` seconds ago. So
-    /// it is that old at most, and good for as long as it says it is from there on.
-    ///
-    /// # Errors
-    /// [`OrderError`] names the check that failed; nothing is changed.
-    pub fn admit_by_nonce(
-        bytes: &[u8],
-        keyring: &Keyring,
-        device: &DeviceId,
-        seen: Generation,
-        nonce: &[u8; 16],
-        said_s: u64,
-    ) -> Result<Self, OrderError> {
-        // The nonce first: an order without it says nothing about time.
-        let order = Self::recheck(bytes, keyring, device)?;
-        if order.value.nonce != Some(*nonce) {
-            return Err(OrderError::Nonce);
-        }
-        let latest_s = order.value.issued_s.saturating_add(said_s);
-        Self::admit(bytes, keyring, device, seen, latest_s)
-    }
-
-    /// Re-check at boot of an order that was admitted before: signature and device.
+    /// As [`Verified::<OrderView>::recheck`].
     ///
     /// # Errors
     /// [`OrderError`] names the check that failed.
     pub fn recheck(bytes: &[u8], keyring: &Keyring, device: &DeviceId) -> Result<Self, OrderError> {
-        let envelope = Envelope::decode(bytes).map_err(OpenError::from)?;
-        let payload = envelope.open(&keyring.director, Context::Order)?;
-        let value: Order = codec::decode(payload, ORDER_BYTES_MAX)?;
-        if value.device != *device {
-            return Err(OrderError::Device(value.device));
-        }
-        let models = &value.models;
-        let twice = |(at, m): (usize, &ModelOrder)| models[..at].iter().any(|n| n.model == m.model);
-        if models.iter().enumerate().any(twice) {
-            return Err(OrderError::Ambiguous);
-        }
-        Ok(Self { digest: Digest::of(payload), value })
+        let order = Verified::<OrderView<'_>>::recheck(bytes, keyring.view(), device)?;
+        Ok(order.into_owned())
     }
 }
 
@@ -219,16 +284,17 @@ pub struct Target<'a> {
     pub forms: &'a [VariantKind],
 }
 
-impl Verified<Manifest> {
+impl<'a> Verified<ManifestView<'a>> {
     /// Admission of a release for an order: release authority's signature, exactly the
     /// digest and model that the director ordered, for this `target`, not below `floor`. Gives
     /// the form of it that the target runs.
     ///
     /// # Errors
     /// [`ReleaseError`] names the check that failed.
+    #[inline(never)]
     pub fn admit(
-        bytes: &[u8],
-        keyring: &Keyring,
+        bytes: &'a [u8],
+        keyring: KeyringView<'_>,
         order: &ModelOrder,
         floor: Counter,
         target: Target<'_>,
@@ -253,7 +319,12 @@ impl Verified<Manifest> {
     ///
     /// # Errors
     /// [`ReleaseError`] names the check that failed.
-    pub fn recheck(bytes: &[u8], keyring: &Keyring, digest: &Digest) -> Result<Self, ReleaseError> {
+    #[inline(never)]
+    pub fn recheck(
+        bytes: &'a [u8],
+        keyring: KeyringView<'_>,
+        digest: &Digest,
+    ) -> Result<Self, ReleaseError> {
         let (value, got) = keyring.release.read(bytes)?;
         if got != *digest {
             return Err(ReleaseError::Digest { got, ordered: *digest });
@@ -262,23 +333,30 @@ impl Verified<Manifest> {
     }
 }
 
-impl ReleaseKeys {
-    /// The manifest in an envelope and its digest, if enough of these keys signed it, all of
-    /// them for its model. No proof that it was ordered: [`Verified`] is.
+impl Verified<Manifest> {
+    /// As [`Verified::<ManifestView>::admit`].
     ///
     /// # Errors
     /// [`ReleaseError`] names the check that failed.
-    pub fn read(&self, bytes: &[u8]) -> Result<(Manifest, Digest), ReleaseError> {
-        let envelope = Envelope::decode(bytes).map_err(OpenError::from)?;
-        // Signed at all comes first: what nobody signed is not parsed to learn its model.
-        let (payload, signers) = self.open(&envelope)?;
-        let manifest: Manifest = codec::decode(payload, MANIFEST_BYTES_MAX)?;
-        manifest.check()?;
-        let (good, threshold) = (signers.count_for(&manifest.model), self.threshold());
-        if good < threshold {
-            return Err(ReleaseError::Scope { good, threshold });
-        }
-        Ok((manifest, Digest::of(payload)))
+    pub fn admit(
+        bytes: &[u8],
+        keyring: &Keyring,
+        order: &ModelOrder,
+        floor: Counter,
+        target: Target<'_>,
+    ) -> Result<(Self, VariantKind), ReleaseError> {
+        let admit = Verified::<ManifestView<'_>>::admit;
+        let (release, variant) = admit(bytes, keyring.view(), order, floor, target)?;
+        Ok((release.into_owned(), variant))
+    }
+
+    /// As [`Verified::<ManifestView>::recheck`].
+    ///
+    /// # Errors
+    /// [`ReleaseError`] names the check that failed.
+    pub fn recheck(bytes: &[u8], keyring: &Keyring, digest: &Digest) -> Result<Self, ReleaseError> {
+        let release = Verified::<ManifestView<'_>>::recheck(bytes, keyring.view(), digest)?;
+        Ok(release.into_owned())
     }
 }
 

@@ -249,7 +249,7 @@ fn largest_table() -> SlotTable {
 fn the_largest_of_each_kind_fits_its_bound() {
     fn check<T>(name: &str, value: &T, max: usize)
     where
-        T: serde::Serialize + serde::de::DeserializeOwned + PartialEq + core::fmt::Debug,
+        T: serde::Serialize + for<'a> codec::Decode<'a> + PartialEq + core::fmt::Debug,
     {
         let bytes = encoded(value);
         println!("{name}: {} of {max} bytes", bytes.len());

@@ -47,7 +47,7 @@ impl<F: Flash> Device<'_, F> {
         let manifest = self.release_at(place, Some(&release)).filter(|_| fits);
         let result = match manifest {
             Some(manifest) => {
-                let (model, health) = (*model, manifest.get().health.clone());
+                let (model, health) = (*model, Health::from(manifest.get().health));
                 let before = self.serving.take();
                 self.said.before_p95_us = before.as_ref().and_then(|s| p95_us(&s.counters));
                 let counters = Counters::new();

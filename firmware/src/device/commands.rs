@@ -6,7 +6,7 @@ use fleetway_protocol::reason::Reason;
 use fleetway_protocol::slot::Place;
 
 use super::jobs::{Check, Job, Then};
-use super::{Device, Parts, facts};
+use super::{Device, Parts};
 use crate::hardware::Flash;
 use crate::kept::Kept;
 use crate::store::Part;
@@ -55,8 +55,7 @@ impl<F: Flash> Device<'_, F> {
     fn admit(&mut self, now_ms: u64, token: Token) {
         match self.held() {
             Some(admitted) => {
-                let result = admitted.map(|release| facts(&release));
-                self.machine.handle(now_ms, Event::Admitted(token, result));
+                self.machine.handle(now_ms, Event::Admitted(token, admitted));
             }
             None => {
                 let Some(goal) = self.machine.goal().map(|goal| goal.release) else { return };

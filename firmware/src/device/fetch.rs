@@ -9,17 +9,16 @@
 //! it reads well once.
 
 use fleetway_protocol::ids::{Digest, ShortDigest};
-use fleetway_protocol::keyset::Keyset;
 use fleetway_protocol::machine::{Event, Token};
-use fleetway_protocol::manifest::{Artifact, Manifest, VariantKind};
+use fleetway_protocol::manifest::{Artifact, ManifestView, VariantKind};
 use fleetway_protocol::reason::Reason;
 use fleetway_protocol::report::Progress;
-use fleetway_protocol::slot::{Place, SlotId, SlotState};
+use fleetway_protocol::slot::{Place, ReleaseFacts, SlotId, SlotState};
 use fleetway_protocol::topics::Piece;
 use fleetway_protocol::transfer::{Ask, Bitmap, Config, Event as Arrival, Transfer};
-use fleetway_protocol::trust::{Keyring, ReleaseError, Target, Verified};
+use fleetway_protocol::trust::{KeyringView, ReleaseError, Target, Verified};
 
-use super::{Device, Parts, facts, payload};
+use super::{Device, Parts, facts};
 use crate::hardware::Flash;
 use crate::store::{Part, StoreError};
 
@@ -186,8 +185,9 @@ impl<F: Flash> Device<'_, F> {
     #[inline(never)]
     fn admit_release(&mut self, now_ms: u64, bytes: &[u8]) {
         let (Some(keyset), Some(goal)) = (self.keyset(), self.machine.goal()) else { return };
-        let (keyring, floor) = (Keyring::of(&keyset), self.kept.table.version_floor);
-        let admitted = Verified::<Manifest>::admit(bytes, &keyring, goal, floor, self.target());
+        let (keyring, floor) = (KeyringView::of(&keyset), self.kept.table.version_floor);
+        let admit = Verified::<ManifestView<'_>>::admit;
+        let admitted = admit(bytes, keyring, goal, floor, self.target());
         let result = match admitted {
             Ok((release, _)) => match Parts::of(release.get()) {
                 Some(parts) if self.fits(&parts) => Ok(facts(&release)),
@@ -219,7 +219,8 @@ impl<F: Flash> Device<'_, F> {
             return;
         };
         let Some(keyset) = self.keyset() else { return };
-        if Verified::<Manifest>::recheck(bytes, &Keyring::of(&keyset), &release).is_err() {
+        if Verified::<ManifestView<'_>>::recheck(bytes, KeyringView::of(&keyset), &release).is_err()
+        {
             self.is_bad(now_ms, 0);
             return;
         }
@@ -375,7 +376,7 @@ impl<F: Flash> Device<'_, F> {
     /// A release that is on the device already, for the machine's goal, by the keyset that says
     /// so: for one that was confirmed here the one it was admitted under, else the newest.
     #[inline(never)]
-    pub(super) fn held(&self) -> Option<Result<Verified<Manifest>, Reason>> {
+    pub(super) fn held(&self) -> Option<Result<ReleaseFacts, Reason>> {
         let goal = self.machine.goal()?;
         let slot = SlotId::BOTH.into_iter().find(|slot| {
             self.machine.table().slot(*slot).release.is_some_and(|r| r.digest == goal.release)
@@ -385,16 +386,13 @@ impl<F: Flash> Device<'_, F> {
         self.release_at(place, Some(&goal.release))?;
         let confirmed = self.machine.table().slot(slot).holds(&goal.release)
             && self.kept.table.slot(slot).state == SlotState::Confirmed;
-        let keyset = match confirmed {
-            true => {
-                let keyset = self.part(place, Part::Keyset)?;
-                Verified::<Keyset>::recheck(keyset, &payload(keyset)?).ok()?
-            }
-            false => self.keyset()?,
+        let keyring = match confirmed {
+            true => self.keyring_at(place)?,
+            false => KeyringView::of(&self.keyset()?),
         };
-        let (keyring, floor) = (Keyring::of(&keyset), self.kept.table.version_floor);
-        let admitted = Verified::<Manifest>::admit(bytes, &keyring, goal, floor, self.target());
-        Some(admitted.map(|(release, _)| release).map_err(Reason::from))
+        let (admit, floor) = (Verified::<ManifestView<'_>>::admit, self.kept.table.version_floor);
+        let admitted = admit(bytes, keyring, goal, floor, self.target());
+        Some(admitted.map(|(release, _)| facts(&release)).map_err(Reason::from))
     }
 
     /// What this device is: there is one form that it runs.

@@ -18,18 +18,18 @@ mod orders;
 mod reports;
 
 use ed25519_dalek::SigningKey;
-use fleetway_protocol::envelope::Envelope;
+use fleetway_protocol::envelope::EnvelopeView;
 use fleetway_protocol::hold::Facts;
 use fleetway_protocol::ids::{DeviceId, Digest};
-use fleetway_protocol::keyset::Keyset;
+use fleetway_protocol::keyset::KeysetView;
 use fleetway_protocol::limits::MCU_CHUNK_BYTES;
 use fleetway_protocol::machine::{Event, Machine};
-use fleetway_protocol::manifest::{Artifact, Manifest, VariantKind};
+use fleetway_protocol::manifest::{Artifact, ManifestView, VariantKind};
 use fleetway_protocol::report::Block;
 use fleetway_protocol::serial::Message;
 use fleetway_protocol::slot::{Place, ReleaseFacts, SlotId, SlotTable};
 use fleetway_protocol::topics::Topic;
-use fleetway_protocol::trust::{Keyring, Verified};
+use fleetway_protocol::trust::{KeyringView, Verified};
 
 use crate::engine::Memory;
 use crate::hardware::{Flash, Start};
@@ -54,7 +54,7 @@ pub(crate) struct Parts {
 }
 
 impl Parts {
-    fn of(manifest: &Manifest) -> Option<Self> {
+    fn of(manifest: &ManifestView<'_>) -> Option<Self> {
         let variant = manifest.variant(VariantKind::Qnn)?;
         Some(Self { golden: variant.golden, model: variant.model })
     }
@@ -97,25 +97,14 @@ pub struct Device<'d, F> {
 }
 
 impl<'d, F: Flash> Device<'d, F> {
-    /// The device after a boot. What it remembers is made durable once more, under the next
-    /// boot's number, before anything is done about it: if power fails in here, the next boot
-    /// begins where this one did.
+    /// The device as its flash says it is. It does nothing before [`Device::begin`].
     #[inline(never)]
-    pub fn start(
+    pub fn new(
         provision: Provision<'d>,
         store: Store<F>,
         memory: Memory<'d>,
         start: Start,
-        now_ms: u64,
     ) -> Self {
-        let mut device = Self::found(provision, store, memory, start);
-        device.begin(now_ms);
-        device
-    }
-
-    /// The device as its flash says it is.
-    #[inline(never)]
-    fn found(provision: Provision<'d>, store: Store<F>, memory: Memory<'d>, start: Start) -> Self {
         let (journal, found) = Journal::open(&store);
         let kept = found.unwrap_or_else(|| Kept::new(SlotTable::new(None)));
         Self {
@@ -141,8 +130,11 @@ impl<'d, F: Flash> Device<'d, F> {
         }
     }
 
+    /// The boot, once. What the device remembers is made durable once more, under the next boot's
+    /// number, before anything is done about it: if power fails in here, the next boot begins
+    /// where this one did.
     #[inline(never)]
-    fn begin(&mut self, now_ms: u64) {
+    pub fn begin(&mut self, now_ms: u64) {
         self.keyset_version = self.keyset().map_or(0, |keyset| keyset.get().version);
         self.kept.table.factory =
             self.release_at(Place::Factory, None).map(|release| facts(&release));
@@ -256,14 +248,24 @@ impl<'d, F: Flash> Device<'d, F> {
 
     /// The release at `place`, signature checked; if `digest` is given, it is the one.
     #[inline(never)]
-    fn release_at(&self, place: Place, digest: Option<&Digest>) -> Option<Verified<Manifest>> {
+    fn release_at(
+        &self,
+        place: Place,
+        digest: Option<&Digest>,
+    ) -> Option<Verified<ManifestView<'_>>> {
         let bytes = self.part(place, Part::Release)?;
-        let keyset = self.part(place, Part::Keyset)?;
-        let keyring = Keyring::of(&Verified::<Keyset>::recheck(keyset, &payload(keyset)?).ok()?);
+        let keyring = self.keyring_at(place)?;
         let claimed = payload(bytes)?;
-        let release =
-            Verified::<Manifest>::recheck(bytes, &keyring, digest.unwrap_or(&claimed)).ok()?;
+        let digest = digest.unwrap_or(&claimed);
+        let release = Verified::<ManifestView<'_>>::recheck(bytes, keyring, digest).ok()?;
         (release.get().model == self.provision.model).then_some(release)
+    }
+
+    /// The keys under which the release at `place` was admitted.
+    fn keyring_at(&self, place: Place) -> Option<KeyringView<'_>> {
+        let keyset = self.part(place, Part::Keyset)?;
+        let keyset = Verified::<KeysetView<'_>>::recheck(keyset, &payload(keyset)?).ok()?;
+        Some(KeyringView::of(&keyset))
     }
 
     /// The bytes of a part at `place`: of a paper all, of golden vectors and model the whole
@@ -337,11 +339,11 @@ impl<'d, F: Flash> Device<'d, F> {
 
 /// The digest of an envelope's payload: its name, not a proof.
 fn payload(envelope: &[u8]) -> Option<Digest> {
-    Some(Digest::of(Envelope::decode(envelope).ok()?.payload_unchecked()))
+    Some(Digest::of(EnvelopeView::decode(envelope).ok()?.payload_unchecked()))
 }
 
 /// What the slot table keeps of a manifest.
-fn facts(manifest: &Verified<Manifest>) -> ReleaseFacts {
+fn facts(manifest: &Verified<ManifestView<'_>>) -> ReleaseFacts {
     ReleaseFacts {
         digest: manifest.digest(),
         counter: manifest.get().counter,

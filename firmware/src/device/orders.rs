@@ -9,11 +9,11 @@
 //! power lost before that leaves the old one in force.
 
 use fleetway_protocol::ids::{Digest, Hasher};
-use fleetway_protocol::keyset::Keyset;
+use fleetway_protocol::keyset::KeysetView;
 use fleetway_protocol::machine::Event;
-use fleetway_protocol::order::Order;
+use fleetway_protocol::order::OrderView;
 use fleetway_protocol::reason::Reason;
-use fleetway_protocol::trust::{Keyring, OrderError, Verified};
+use fleetway_protocol::trust::{KeyringView, OrderError, Verified};
 
 use super::{Device, payload};
 use crate::hardware::Flash;
@@ -51,16 +51,16 @@ impl<F: Flash> Device<'_, F> {
 
     /// The order in `bytes`, durable; or of which generation it is, and why it is refused.
     #[inline(never)]
-    fn admit_order(
+    fn admit_order<'b>(
         &mut self,
         now_ms: u64,
-        bytes: &[u8],
+        bytes: &'b [u8],
         digest: &Digest,
-    ) -> Result<Verified<Order>, (u64, Reason)> {
-        let keyring = Keyring::of(&self.keyset().ok_or((0, Reason::MetadataMissing))?);
+    ) -> Result<Verified<OrderView<'b>>, (u64, Reason)> {
+        let keyring = KeyringView::of(&self.keyset().ok_or((0, Reason::MetadataMissing))?);
         let (id, seen) = (&self.provision.id, self.kept.generation);
         let (nonce, said_s) = (self.nonce(), self.said.nonce_age_s(now_ms));
-        match Verified::<Order>::admit_by_nonce(bytes, &keyring, id, seen, &nonce, said_s) {
+        match Verified::<OrderView<'_>>::admit_by_nonce(bytes, keyring, id, seen, &nonce, said_s) {
             Ok(order) => {
                 let generation = order.get().generation;
                 self.keep_order(&order).map_err(|reason| (generation, reason))?;
@@ -68,7 +68,8 @@ impl<F: Flash> Device<'_, F> {
             }
             // The very order that this device acts on, said again, to an earlier boot or to this.
             Err(OrderError::Stale { .. } | OrderError::Nonce) if *digest == self.kept.order => {
-                Verified::<Order>::recheck(bytes, &keyring, id).map_err(|_| (0, Reason::Untrusted))
+                Verified::<OrderView<'_>>::recheck(bytes, keyring, id)
+                    .map_err(|_| (0, Reason::Untrusted))
             }
             Err(OrderError::Stale { got, .. }) => Err((got, Reason::Stale)),
             Err(OrderError::Expired { .. } | OrderError::Nonce) => Err((0, Reason::Expired)),
@@ -77,8 +78,8 @@ impl<F: Flash> Device<'_, F> {
     }
 
     #[inline(never)]
-    fn keep_order(&mut self, order: &Verified<Order>) -> Result<(), Reason> {
-        let Order { generation, issued_s, .. } = *order.get();
+    fn keep_order(&mut self, order: &Verified<OrderView<'_>>) -> Result<(), Reason> {
+        let OrderView { generation, issued_s, .. } = *order.get();
         let kept = Kept {
             generation,
             order: order.digest(),
@@ -90,24 +91,24 @@ impl<F: Flash> Device<'_, F> {
     }
 
     /// To the machine, once per boot.
-    fn hand_out(&mut self, now_ms: u64, order: &Order) {
+    fn hand_out(&mut self, now_ms: u64, order: &OrderView<'_>) {
         let model = &self.provision.model;
         let Some(wish) = order.models.iter().find(|wish| wish.model == *model) else { return };
         if !core::mem::replace(&mut self.told, true) {
-            self.machine.handle(now_ms, Event::Order(wish.clone()));
+            self.machine.handle(now_ms, Event::Order(wish));
         }
     }
 
     /// The keyset in force, its signature checked again.
-    pub(super) fn keyset(&self) -> Option<Verified<Keyset>> {
+    pub(super) fn keyset(&self) -> Option<Verified<KeysetView<'_>>> {
         match self.kept.keyset {
             None => {
                 let first = self.provision.keyset;
-                Verified::<Keyset>::genesis(first, &payload(first)?).ok()
+                Verified::<KeysetView<'_>>::genesis(first, &payload(first)?).ok()
             }
             Some(KeptKeyset { place, digest }) => {
                 let region = *self.store.layout().keysets.get(usize::from(place))?;
-                Verified::<Keyset>::recheck(self.store.paper(region)?, &digest).ok()
+                Verified::<KeysetView<'_>>::recheck(self.store.paper(region)?, &digest).ok()
             }
         }
     }
@@ -122,7 +123,7 @@ impl<F: Flash> Device<'_, F> {
         let next = match (self.keyset(), self.kept.keyset) {
             (Some(current), _) => current.advance(bytes),
             // The stored one rotted: the same bytes again, by their digest.
-            (None, Some(kept)) => Verified::<Keyset>::recheck(bytes, &kept.digest),
+            (None, Some(kept)) => Verified::<KeysetView<'_>>::recheck(bytes, &kept.digest),
             (None, None) => return,
         };
         // One that is refused changes nothing.

@@ -145,7 +145,7 @@ pub(crate) const MUTANTS: [Mutant; 29] = [
     mutant(
         "takes an order of any age",
         TRUST,
-        "if order.value.nonce != Some(*nonce) {",
+        "if order.value.nonce != Some(nonce) {",
         "if nonce.is_empty() {",
     ),
     mutant(
@@ -163,8 +163,8 @@ pub(crate) const MUTANTS: [Mutant; 29] = [
     mutant(
         "believes a signature by the name of its key",
         ENVELOPE,
-        "s.key == id && key.verifies(&message, s)",
-        "s.key == id || key.verifies(&message, s)",
+        "s.key == id && key.verifies(&message, (&s.r, &s.s))",
+        "s.key == id || key.verifies(&message, (&s.r, &s.s))",
     ),
     mutant(
         "takes a model that is larger than its slot",

@@ -160,7 +160,8 @@ impl<'f> World<'f> {
         };
         let store = Store::new(nor, LAYOUT).unwrap();
         let start = std::mem::replace(&mut self.start, Start::Power);
-        let mut device = Device::start(provision, store, memory, start, self.now_ms);
+        let mut device = Device::new(provision, store, memory, start);
+        device.begin(self.now_ms);
         let mut board = Board {
             link: Link {
                 down: VecDeque::new(),

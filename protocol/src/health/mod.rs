@@ -22,7 +22,9 @@ mod tests;
 
 pub use crate::counters::Answer;
 pub use finding::{Evidence, Finding, Subject};
-pub use policy::{Health, HealthError, HealthPolicy, Inconclusive, PSI_MILLI_MIN, WHOLE_PERMILLE};
+pub use policy::{
+    Health, HealthError, HealthPolicy, HealthView, Inconclusive, PSI_MILLI_MIN, WHOLE_PERMILLE,
+};
 
 use crate::counters::Counters;
 use crate::order::Terms;

@@ -6,8 +6,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::codec::{Decode, Malformed, Reader};
 use crate::counters::Scores;
-use crate::drift::{BINS, REFERENCE_SAMPLES_MIN, Reference};
+use crate::drift::{BINS, REFERENCE_SAMPLES_MIN, Reference, ReferenceView};
 use crate::limits::TRIAL_TRIES_MAX;
 use crate::order::Terms;
 
@@ -17,7 +18,7 @@ pub const WHOLE_PERMILLE: u16 = 1000;
 pub const PSI_MILLI_MIN: u16 = 100;
 
 /// What a release's manifest says of its health.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Health {
     /// The bounds.
     pub policy: HealthPolicy,
@@ -25,6 +26,29 @@ pub struct Health {
     pub scores: Option<Scores>,
     /// What it looks like when it is well.
     pub reference: Reference,
+}
+
+/// [`Health`] where it was read.
+#[derive(Clone, Copy, Debug)]
+pub struct HealthView<'a> {
+    /// As [`Health::policy`].
+    pub policy: HealthPolicy,
+    /// As [`Health::scores`].
+    pub scores: Option<Scores>,
+    /// As [`Health::reference`].
+    pub reference: ReferenceView<'a>,
+}
+
+impl<'a> Decode<'a> for HealthView<'a> {
+    fn read(reader: &mut Reader<'a>) -> Result<Self, Malformed> {
+        Ok(Self { policy: reader.take()?, scores: reader.take()?, reference: reader.take()? })
+    }
+}
+
+impl From<HealthView<'_>> for Health {
+    fn from(view: HealthView<'_>) -> Self {
+        Self { policy: view.policy, scores: view.scores, reference: view.reference.into() }
+    }
 }
 
 /// When a release in its probation is healthy. A bound says beside it how it is switched off.
@@ -143,32 +167,34 @@ pub enum HealthError {
     Samples(u32),
 }
 
-impl Health {
+impl HealthView<'_> {
     /// Checks every bound.
     ///
     /// # Errors
     /// [`HealthError`] names the bound that is broken.
-    pub fn check(&self) -> Result<(), HealthError> {
+    #[inline(never)]
+    pub(crate) fn check(&self) -> Result<(), HealthError> {
         self.policy.check()?;
-        let samples = |counts: &mut dyn Iterator<Item = u16>| {
-            let sum: u32 = counts.map(u32::from).sum();
-            let sane = (REFERENCE_SAMPLES_MIN..=u16::MAX.into()).contains(&sum);
-            if sane { Ok(()) } else { Err(HealthError::Samples(sum)) }
-        };
         for (at, watched) in self.reference.watched.iter().enumerate() {
             let [first, .., last] = watched.edges;
-            let rise = watched.edges.windows(2).all(|pair| pair[0] <= pair[1]);
+            let rise = watched.edges.is_sorted();
             if !(rise && first.is_finite() && last.is_finite()) {
                 return Err(HealthError::Edges(at));
             }
             const { assert!(BINS > 2) };
-            samples(&mut watched.counts.iter().copied())?;
+            check_samples(watched.counts.iter().copied())?;
         }
-        match self.reference.classes.as_slice() {
-            [] => Ok(()),
-            classes => samples(&mut classes.iter().copied()),
+        if self.reference.classes.is_empty() {
+            return Ok(());
         }
+        check_samples(self.reference.classes.iter())
     }
+}
+
+fn check_samples(counts: impl Iterator<Item = u16>) -> Result<(), HealthError> {
+    let sum: u32 = counts.map(u32::from).sum();
+    let is_sane = (REFERENCE_SAMPLES_MIN..=u16::MAX.into()).contains(&sum);
+    if is_sane { Ok(()) } else { Err(HealthError::Samples(sum)) }
 }
 
 impl HealthPolicy {

@@ -1,8 +1,10 @@
 //! Each fault kind has its reason and needs evidence; too little of it is what the policy says.
 
 use super::*;
+use crate::codec;
 use crate::counters::{Confidence, Scores};
 use crate::drift::{BINS, DRIFT_SAMPLES_MIN, Reference, Watch, Watched};
+use crate::limits::MANIFEST_BYTES_MAX;
 
 const START_MS: u64 = 1_000;
 
@@ -198,12 +200,17 @@ fn the_window_slides_in_halves() {
 
 #[test]
 fn what_cannot_be_meant_is_refused() {
-    assert_eq!(health().check(), Ok(()));
-    assert_eq!(Health::default().check(), Ok(()));
+    let checked = |health: &Health| {
+        let mut buf = [0; MANIFEST_BYTES_MAX];
+        let bytes = codec::encode(health, &mut buf).expect("fits");
+        codec::decode::<HealthView<'_>>(bytes, MANIFEST_BYTES_MAX).expect("reads").check()
+    };
+    assert_eq!(checked(&health()), Ok(()));
+    assert_eq!(checked(&Health::default()), Ok(()));
     let check = |change: fn(&mut Health), says: &str| {
         let mut health = health();
         change(&mut health);
-        let error = health.check().expect_err(says);
+        let error = checked(&health).expect_err(says);
         assert!(std::format!("{error}").contains(says), "{error}");
     };
     check(|h| h.policy.samples_min = 0, "samples_min");

@@ -27,14 +27,14 @@ use crate::samples;
 
 static KEYRING: LazyLock<Keyring> = LazyLock::new(samples::keyring);
 static RELEASE: LazyLock<Authority> = LazyLock::new(|| {
-    let keys: Vec<_> = KEYRING.release.keys().iter().map(|entry| entry.key).collect();
+    let keys: Vec<_> = KEYRING.release.keys().map(|entry| entry.key).collect();
     Authority::new(&keys, KEYRING.release.threshold()).expect("sane")
 });
 static ORDER: LazyLock<Order> = LazyLock::new(samples::order);
 static MANIFEST: LazyLock<Manifest> = LazyLock::new(samples::manifest);
 
 /// Whatever decodes keeps its bound when it is encoded again, and reads back as the same.
-fn stable<T: serde::Serialize + serde::de::DeserializeOwned>(value: &T, max: usize) {
+fn stable<T: serde::Serialize + for<'a> codec::Decode<'a>>(value: &T, max: usize) {
     let mut buf = vec![0; max];
     let bytes = codec::encode(value, &mut buf).expect("what was read fits").to_vec();
     let again = codec::decode::<T>(&bytes, max).expect("what was written reads");

@@ -81,7 +81,9 @@ fn started(page: &'static [u8], nor: Nor, start: Start, now_ms: u64) -> Device<'
         work_max: 100_000_000,
     };
     let store = Store::new(nor, LAYOUT).unwrap();
-    Device::start(Provision::read(page).unwrap(), store, memory, start, now_ms)
+    let mut device = Device::new(Provision::read(page).unwrap(), store, memory, start);
+    device.begin(now_ms);
+    device
 }
 
 impl Shell for Micro {

@@ -72,7 +72,8 @@ where
         return;
     };
     let shown = provision.factory.as_ref().map_or(&[][..], |factory| factory.golden);
-    let mut device = Device::start(provision, store, memory, start, 0);
+    let mut device = Device::new(provision, store, memory, start);
+    device.begin(0);
     let epoch = device.kept().epoch;
     let why = if start == Start::Watchdog { "after a hang" } else { "after power" };
     let _ = writeln!(text, "{} boot {epoch} {why}", device.id());
