@@ -126,7 +126,7 @@ pub enum AttestationKind {
     BillOfMaterials,
 }
 
-/// One form of a release. A device takes the best that it can run.
+/// One form of a release. A device takes the best that it can run ([`Manifest::best`]).
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Variant {
     /// Which form.
@@ -275,6 +275,11 @@ impl Manifest {
     pub fn variant(&self, kind: VariantKind) -> Option<&Variant> {
         self.variants.iter().find(|v| v.kind == kind)
     }
+
+    /// The first of `forms`, which are what a device can run, the best one first.
+    pub fn best(&self, forms: &[VariantKind]) -> Option<VariantKind> {
+        forms.iter().copied().find(|kind| self.variant(*kind).is_some())
+    }
 }
 
 impl ManifestView<'_> {
@@ -322,7 +327,7 @@ impl ManifestView<'_> {
         self.variants.iter().find(|v| v.kind == kind)
     }
 
-    /// The first of `forms`, which are what a device can run, the best one first.
+    /// As [`Manifest::best`].
     pub(crate) fn best(&self, forms: &[VariantKind]) -> Option<VariantKind> {
         forms.iter().copied().find(|kind| self.variants.iter().any(|v| v.kind == *kind))
     }

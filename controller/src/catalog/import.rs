@@ -80,7 +80,7 @@ impl Catalog {
             version: version.clone(),
             counter,
             min_release: request.min_release.unwrap_or(previous),
-            variants: packed.iter().map(|form| form.variant.clone()).collect(),
+            variants: packed.iter().map(|form| form.variant).collect(),
             golden: request.rule,
             golden_mismatch_accepted: None,
             attestations: heapless::Vec::new(),

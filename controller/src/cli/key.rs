@@ -108,7 +108,7 @@ fn find(repo: &Repo, name: &str) -> Result<PublicKey, Failure> {
         Ok(named) => Ok(named.key),
         Err(_) if name == "director" => {
             let keyset = repo.keyset().map_err(refused)?;
-            let first = keyset.keyset.director.keys().first().copied();
+            let first = keyset.keyset.director.keys().next();
             first.ok_or_else(|| Failure::not_found("the keyset has no director"))
         }
         Err(error) => Err(refused(error)),
@@ -148,7 +148,7 @@ pub(super) fn keys_of(repo: &Repo) -> Result<Vec<KeyView>, Failure> {
         }
     }
     for key in repo.keyset().map_err(refused)?.keyset.director.keys() {
-        add("director".to_owned(), *key, "director".to_owned());
+        add("director".to_owned(), key, "director".to_owned());
     }
     Ok(all.into_iter().map(|(_, view)| view).collect())
 }

@@ -35,7 +35,7 @@ impl ServerKeys {
     /// [`TrustError::Setup`] names the role whose key is not in `dir`.
     pub fn find(dir: &Path, repo: &Repo) -> Result<Self, TrustError> {
         let here = plain_keys(dir);
-        let find = |role: &str, wanted: &[PublicKey]| {
+        let find = |role: &str, wanted: Vec<PublicKey>| {
             let found = here.iter().find(|(_, key)| wanted.contains(&PublicKey::of(key)));
             found.map(|(_, key)| key.clone()).ok_or_else(|| TrustError::Setup {
                 what: format!("the server's {role} key"),
@@ -47,9 +47,9 @@ impl ServerKeys {
             root_keys(root, role).0.into_iter().map(|named| named.key).collect()
         };
         Ok(Self {
-            snapshot: find("snapshot", &of("snapshot"))?.into(),
-            timestamp: find("timestamp", &of("timestamp"))?.into(),
-            director: find("director", repo.keyset()?.keyset.director.keys())?,
+            snapshot: find("snapshot", of("snapshot"))?.into(),
+            timestamp: find("timestamp", of("timestamp"))?.into(),
+            director: find("director", repo.keyset()?.keyset.director.keys().collect())?,
         })
     }
 

@@ -101,7 +101,7 @@ impl Repo {
         root.keys.retain(|id, _| used.contains(id));
         let version = self.published.root.as_ref().map_or(0, Meta::version) + 1;
         root.head = Head::new("root", version, now_s + ROOT_DAYS * DAY_S)?;
-        let director = self.keyset()?.keyset.director.keys().to_vec();
+        let director: Vec<_> = self.keyset()?.keyset.director.keys().collect();
         let before = self.staged.clone();
         self.staged.root = Some(Meta::new(root)?);
         let done =
@@ -263,7 +263,7 @@ impl Repo {
             delegations.keys.retain(|id, _| used.contains(id));
             Ok(())
         });
-        let director = self.keyset()?.keyset.director.keys().to_vec();
+        let director: Vec<_> = self.keyset()?.keyset.director.keys().collect();
         let done = edited.and_then(|()| self.stage_keyset(&director)).and_then(|()| {
             if self.team_targets(name).is_some() {
                 return Ok(());
@@ -329,7 +329,7 @@ impl Repo {
                 }
                 Ok(())
             })?;
-            let mut director = self.keyset()?.keyset.director.keys().to_vec();
+            let mut director: Vec<_> = self.keyset()?.keyset.director.keys().collect();
             let had = director.contains(old);
             director.retain(|key| key != old);
             director.extend(new.map(|new| new.key).filter(|_| had));

@@ -189,8 +189,8 @@ fn a_stolen_targets_key_is_revoked_and_its_releases_are_signed_anew() {
     repo.sign(&key(11), NOW).unwrap();
     let repo = publish(&repo, NOW).unwrap();
     let release = &repo.published.keyset.as_ref().unwrap().keyset.release;
-    assert_eq!(release.keys().len(), 1);
-    assert_eq!(release.keys()[0].key, key(11).public());
+    let keys: Vec<_> = release.keys().map(|entry| entry.key).collect();
+    assert_eq!(keys, [key(11).public()]);
 }
 
 #[test]
@@ -205,7 +205,7 @@ fn a_team_releases_its_models_and_no_others() {
     }
     let mut repo = publish(&repo, NOW).unwrap();
     let release_keys = &repo.published.keyset.as_ref().unwrap().keyset.release;
-    let entry = release_keys.keys().iter().find(|entry| entry.key == key(30).public()).unwrap();
+    let entry = release_keys.keys().find(|entry| entry.key == key(30).public()).unwrap();
     assert_eq!(entry.models, scope);
 
     release(&mut repo, 30, "digits").unwrap();

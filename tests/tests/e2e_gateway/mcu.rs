@@ -20,7 +20,7 @@ use fleetway_protocol::keyset::Keyset;
 use fleetway_protocol::limits::{REPORT_BYTES_MAX, SIGNED_REPORT_BYTES_MAX};
 use fleetway_protocol::machine::Phase;
 use fleetway_protocol::manifest::{Artifact, Manifest, VariantKind};
-use fleetway_protocol::order::{ModelOrder, Order};
+use fleetway_protocol::order::{ModelOrder, OrderView};
 use fleetway_protocol::report::{Ack, Nonce, Presence, Progress, Stamp, State};
 use fleetway_protocol::serial::{
     Config, FRAME_WIRE_BYTES_MAX, HEAD_BYTES_MAX, Link, MESSAGE_BYTES_MAX, Message,
@@ -233,8 +233,8 @@ impl Board {
         let seen = self.seen.lock().unwrap().generation;
         let said_s = self.now_ms() / 1000;
         let id = &self.provision.id;
-        let admitted =
-            Verified::<Order>::admit_by_nonce(bytes, &self.keyring, id, seen, &self.nonce, said_s);
+        let (keyring, admit) = (self.keyring.view(), Verified::<OrderView<'_>>::admit_by_nonce);
+        let admitted = admit(bytes, keyring, id, seen, &self.nonce, said_s);
         let order = match admitted {
             Ok(order) => order,
             Err(OrderError::Nonce | OrderError::Stale { .. }) => {
@@ -248,12 +248,12 @@ impl Board {
                 return Ok(());
             }
         };
-        let Order { generation, models, .. } = order.get();
+        let OrderView { generation, models, .. } = order.get();
         self.seen.lock().unwrap().generation = *generation;
         let (ack, stamp) = (Topic::Ack(self.provision.id.clone()), self.stamp());
         let said = Ack { stamp, generation: *generation, order: order.digest(), refused: None };
         self.report(ack, &said)?;
-        let Some(wish) = models.first().cloned() else { return Ok(()) };
+        let Some(wish) = models.iter().next() else { return Ok(()) };
         if self.confirmed.as_ref().is_some_and(|done| done.release == wish.release) {
             self.confirmed = Some(wish);
             return self.say_state();
