@@ -92,7 +92,7 @@ enum Verb {
     },
     /// Build the agent, the library and the firmware for every kind of device, and say how large they are
     #[command(
-        after_help = "Examples:\n  cargo xtask cross\n  cargo xtask cross musl mps2\n\nAll of it takes some half an hour of compilers. The targets, how they are linked and their budgets of\nbytes are one table: cross/src/targets.rs."
+        after_help = "Examples:\n  cargo xtask cross\n  cargo xtask cross musl mps2\n\nAll of it takes half an hour of compilers. What is built for which target, and how large it may be: cross/src/targets.rs."
     )]
     Cross {
         /// Only what has this in its name

@@ -53,7 +53,7 @@ pub(crate) fn bench(json: Option<&Path>, no_dist: bool, only: &[String]) -> Resu
 
 /// Runs the simulated world.
 pub(crate) fn sim(seeds: u64, seed: Option<u64>) -> Result<()> {
-    let mut sim = cargo(&["test", "-p", "fleetway-tests", "--test", "world", "--"]);
+    let mut sim = cargo(&["test", "--test", "world", "--"]);
     sim.args(["--nocapture"]).env("FLEETWAY_SIM_SEEDS", seeds.to_string());
     if let Some(seed) = seed {
         sim.env("FLEETWAY_SIM_SEED", seed.to_string());
@@ -63,7 +63,7 @@ pub(crate) fn sim(seeds: u64, seed: Option<u64>) -> Result<()> {
 
 /// Runs the simulated rollouts: how often they stop by mistake, and when they should.
 pub(crate) fn rollouts(seeds: u64, first: u64) -> Result<()> {
-    let mut sim = cargo(&["test", "-p", "fleetway-tests", "--test", "rollouts", "--"]);
+    let mut sim = cargo(&["test", "--test", "rollouts", "--"]);
     sim.args(["--nocapture", "--test-threads", "1"]);
     sim.env("FLEETWAY_SIM_ROLLOUTS", seeds.to_string());
     cargo::run(sim.env("FLEETWAY_SIM_FIRST", first.to_string()))
@@ -82,7 +82,7 @@ pub(crate) fn soak(time: Duration) -> Result<()> {
             "kill tests with FLEETWAY_SEED={seed}, {} s so far",
             started.elapsed().as_secs()
         ));
-        let mut kills = cargo(&["test", "-p", "fleetway-tests", "--test", "e2e_kill", "--"]);
+        let mut kills = cargo(&["test", "--test", "e2e_kill", "--"]);
         kills.arg("--nocapture").env("FLEETWAY_SEED", seed.to_string());
         cargo::run(kills.env("FLEETWAY_BIN_DIR", &dir)).with_context(|| {
             format!("repeat it with `FLEETWAY_SEED={seed} cargo xtask test --test e2e_kill`")

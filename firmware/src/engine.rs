@@ -1,17 +1,17 @@
 //! The engine: `fleetway-qnn` over a model that lies in flash, in memory that the board lends.
 //!
 //! A model is checked in full each time it is about to run ([`fleetway_qnn::Model::load`]): between
-//! two runs its flash may have been erased. Models of one input and one output, both real numbers
-//! to whoever calls, are taken: a sensor measures something, and somebody wants to know.
+//! two runs its flash may have been erased. Models of one input and one output are taken, both numbers
+//! to whoever calls, also where the model itself takes or gives bytes: a sensor measures something, and
+//! somebody wants to know.
 
-use fleetway_qnn::format::Element;
 use fleetway_qnn::{Input, Kernels, Model, Output};
 
 /// Memory for runs, as large as the board can spare.
 pub struct Memory<'m> {
     /// Where a run's values lie.
     pub arena: &'m mut [u8],
-    /// What goes in.
+    /// What goes in. A byte of a model that takes bytes is a number from -128 or 0 on.
     pub input: &'m mut [f32],
     /// What comes out.
     pub output: &'m mut [f32],
@@ -26,8 +26,8 @@ pub enum EngineError {
     /// The file is none, or damaged.
     #[error("{0}")]
     Load(#[from] fleetway_qnn::LoadError),
-    /// More than one input or output, or other numbers than real ones.
-    #[error("this device takes models of one float input and one float output")]
+    /// More than one input or output.
+    #[error("this device takes models of one input and one output")]
     Ports,
     /// More of something than there is.
     #[error("its {what} needs {need}, this device has {have}")]
@@ -69,8 +69,8 @@ impl Memory<'_> {
     /// [`EngineError`], as for [`Memory::check`].
     pub fn run(&mut self, file: &[u8]) -> Result<Sizes, EngineError> {
         let (model, sizes) = self.load(file)?;
-        let input = Input::F32(&self.input[..sizes.input]);
-        let output = Output::F32(&mut self.output[..sizes.output]);
+        let input = Input::Numbers(&self.input[..sizes.input]);
+        let output = Output::Numbers(&mut self.output[..sizes.output]);
         model.run(Kernels::best(), self.arena, &[input], &mut [output])?;
         Ok(sizes)
     }
@@ -84,9 +84,6 @@ impl Memory<'_> {
             return Err(EngineError::Ports);
         };
         drop((inputs, outputs));
-        if input.element != Element::F32 || output.element != Element::F32 {
-            return Err(EngineError::Ports);
-        }
         let sizes = Sizes { input: input.elements as usize, output: output.elements as usize };
         for (what, need, have) in [
             ("arena in bytes", model.arena_bytes() as u64, self.arena.len() as u64),

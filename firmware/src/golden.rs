@@ -5,8 +5,29 @@
 
 /// Vectors that a set may have; a Linux device takes no more either.
 const VECTORS_MAX: u64 = 4_096;
-/// Position of `f32` among the element types.
-const F32: u64 = 0;
+/// What an element is; the engine of a Linux device knows more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Element {
+    F32,
+    I8,
+    U8,
+}
+
+impl Element {
+    /// By its place among the engine's types.
+    fn of(place: u64) -> Result<Self, GoldenError> {
+        match place {
+            0 => Ok(Self::F32),
+            2 => Ok(Self::I8),
+            3 => Ok(Self::U8),
+            _ => Err(GoldenError),
+        }
+    }
+
+    fn bytes(self) -> usize {
+        if self == Self::F32 { 4 } else { 1 }
+    }
+}
 
 /// Bytes that are no golden set, or one for another model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -20,27 +41,37 @@ pub struct Place {
     left: u64,
 }
 
-/// A tensor of real numbers where it lies.
+/// A tensor's numbers where they lie.
 #[derive(Clone, Copy, Debug)]
-pub struct Reals<'g>(&'g [[u8; 4]]);
+pub struct Numbers<'g> {
+    element: Element,
+    bytes: &'g [u8],
+}
 
-impl Reals<'_> {
+impl<'g> Numbers<'g> {
+    fn iter(self) -> impl ExactSizeIterator<Item = f32> + 'g {
+        let element = self.element;
+        let number = move |bytes: &[u8]| match (element, bytes) {
+            (Element::F32, &[a, b, c, d]) => f32::from_le_bytes([a, b, c, d]),
+            (Element::I8, &[byte, ..]) => f32::from(byte as i8),
+            (_, &[byte, ..]) => f32::from(byte),
+            // A chunk has at least a byte.
+            (_, []) => 0.0,
+        };
+        self.bytes.chunks_exact(element.bytes()).map(number)
+    }
+
     /// Copies the numbers into the first elements of `out`.
     ///
     /// # Errors
     /// [`GoldenError`] if there are not exactly as many.
     pub fn copy_to(self, out: &mut [f32]) -> Result<(), GoldenError> {
-        if self.0.len() != out.len() {
+        let numbers = self.iter();
+        if numbers.len() != out.len() {
             return Err(GoldenError);
         }
-        for (out, bytes) in out.iter_mut().zip(self.0) {
-            *out = f32::from_le_bytes(*bytes);
-        }
+        out.iter_mut().zip(numbers).for_each(|(out, number)| *out = number);
         Ok(())
-    }
-
-    fn get(self, at: usize) -> f32 {
-        f32::from_le_bytes(self.0[at])
     }
 }
 
@@ -71,7 +102,7 @@ pub fn first(set: &[u8]) -> Result<Place, GoldenError> {
 pub fn vector(
     set: &[u8],
     place: Place,
-) -> Result<(Reals<'_>, Reals<'_>, Option<Place>), GoldenError> {
+) -> Result<(Numbers<'_>, Numbers<'_>, Option<Place>), GoldenError> {
     let mut walk = Walk { set, at: place.at };
     let (input, output) = (walk.only_tensor()?, walk.only_tensor()?);
     let left = place.left - 1;
@@ -84,13 +115,10 @@ pub fn vector(
 /// Whether the answer `have` is the one that the vector holds, to the bit: a compiled network's golden
 /// vectors are its own answers, and every processor computes the same (`docs/qnn.md`). The
 /// manifest's tolerance is for the ONNX file.
-pub fn agrees(want: Reals<'_>, have: &[f32]) -> bool {
-    let same = |(at, have): (usize, &f32)| {
-        let want = want.get(at);
-        // A NaN on either side agrees with nothing but another one.
-        want == *have || want.is_nan() && have.is_nan()
-    };
-    want.0.len() == have.len() && have.iter().enumerate().all(same)
+pub fn agrees(want: Numbers<'_>, have: &[f32]) -> bool {
+    // A NaN on either side agrees with nothing but another one.
+    let same = |(want, have): (f32, &f32)| want == *have || want.is_nan() && have.is_nan();
+    want.iter().len() == have.len() && want.iter().zip(have).all(same)
 }
 
 /// postcard, as far as a golden set needs it.
@@ -125,9 +153,7 @@ impl<'g> Walk<'g> {
     fn description(&mut self) -> Result<(), GoldenError> {
         let name = self.number()?;
         self.bytes(name)?;
-        if self.number()? != F32 {
-            return Err(GoldenError);
-        }
+        Element::of(self.number()?)?;
         self.shape()
     }
 
@@ -139,16 +165,13 @@ impl<'g> Walk<'g> {
     }
 
     /// A list of one tensor.
-    fn only_tensor(&mut self) -> Result<Reals<'g>, GoldenError> {
+    fn only_tensor(&mut self) -> Result<Numbers<'g>, GoldenError> {
         if self.number()? != 1 {
             return Err(GoldenError);
         }
         self.shape()?;
-        if self.number()? != F32 {
-            return Err(GoldenError);
-        }
-        let elements = self.number()?;
-        let bytes = self.bytes(elements.checked_mul(4).ok_or(GoldenError)?)?;
-        Ok(Reals(bytes.as_chunks::<4>().0))
+        let element = Element::of(self.number()?)?;
+        let bytes = self.number()?.checked_mul(element.bytes() as u64).ok_or(GoldenError)?;
+        Ok(Numbers { element, bytes: self.bytes(bytes)? })
     }
 }

@@ -5,7 +5,7 @@ mod common;
 
 use common::root;
 use fastrand::Rng;
-use fleetway_qnn::format::Element;
+use fleetway_qnn::format::{Element, Op};
 use fleetway_qnn::{Input, Kernels, Model, Output};
 
 /// Spoiled files of each kind, from as many seeds.
@@ -73,6 +73,28 @@ fn spoil(rng: &mut Rng, file: &mut Vec<u8>, head: usize) {
     }
     if rng.u8(0..40) == 0 {
         file.truncate(rng.usize(0..file.len()));
+    }
+}
+
+/// A product with such a multiplier could be no number, which kernels would round in different ways.
+#[test]
+fn every_multiplier_is_a_finite_number() {
+    let whole = fleetway_qnnc::compile(&onnx("digits-v1.onnx")).expect("it compiles");
+    let model = Model::load(&whole).expect("it loads");
+    let convs = model.ops().filter_map(|op| match op {
+        Op::Conv(op) => Some((op.mult as usize, op.oc as usize)),
+        Op::Depthwise(op) => Some((op.mult as usize, (op.ic * op.multiplier) as usize)),
+        _ => None,
+    });
+    let convs: Vec<_> = convs.collect();
+    assert!(!convs.is_empty());
+    for (mult, channels) in convs {
+        for (channel, value) in [(0, f32::NAN), (channels - 1, f32::INFINITY)] {
+            let mut file = whole.clone();
+            file[mult + 4 * channel..][..4].copy_from_slice(&value.to_le_bytes());
+            let error = Model::load(&file).map(|_| ()).expect_err("it is refused");
+            assert!(error.to_string().contains("a multiplier is not a finite number"), "{error}");
+        }
     }
 }
 

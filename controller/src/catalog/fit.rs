@@ -11,7 +11,7 @@ use fleetway_protocol::ids::HardwareClass;
 use fleetway_protocol::limits::{MCU_CHUNK_BYTES, MCU_PAPER_BYTES};
 use fleetway_protocol::manifest::Artifact;
 use fleetway_qnn::Model;
-use fleetway_qnn::format::{Element, Op};
+use fleetway_qnn::format::Op;
 use serde::{Deserialize, Deserializer, Serialize, de};
 
 /// Bytes of a digest in a chunk list.
@@ -167,10 +167,6 @@ fn operators(room: &Room, model: &Model<'_>) -> Vec<String> {
         let (inputs, outputs) = (model.inputs().count(), model.outputs().count());
         obstacles
             .push(format!("{inputs} inputs and {outputs} outputs, the firmware takes one of each"));
-    }
-    let is_float = |io: &fleetway_qnn::format::Io| io.element == Element::F32;
-    if !model.inputs().chain(model.outputs()).all(|(_, io)| is_float(&io)) {
-        obstacles.push("integers as input or output, the firmware takes floats".to_owned());
     }
     if let Some(has) = &room.operators {
         let mut missing: Vec<&str> = model.ops().map(|op| op.name()).collect();

@@ -165,7 +165,7 @@ pub fn artifact(bytes: &[u8]) -> (Artifact, Vec<u8>) {
 }
 
 /// What this machine's kernels make of `inputs`: to the bit the same on every board. For models of
-/// one float input and one float output.
+/// one input and one output; bytes are numbers here.
 ///
 /// # Errors
 /// [`fleetway_qnn::LoadError`] if `model` is none.
@@ -181,9 +181,9 @@ pub fn answers(
     let mut arena = vec![0; model.arena_bytes()];
     let answer = |input: Vec<f32>| {
         let mut output = vec![0.0; elements];
-        let outputs = &mut [fleetway_qnn::Output::F32(&mut output)];
+        let outputs = &mut [fleetway_qnn::Output::Numbers(&mut output)];
         let kernels = fleetway_qnn::Kernels::best();
-        let ran = model.run(kernels, &mut arena, &[fleetway_qnn::Input::F32(&input)], outputs);
+        let ran = model.run(kernels, &mut arena, &[fleetway_qnn::Input::Numbers(&input)], outputs);
         ran.expect("an input as the model takes it");
         (input, output)
     };

@@ -91,7 +91,7 @@ impl<'f> Model<'f> {
         for index in 0..header.ops {
             let wrong = |what| LoadError::Op { index, what };
             let op = model.op(index).ok_or(wrong("there is no such kind"))?;
-            let work = load_op::check(&op, header.arena_bytes, header.file_bytes).map_err(wrong)?;
+            let work = load_op::check(&op, header.arena_bytes, file).map_err(wrong)?;
             model.work = model.work.saturating_add(work);
             if model.work > limits::WORK_MAX {
                 return Err(wrong("the model is too much work"));

@@ -8,14 +8,14 @@ use crate::resize::TAP_BYTES;
 type Check<T = ()> = Result<T, &'static str>;
 
 /// Sizes that every offset is held against, in bytes.
-struct Bounds {
+struct Bounds<'f> {
     arena: u64,
-    file: u64,
+    file: &'f [u8],
 }
 
 /// Gives the work of the operator, in multiply-accumulates or moved elements.
-pub(crate) fn check(op: &Op, arena: u32, file: u32) -> Check<u64> {
-    let bounds = Bounds { arena: arena.into(), file: file.into() };
+pub(crate) fn check(op: &Op, arena: u32, file: &[u8]) -> Check<u64> {
+    let bounds = Bounds { arena: arena.into(), file };
     match op {
         Op::Conv(op) => conv(op, &bounds),
         Op::Depthwise(op) => depthwise(op, &bounds),
@@ -81,7 +81,7 @@ pub(crate) fn check(op: &Op, arena: u32, file: u32) -> Check<u64> {
     }
 }
 
-impl Bounds {
+impl Bounds<'_> {
     fn arena(&self, at: u32, len: u64) -> Check {
         if u64::from(at) + len > self.arena {
             return Err("it reaches outside the arena");
@@ -90,10 +90,20 @@ impl Bounds {
     }
 
     fn data(&self, at: u32, len: u64) -> Check {
-        if u64::from(at) + len > self.file {
+        if u64::from(at) + len > self.file.len() as u64 {
             return Err("it reaches outside the file");
         }
         Ok(())
+    }
+
+    /// Multipliers: so many `f32`. Times an accumulator, finite as it is, each is a number.
+    fn multipliers(&self, at: u32, count: u64) -> Check {
+        self.data(at, count * 4)?;
+        let (words, _) = self.file[at as usize..][..count as usize * 4].as_chunks();
+        match words.iter().all(|word| f32::from_le_bytes(*word).is_finite()) {
+            true => Ok(()),
+            false => Err("a multiplier is not a finite number"),
+        }
     }
 }
 
@@ -141,7 +151,7 @@ fn disjoint(a: u32, a_len: u64, b: u32, b_len: u64) -> Check {
     Ok(())
 }
 
-fn operands(bounds: &Bounds, at: [u32; 3], bytes: [u32; 3]) -> Check {
+fn operands(bounds: &Bounds<'_>, at: [u32; 3], bytes: [u32; 3]) -> Check {
     let [a, b, output] = bytes.map(u64::from);
     if a == 0 || b == 0 || a > output || b > output {
         return Err("an operand is empty or longer than the result");
@@ -166,7 +176,7 @@ fn window(of: &Window) -> Check {
     Ok(())
 }
 
-fn conv(op: &Conv, bounds: &Bounds) -> Check<u64> {
+fn conv(op: &Conv, bounds: &Bounds<'_>) -> Check<u64> {
     let of = Window::from(op);
     window(&of)?;
     sizes(&[op.batch, op.ic, op.oc, op.groups])?;
@@ -186,7 +196,7 @@ fn conv(op: &Conv, bounds: &Bounds) -> Check<u64> {
     disjoint(op.output, output, op.input, input)?;
     bounds.data(op.weights, columns * depth)?;
     bounds.data(op.bias, columns * 4)?;
-    bounds.data(op.mult, columns * 4)?;
+    bounds.multipliers(op.mult, columns)?;
     bounds.data(op.wzp, if op.wzp == 0 { 0 } else { columns * 4 })?;
     let needed = scratch_bytes(op, 1);
     if needed > 0 {
@@ -203,7 +213,7 @@ fn conv(op: &Conv, bounds: &Bounds) -> Check<u64> {
     product(&[op.batch, op.oh, op.ow])?.checked_mul(columns * depth).ok_or("it is too much work")
 }
 
-fn depthwise(op: &Depthwise, bounds: &Bounds) -> Check<u64> {
+fn depthwise(op: &Depthwise, bounds: &Bounds<'_>) -> Check<u64> {
     let of = Window::from(op);
     window(&of)?;
     sizes(&[op.batch, op.ic, op.multiplier])?;
@@ -222,7 +232,7 @@ fn depthwise(op: &Depthwise, bounds: &Bounds) -> Check<u64> {
     disjoint(op.scratch, op.ic.into(), op.output, output)?;
     bounds.data(op.weights, taps * channels)?;
     bounds.data(op.bias, channels * 4)?;
-    bounds.data(op.mult, channels * 4)?;
+    bounds.multipliers(op.mult, channels)?;
     bounds.data(op.wzp, if op.wzp == 0 { 0 } else { channels * 4 })?;
     zero_points(&[op.zx])?;
     output_range(op.zy, op.lo, op.hi)?;
@@ -237,7 +247,7 @@ fn avg_pool_ends(op: &AvgPool) -> [u32; 2] {
     [op.input, op.output]
 }
 
-fn pool(of: &Window, ends: [u32; 2], batch: u32, channels: u32, bounds: &Bounds) -> Check<u64> {
+fn pool(of: &Window, ends: [u32; 2], batch: u32, channels: u32, bounds: &Bounds<'_>) -> Check<u64> {
     window(of)?;
     sizes(&[batch, channels])?;
     let input = product(&[batch, of.ih, of.iw, channels])?;
@@ -248,7 +258,7 @@ fn pool(of: &Window, ends: [u32; 2], batch: u32, channels: u32, bounds: &Bounds)
     output.checked_mul(product(&[of.kh, of.kw])?).ok_or("it is too much work")
 }
 
-fn copy(op: &Copy, bounds: &Bounds) -> Check<u64> {
+fn copy(op: &Copy, bounds: &Bounds<'_>) -> Check<u64> {
     let dims = [op.d0, op.d1, op.d2, op.d3, op.d4];
     let elements = product(&dims)?;
     // Largest index: five products of two 32-bit numbers fit.
@@ -270,7 +280,7 @@ fn copy(op: &Copy, bounds: &Bounds) -> Check<u64> {
     Ok(elements)
 }
 
-fn mat_mul(op: &MatMul, bounds: &Bounds) -> Check<u64> {
+fn mat_mul(op: &MatMul, bounds: &Bounds<'_>) -> Check<u64> {
     sizes(&[op.batch, op.m, op.k, op.n])?;
     if op.own_b > 1 {
         return Err("its second operand is neither shared nor its own");
@@ -288,7 +298,7 @@ fn mat_mul(op: &MatMul, bounds: &Bounds) -> Check<u64> {
     output.checked_mul(op.k.into()).ok_or("it is too much work")
 }
 
-fn resize(op: &Resize, bounds: &Bounds) -> Check<u64> {
+fn resize(op: &Resize, bounds: &Bounds<'_>) -> Check<u64> {
     sizes(&[op.batch, op.ih, op.iw, op.ic, op.oh, op.ow])?;
     let input = product(&[op.batch, op.ih, op.iw, op.ic])?;
     let output = product(&[op.batch, op.oh, op.ow, op.ic])?;

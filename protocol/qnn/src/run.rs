@@ -7,9 +7,11 @@ use crate::load::Model;
 use crate::team::{Alone, Hands, Team};
 use crate::{arith, conv, ops, resize};
 
-/// What a caller hands in. Its element type must be the one that the model names.
+/// What a caller hands in. Its element type must be the one that the model names, or numbers.
 #[derive(Debug, Clone, Copy)]
 pub enum Input<'a> {
+    /// The elements as numbers, whatever their type is: the nearest that there is, half to even.
+    Numbers(&'a [f32]),
     /// Real numbers, quantized on the way in.
     F32(&'a [f32]),
     /// Bytes.
@@ -18,9 +20,11 @@ pub enum Input<'a> {
     S8(&'a [i8]),
 }
 
-/// Where a caller wants a result. Its element type must be the one that the model names.
+/// Where a caller wants a result. Its element type must be the one that the model names, or numbers.
 #[derive(Debug)]
 pub enum Output<'a> {
+    /// The elements as numbers, whatever their type is.
+    Numbers(&'a mut [f32]),
     /// Real numbers, dequantized on the way out.
     F32(&'a mut [f32]),
     /// Bytes.
@@ -113,11 +117,23 @@ impl Model<'_> {
     }
 }
 
+/// Scale and zero point by which stored bytes stand for the port's elements as numbers. Signed bytes
+/// are stored 128 higher.
+fn numbers(io: &Io) -> (f32, i32) {
+    match io.element {
+        Element::F32 => (io.scale, io.zero as i32),
+        Element::U8 => (1.0, 0),
+        Element::S8 => (1.0, 128),
+    }
+}
+
 fn take(io: &Io, arena: &mut [u8], input: &Input<'_>) -> Option<()> {
     let bytes = arena.get_mut(range(io.arena, io.elements as usize))?;
-    let (scale, zero) = (io.scale, io.zero as i32);
+    let (scale, zero) = numbers(io);
     match (io.element, *input) {
-        (Element::F32, Input::F32(values)) if values.len() == bytes.len() => {
+        (Element::F32, Input::F32(values)) | (_, Input::Numbers(values))
+            if values.len() == bytes.len() =>
+        {
             for (byte, &value) in bytes.iter_mut().zip(values) {
                 *byte = arith::quantize(value, scale, zero);
             }
@@ -137,9 +153,11 @@ fn take(io: &Io, arena: &mut [u8], input: &Input<'_>) -> Option<()> {
 
 fn give(io: &Io, arena: &[u8], output: &mut Output<'_>) -> Option<()> {
     let bytes = arena.get(range(io.arena, io.elements as usize))?;
-    let (scale, zero) = (io.scale, io.zero as i32);
+    let (scale, zero) = numbers(io);
     match (io.element, output) {
-        (Element::F32, Output::F32(values)) if values.len() == bytes.len() => {
+        (Element::F32, Output::F32(values)) | (_, Output::Numbers(values))
+            if values.len() == bytes.len() =>
+        {
             for (value, &byte) in values.iter_mut().zip(bytes) {
                 *value = arith::dequantize(byte, scale, zero);
             }

@@ -14,6 +14,7 @@
 //! - *A factory model*: the agent's is an ONNX file, the firmware's a compiled one.
 #![allow(clippy::unwrap_used, reason = "a test may")]
 
+mod bytes;
 #[path = "../../../firmware/tests/common/fleet.rs"]
 #[allow(dead_code, reason = "the firmware's own tests use the rest")]
 mod fleet;

@@ -90,6 +90,19 @@ impl<'a> Block<'a> {
         }
     }
 
+    #[cfg(qnn_dsp)]
+    /// From all places of one window to those of the next in its line, if both lie in the image from
+    /// the left to the right.
+    #[inline(always)]
+    pub(crate) fn step(&self, places: &mut [[*const u8; 1]], rows: Span) {
+        let (window, channels) = (&self.of.window, self.of.channels);
+        // The other rows are padding.
+        for [place] in &mut places[(rows.from * window.kw) as usize..(rows.to * window.kw) as usize]
+        {
+            *place = place.wrapping_add(window.sw as usize * channels);
+        }
+    }
+
     #[cfg(not(qnn_dsp))]
     /// Three lines of the input under a line of the output, at the block's first `bytes` channels.
     #[inline(always)]

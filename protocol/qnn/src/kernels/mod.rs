@@ -199,7 +199,10 @@ impl Kernels {
     pub(crate) fn add(self, op: &Add, a: &[u8], b: &[u8], output: &mut [u8]) {
         match self.0 {
             #[cfg(any(target_arch = "x86_64", target_arch = "aarch64", qnn_dsp))]
-            Set::Vector(isa) if a.len() == output.len() && b.len() == output.len() => {
+            // A shorter operand repeats, which vectors have no use for.
+            Set::Vector(isa)
+                if cfg!(qnn_dsp) || (a.len() == output.len() && b.len() == output.len()) =>
+            {
                 isa.add(op, a, b, output);
             }
             _ => portable::add(op, a, b, output),

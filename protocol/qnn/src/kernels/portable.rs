@@ -103,6 +103,18 @@ fn window_sums(
 }
 
 pub(crate) fn add(op: &Add, a: &[u8], b: &[u8], output: &mut [u8]) {
+    add_by(op, a, b, output, fused);
+}
+
+/// By an instruction, where there is one, or by software: [`fused`] says of what.
+#[inline(always)]
+pub(crate) fn add_by(
+    op: &Add,
+    a: &[u8],
+    b: &[u8],
+    output: &mut [u8],
+    fused: impl Fn(f32, f32, f32) -> f32,
+) {
     let (ratio_a, ratio_b) = (f32::from_bits(op.ratio_a), f32::from_bits(op.ratio_b));
     let fixed = f32::from_bits(op.fixed);
     let (flip_a, flip_b, flip_y) = (op.flip_a as i32, op.flip_b as i32, op.flip_y as i32);
