@@ -7,10 +7,10 @@ use heapless::{String, Vec};
 use serde::ser::SerializeStruct as _;
 use serde::{Serialize, Serializer};
 
-use crate::codec::{self, Decode, Malformed, Reader};
+use crate::codec::{Decode, Malformed, Reader};
 use crate::envelope::{Authority, AuthorityError, Context, EnvelopeView, OpenError, PublicKey};
 use crate::ids::{Digest, IdError, ModelName};
-use crate::limits::{MANIFEST_BYTES_MAX, MODEL_NAME_BYTES_MAX, RELEASE_KEYS_MAX};
+use crate::limits::{MODEL_NAME_BYTES_MAX, RELEASE_KEYS_MAX};
 use crate::list::List;
 use crate::manifest::{Manifest, ManifestView};
 use crate::trust::ReleaseError;
@@ -262,8 +262,7 @@ impl<'a> ReleaseKeysView<'a> {
         let envelope = EnvelopeView::decode(bytes).map_err(OpenError::from)?;
         // Signed at all comes first: what nobody signed is not parsed to learn its model.
         let (payload, signers) = self.open(&envelope)?;
-        let manifest: ManifestView<'_> = codec::decode(payload, MANIFEST_BYTES_MAX)?;
-        manifest.check()?;
+        let manifest = ManifestView::checked(payload)?;
         let (good, threshold) = (signers.count_for(manifest.model.as_str()), self.threshold);
         if good < threshold {
             return Err(ReleaseError::Scope { good, threshold });
