@@ -104,7 +104,10 @@ impl<F: Flash> Device<'_, F> {
         let left = Region { at: left.at + len, len: left.len - len };
         match erased {
             Ok(()) if left.len > 0 => self.job = Job::Erase { token, left },
-            done => self.machine.handle(now_ms, Event::Done(token, done.map_err(Reason::from))),
+            done => {
+                self.job = Job::None;
+                self.machine.handle(now_ms, Event::Done(token, done.map_err(Reason::from)));
+            }
         }
     }
 
