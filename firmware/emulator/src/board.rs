@@ -121,7 +121,15 @@ impl Board {
     /// # Errors
     /// [`EmulatorError`].
     pub fn new(kind: &'static Kind, page: &[u8]) -> Result<Self, EmulatorError> {
-        let program = built(kind)?;
+        Self::with(kind, page, &format!("fleetway-{}", kind.name))
+    }
+
+    /// The same with another program of that board's.
+    ///
+    /// # Errors
+    /// [`EmulatorError`].
+    pub fn with(kind: &'static Kind, page: &[u8], program: &str) -> Result<Self, EmulatorError> {
+        let program = built(kind, program)?;
         let dir = tempfile::Builder::new().prefix("fleetway-board-").tempdir()?;
         std::fs::write(dir.path().join("page"), page)?;
         std::fs::write(dir.path().join("flash"), vec![0xff; kind.flash_bytes])?;
@@ -235,11 +243,10 @@ impl Drop for Board {
 }
 
 /// Builds a board's program, as small as it is shipped.
-fn built(kind: &Kind) -> Result<PathBuf, EmulatorError> {
+fn built(kind: &Kind, name: &str) -> Result<PathBuf, EmulatorError> {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../boards");
-    let name = format!("fleetway-{}", kind.name);
     let mut cargo = Command::new(std::env::var("CARGO").unwrap_or("cargo".into()));
-    cargo.args(["build", "--release", "--bin", &name]).current_dir(dir.join(kind.name));
+    cargo.args(["build", "--release", "--bin", name]).current_dir(dir.join(kind.name));
     // Where and how is the board's own to say.
     for name in ["CARGO_TARGET_DIR", "CARGO_BUILD_TARGET", "RUSTFLAGS"] {
         cargo.env_remove(name);

@@ -52,9 +52,27 @@ fn digits(model: &[u8]) -> Vec<u8> {
     golden_set(&answers(model, images).unwrap())
 }
 
+/// Looks at what some thousand calls and a reset take: a minute, on a busy machine.
+const OVERFLOW_LOOKS_MAX: u32 = 3_000;
+
 /// One emulator at a time: what a board waits for is measured in its own time, which stands still
 /// while others have the processors.
 static TURN: Mutex<()> = Mutex::new(());
+
+/// A stack that grows too long faults, and the board starts again with what lies below it as it was.
+#[test]
+fn a_stack_that_grows_too_long_is_a_crash() {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut board = Board::with(&MPS2, &[], "overflow").unwrap();
+    board.power().unwrap();
+    for _ in 0..OVERFLOW_LOOKS_MAX {
+        if board.text().contains("started again") {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    panic!("it said {:?}", board.text());
+}
 
 /// Everything that happens to a model, on one board.
 fn life(kind: &'static Kind) {

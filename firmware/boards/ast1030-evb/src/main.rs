@@ -34,6 +34,7 @@ static ROOM: Room<{ 64 * 1024 }, { 96 * 96 }, 256> = Room::new();
 
 #[entry]
 fn main() -> ! {
+    parts::guard();
     let start = fleetway_board::start();
     let mirror =
         cortex_m::singleton!(MIRROR: [u8; LAYOUT.end() as usize] = [0; LAYOUT.end() as usize]);

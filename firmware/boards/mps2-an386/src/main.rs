@@ -34,6 +34,7 @@ static ROOM: Room<{ 128 * 1024 }, { 96 * 96 * 3 }, 256> = Room::new();
 
 #[entry]
 fn main() -> ! {
+    parts::guard();
     let start = fleetway_board::start();
     if let (Some(core), Some(memory)) = (cortex_m::Peripherals::take(), ROOM.take()) {
         // SAFETY: the page is in memory that nobody writes while this program runs.
