@@ -28,6 +28,7 @@ use fleetway_tests::world::releases::{Keys, Nature, Release};
 /// The bound of the issue.
 pub(crate) const QUIET_REFRESH_BYTES_MAX: usize = 3_000;
 
+mod anew;
 mod factory;
 mod files;
 mod floor;
