@@ -127,7 +127,7 @@ pub(crate) const TARGETS: &[Target] = &[
 
 /// All boards.
 pub(crate) const BOARDS: &[Board] = &[
-    Board { name: "mps2-an386", triple: BARE_TARGET, flash_bytes_max: 159_000 },
-    Board { name: "ast1030-evb", triple: BARE_TARGET, flash_bytes_max: 159_000 },
-    Board { name: "riscv32-virt", triple: RISCV_TARGET, flash_bytes_max: 235_000 },
+    Board { name: "mps2-an386", triple: BARE_TARGET, flash_bytes_max: 154_000 },
+    Board { name: "ast1030-evb", triple: BARE_TARGET, flash_bytes_max: 154_000 },
+    Board { name: "riscv32-virt", triple: RISCV_TARGET, flash_bytes_max: 203_000 },
 ];

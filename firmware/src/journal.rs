@@ -50,24 +50,28 @@ pub struct Journal {
 impl Journal {
     /// The newest record, and where the next one goes.
     pub fn open<F: Flash, T: DeserializeOwned>(store: &Store<F>) -> (Self, Option<T>) {
-        let halves = store.layout().journal;
-        let found = [newest(store.read(halves[0])), newest(store.read(halves[1]))];
-        let (found, older) = record::newest(found);
-        let half = 1 - older;
-        match found {
-            Some((seq, value)) => {
-                let next = behind_last(store.read(halves[half]));
-                (Self { newest: half, half, next, seq }, Some(value))
+        let halves = store.layout().journal.map(|half| store.read(half));
+        let mut found = newest::<T>(halves, None);
+        // No number that was ever seen is used again.
+        let seq = found.map_or(0, |found| found.seq);
+        while let Some(Found { half, at, .. }) = found {
+            if let Some((_, value)) = halves[half].get(at..).and_then(record::read) {
+                let next = behind_last(halves[half]);
+                return (Self { newest: half, half, next, seq }, Some(value));
             }
-            // Full, as far as anybody knows: the first append erases before it writes.
-            None => (Self { newest: half, half, next: halves[half].len, seq: 0 }, None),
+            // It read well a moment ago: cells that were cut in.
+            found = newest::<T>(halves, found);
         }
+        // Full, as far as anybody knows: the first append erases before it writes.
+        let next = store.layout().journal[1].len;
+        (Self { newest: 1, half: 1, next, seq }, None)
     }
 
     /// Makes `value` durable: it, or what was there before, is what [`Journal::open`] finds.
     ///
     /// # Errors
     /// [`StoreError`] if no copy reads back. Which of the two counts is not known then.
+    #[inline(never)]
     pub fn append<F: Flash, T: Serialize>(
         &mut self,
         store: &mut Store<F>,
@@ -111,10 +115,28 @@ impl Journal {
     }
 }
 
-/// The record with the highest number in a half. Torn ones are passed over.
-fn newest<T: DeserializeOwned>(half: &[u8]) -> Option<(u64, T)> {
-    let places = (0..half.len()).step_by(ALIGN as usize);
-    places.filter_map(|at| record::read::<T>(half.get(at..)?)).max_by_key(|(seq, _)| *seq)
+/// Where a record is, in the order of their numbers.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Found {
+    seq: u64,
+    half: usize,
+    at: usize,
+}
+
+/// The record with the highest number, of those before `before`. Torn ones are passed over.
+fn newest<T: DeserializeOwned>(halves: [&[u8]; 2], before: Option<Found>) -> Option<Found> {
+    let places =
+        |half: usize| (0..halves[half].len()).step_by(ALIGN as usize).map(move |at| (half, at));
+    let found = places(0).chain(places(1)).filter_map(|(half, at)| {
+        Some(Found { seq: number::<T>(halves[half].get(at..)?)?, half, at })
+    });
+    found.filter(|found| before.is_none_or(|before| *found < before)).max()
+}
+
+/// The number of a record that reads; what is in it is as large as a device's memory of everything.
+#[inline(never)]
+fn number<T: DeserializeOwned>(bytes: &[u8]) -> Option<u64> {
+    record::read::<T>(bytes).map(|(seq, _)| seq)
 }
 
 /// Behind the last cell that is not blank.

@@ -6,9 +6,11 @@ use fleetway_protocol::limits::TRIAL_TRIES_MAX;
 use fleetway_protocol::slot::SlotTable;
 use serde::{Deserialize, Serialize};
 
-/// Everything that survives a reset. It becomes durable as a whole ([`crate::journal`]).
+/// Everything that survives a reset. It becomes durable as a whole ([`crate::journal`]). Without its
+/// table (`Kept<()>`) it is small enough to be handed about, and with a table that lies elsewhere
+/// (`Kept<&SlotTable>`) it is written without a copy of that.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Kept {
+pub struct Kept<T = SlotTable> {
     /// Number of this boot.
     pub epoch: u64,
     /// Highest generation acted on; never falls.
@@ -23,7 +25,7 @@ pub struct Kept {
     /// The release whose self-test has begun and not ended.
     pub ordeal: Option<Ordeal>,
     /// The slots of the device's model.
-    pub table: SlotTable,
+    pub table: T,
 }
 
 /// A stored keyset: its bytes lie in one of two places, this says in which.
@@ -51,9 +53,9 @@ impl Ordeal {
     }
 }
 
-impl Kept {
+impl<T> Kept<T> {
     /// A device that has never been on.
-    pub fn new(table: SlotTable) -> Self {
+    pub fn new(table: T) -> Self {
         Self {
             epoch: 0,
             generation: 0,
@@ -63,5 +65,18 @@ impl Kept {
             ordeal: None,
             table,
         }
+    }
+
+    /// The same with another table.
+    pub(crate) fn with<U>(&self, table: U) -> Kept<U> {
+        let Self { epoch, generation, order, time_floor_s, keyset, ordeal, .. } = *self;
+        Kept { epoch, generation, order, time_floor_s, keyset, ordeal, table }
+    }
+
+    /// Takes everything but the table.
+    pub(crate) fn take<U>(&mut self, other: &Kept<U>) {
+        let Kept { epoch, generation, order, time_floor_s, keyset, ordeal, .. } = *other;
+        (self.epoch, self.generation, self.order) = (epoch, generation, order);
+        (self.time_floor_s, self.keyset, self.ordeal) = (time_floor_s, keyset, ordeal);
     }
 }

@@ -15,6 +15,7 @@ use crate::limits::{
     HARDWARE_MAX, MANIFEST_BYTES_MAX, VARIANTS_MAX,
 };
 use crate::list::List;
+use crate::trust::ReleaseError;
 
 /// One release of one model, as the release authority signs it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -282,7 +283,15 @@ impl Manifest {
     }
 }
 
-impl ManifestView<'_> {
+impl<'a> ManifestView<'a> {
+    /// The manifest in these bytes, every bound checked.
+    #[inline(never)]
+    pub(crate) fn checked(bytes: &'a [u8]) -> Result<Self, ReleaseError> {
+        let manifest: Self = codec::decode(bytes, MANIFEST_BYTES_MAX)?;
+        manifest.check()?;
+        Ok(manifest)
+    }
+
     /// Checks every bound: wherever a manifest is signed, and again wherever one is admitted.
     ///
     /// # Errors

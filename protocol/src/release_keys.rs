@@ -7,10 +7,10 @@ use heapless::{String, Vec};
 use serde::ser::SerializeStruct as _;
 use serde::{Serialize, Serializer};
 
-use crate::codec::{self, Decode, Malformed, Reader};
+use crate::codec::{Decode, Malformed, Reader};
 use crate::envelope::{Authority, AuthorityError, Context, EnvelopeView, OpenError, PublicKey};
 use crate::ids::{Digest, IdError, ModelName};
-use crate::limits::{MANIFEST_BYTES_MAX, MODEL_NAME_BYTES_MAX, RELEASE_KEYS_MAX};
+use crate::limits::{MODEL_NAME_BYTES_MAX, RELEASE_KEYS_MAX};
 use crate::list::List;
 use crate::manifest::{Manifest, ManifestView};
 use crate::trust::ReleaseError;
@@ -173,7 +173,8 @@ impl ReleaseKeys {
     /// # Errors
     /// [`ReleaseError`] names the check that failed.
     pub fn read(&self, bytes: &[u8]) -> Result<(Manifest, Digest), ReleaseError> {
-        self.view().read(bytes).map(|(manifest, digest)| (manifest.into(), digest))
+        let (payload, signers) = self.view().open(bytes)?;
+        Ok((signers.read(payload)?.into(), Digest::of(payload)))
     }
 
     pub(crate) fn view(&self) -> ReleaseKeysView<'_> {
@@ -254,23 +255,6 @@ impl<'a> ReleaseKeysView<'a> {
         Ok(())
     }
 
-    /// As [`ReleaseKeys::read`].
-    pub(crate) fn read<'e>(
-        self,
-        bytes: &'e [u8],
-    ) -> Result<(ManifestView<'e>, Digest), ReleaseError> {
-        let envelope = EnvelopeView::decode(bytes).map_err(OpenError::from)?;
-        // Signed at all comes first: what nobody signed is not parsed to learn its model.
-        let (payload, signers) = self.open(&envelope)?;
-        let manifest: ManifestView<'_> = codec::decode(payload, MANIFEST_BYTES_MAX)?;
-        manifest.check()?;
-        let (good, threshold) = (signers.count_for(manifest.model.as_str()), self.threshold);
-        if good < threshold {
-            return Err(ReleaseError::Scope { good, threshold });
-        }
-        Ok((manifest, Digest::of(payload)))
-    }
-
     /// The different keys among the entries that `wanted` takes.
     fn different(
         self,
@@ -286,13 +270,14 @@ impl<'a> ReleaseKeysView<'a> {
             .map(|(_, entry)| PublicKey::known(entry.key))
     }
 
-    /// The payload of a release that enough of these keys signed, and which ones did. Whether
-    /// they are for its model is asked once the payload has been read.
+    /// The payload of a release that enough of these keys signed, and which ones did. Signed at all
+    /// comes first: what nobody signed is not parsed to learn its model.
     #[inline(never)]
-    fn open<'e>(
+    pub(crate) fn open<'e>(
         self,
-        envelope: &EnvelopeView<'e>,
+        bytes: &'e [u8],
     ) -> Result<(&'e [u8], ReleaseSigners<'a>), OpenError> {
+        let envelope = EnvelopeView::decode(bytes)?;
         let holds = envelope.good_signers(Context::Manifest);
         let mut good = [false; RELEASE_KEYS_MAX];
         for (good, entry) in good.iter_mut().zip(self.keys.iter()) {
@@ -332,7 +317,7 @@ impl From<ReleaseKeysView<'_>> for ReleaseKeys {
 }
 
 /// Whose signatures on a release hold.
-struct ReleaseSigners<'a> {
+pub(crate) struct ReleaseSigners<'a> {
     keys: ReleaseKeysView<'a>,
     good: [bool; RELEASE_KEYS_MAX],
 }
@@ -343,8 +328,14 @@ impl ReleaseSigners<'_> {
         self.keys.different(|at, entry| good[at] && wanted(entry.models)).count() as u8
     }
 
-    /// How many of the signers are for `model`.
-    fn count_for(&self, model: &str) -> u8 {
-        self.count(|models| models.covers(model))
+    /// The manifest that they signed, if enough of them are for its model.
+    pub(crate) fn read<'e>(&self, payload: &'e [u8]) -> Result<ManifestView<'e>, ReleaseError> {
+        let manifest = ManifestView::checked(payload)?;
+        let (model, threshold) = (manifest.model.as_str(), self.keys.threshold);
+        let good = self.count(|models| models.covers(model));
+        if good < threshold {
+            return Err(ReleaseError::Scope { good, threshold });
+        }
+        Ok(manifest)
     }
 }

@@ -89,7 +89,7 @@ pub struct State {
 /// Counters of one model since the engine loaded this release. They only rise until the
 /// epoch or the load changes; the controller takes differences.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Telemetry {
+pub struct Telemetry<C = Counters> {
     /// When.
     pub stamp: Stamp,
     /// Which one, and of when.
@@ -98,8 +98,8 @@ pub struct Telemetry {
     pub release: Digest,
     /// How many times the engine had loaded something in this boot: the counters began with it.
     pub load: u32,
-    /// What it answered.
-    pub counters: Counters,
+    /// What it answered; by reference where nobody has room for a copy.
+    pub counters: C,
     /// Resident memory of the agent, bytes.
     pub rss_bytes: Option<u64>,
     /// Telemetry reports of this series that are lost, as far as the device knows.

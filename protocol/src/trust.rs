@@ -17,6 +17,7 @@ use crate::limits::ORDER_BYTES_MAX;
 use crate::manifest::{Artifact, Manifest, ManifestError, ManifestView, VariantKind};
 use crate::order::{ModelOrder, Order, OrderView};
 use crate::reason::Reason;
+use crate::release_keys::ReleaseSigners;
 
 /// The two authorities that a device believes, as its keyset names them.
 #[derive(Clone, Debug, PartialEq)]
@@ -325,7 +326,22 @@ impl<'a> Verified<ManifestView<'a>> {
         keyring: KeyringView<'_>,
         digest: &Digest,
     ) -> Result<Self, ReleaseError> {
-        let (value, got) = keyring.release.read(bytes)?;
+        let (payload, signers) = keyring.release.open(bytes)?;
+        Self::ordered(payload, &signers, digest)
+    }
+}
+
+impl<'a> Verified<ManifestView<'a>> {
+    /// What was signed, if it is what was ordered. Out of line: to look at signatures takes a lot of
+    /// stack, and what is here is not needed yet.
+    #[inline(never)]
+    fn ordered(
+        payload: &'a [u8],
+        signers: &ReleaseSigners<'_>,
+        digest: &Digest,
+    ) -> Result<Self, ReleaseError> {
+        let value = signers.read(payload)?;
+        let got = Digest::of(payload);
         if got != *digest {
             return Err(ReleaseError::Digest { got, ordered: *digest });
         }

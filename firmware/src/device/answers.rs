@@ -1,10 +1,13 @@
 //! The engine that serves: loaded, asked, counted, and judged while it is on trial.
 
+use fleetway_protocol::codec;
 use fleetway_protocol::counters::Counters;
+use fleetway_protocol::envelope::EnvelopeView;
 use fleetway_protocol::health::{Answer, Health, HealthWindow, Verdict};
 use fleetway_protocol::ids::Digest;
+use fleetway_protocol::limits::MANIFEST_BYTES_MAX;
 use fleetway_protocol::machine::{Event, Token};
-use fleetway_protocol::manifest::Artifact;
+use fleetway_protocol::manifest::{Artifact, ManifestView};
 use fleetway_protocol::reason::Reason;
 use fleetway_protocol::slot::Place;
 
@@ -44,20 +47,30 @@ impl<F: Flash> Device<'_, F> {
     ) {
         let bytes = self.artifact(place, Part::Model, model).unwrap_or_default();
         let fits = self.memory.check(bytes).is_ok();
-        let manifest = self.release_at(place, Some(&release)).filter(|_| fits);
-        let result = match manifest {
-            Some(manifest) => {
-                let (model, health) = (*model, Health::from(manifest.get().health));
-                let before = self.serving.take();
-                self.said.before_p95_us = before.as_ref().and_then(|s| p95_us(&s.counters));
-                let counters = Counters::new();
-                self.serving = Some(Serving { place, release, model, health, counters });
-                self.said.load += 1;
-                Ok(release)
-            }
-            None => Err(Reason::ActivationFailed),
-        };
+        let is_signed = fits && self.release_at(place, Some(&release)).is_some();
+        let serves = is_signed && self.serve(place, release, model);
+        let result = if serves { Ok(release) } else { Err(Reason::ActivationFailed) };
         self.machine.handle(now_ms, Event::Activated(token, result));
+    }
+
+    /// Serves from now on what was found to be signed.
+    #[inline(never)]
+    fn serve(&mut self, place: Place, release: Digest, model: &Artifact) -> bool {
+        let Some(health) = self.health_at(place, &release) else { return false };
+        self.said.before_p95_us = self.serving.as_ref().and_then(|s| p95_us(&s.counters));
+        let (model, counters) = (*model, Counters::new());
+        self.serving = Some(Serving { place, release, model, health, counters });
+        self.said.load += 1;
+        true
+    }
+
+    /// What the manifest with this digest at `place` says of health. Who signed it was looked at
+    /// by whoever asks: this is apart from that, because both need a lot of stack.
+    fn health_at(&self, place: Place, release: &Digest) -> Option<Health> {
+        let envelope = EnvelopeView::decode(self.part(place, Part::Release)?).ok()?;
+        let payload = envelope.payload_unchecked();
+        let manifest: ManifestView<'_> = codec::decode(payload, MANIFEST_BYTES_MAX).ok()?;
+        (Digest::of(payload) == *release).then(|| manifest.health.into())
     }
 
     /// Milliseconds that the next answer may take.
@@ -100,11 +113,17 @@ impl<F: Flash> Device<'_, F> {
     pub(super) fn watch_probation(&mut self, now_ms: u64) {
         let token = self.machine.probation().map(|(token, ..)| token);
         if token != self.probation.as_ref().map(|probation| probation.token) {
-            self.probation = token.map(|token| {
-                let window = HealthWindow::new(now_ms, self.said.before_p95_us);
-                Probation { token, window }
-            });
+            self.begin_probation(now_ms, token);
         }
+    }
+
+    #[inline(never)]
+    fn begin_probation(&mut self, now_ms: u64, token: Option<Token>) {
+        let window = |token| {
+            let window = HealthWindow::new(now_ms, self.said.before_p95_us);
+            Probation { token, window }
+        };
+        self.probation = token.map(window);
     }
 
     /// Judges a release on trial by what its manifest says. Unknown is never healthy.

@@ -8,15 +8,13 @@ use fleetway_protocol::slot::Place;
 use super::jobs::{Check, Job, Then};
 use super::{Device, Parts};
 use crate::hardware::Flash;
-use crate::kept::Kept;
 use crate::store::Part;
 
 impl<F: Flash> Device<'_, F> {
     pub(super) fn execute(&mut self, now_ms: u64, command: Command) {
         match command {
             Command::Persist(token) => {
-                let table = self.machine.table().clone();
-                let kept = self.commit(Kept { table, ..self.kept.clone() });
+                let kept = self.commit_table();
                 self.machine.handle(now_ms, Event::Persisted(token, kept.map_err(Reason::from)));
             }
             Command::Admit(token) => self.admit(now_ms, token),

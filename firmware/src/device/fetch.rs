@@ -65,19 +65,6 @@ fn list_of(part: Part) -> Part {
 }
 
 impl Fetch {
-    fn new(
-        token: Token,
-        stage: Stage,
-        slot: SlotId,
-        release: Digest,
-        up: bool,
-        now_ms: u64,
-    ) -> Self {
-        let transfer = Transfer::single(config(), now_ms, up);
-        let of = release.short();
-        Self { token, stage, slot, release, parts: None, of, transfer, next: 0, bad: 0 }
-    }
-
     fn piece(&self, n: u32) -> Piece {
         match self.stage {
             Stage::Admission | Stage::Release => Piece::Release,
@@ -101,8 +88,22 @@ fn config() -> Config {
 
 impl<F: Flash> Device<'_, F> {
     pub(super) fn fetch_admission(&mut self, now_ms: u64, token: Token, release: Digest) {
-        let fetch = Fetch::new(token, Stage::Admission, SlotId::A, release, self.broker, now_ms);
-        self.fetch = Some(fetch);
+        self.begin_fetch(now_ms, token, Stage::Admission, SlotId::A, release);
+    }
+
+    #[inline(never)]
+    fn begin_fetch(
+        &mut self,
+        now_ms: u64,
+        token: Token,
+        stage: Stage,
+        slot: SlotId,
+        release: Digest,
+    ) {
+        let transfer = Transfer::single(config(), now_ms, self.broker);
+        let of = release.short();
+        self.fetch =
+            Some(Fetch { token, stage, slot, release, parts: None, of, transfer, next: 0, bad: 0 });
     }
 
     /// Fills a slot whose erasure is durable, or goes on filling it.
@@ -112,8 +113,7 @@ impl<F: Flash> Device<'_, F> {
         let cleared = self.store.clear_doubt(slot).map_err(Reason::from);
         match (cleared, release) {
             (Ok(()), Some(release)) => {
-                let fetch = Fetch::new(token, Stage::Release, slot, release, self.broker, now_ms);
-                self.fetch = Some(fetch);
+                self.begin_fetch(now_ms, token, Stage::Release, slot, release);
                 self.next_stage(now_ms);
             }
             (cleared, _) => {
@@ -139,9 +139,11 @@ impl<F: Flash> Device<'_, F> {
     }
 
     /// The download is over, or given up.
-    pub(super) fn end_fetch(&mut self) -> Option<Fetch> {
+    pub(super) fn end_fetch(&mut self) -> Option<Token> {
         self.leave();
-        self.fetch.take()
+        let token = self.fetch.as_ref().map(|fetch| fetch.token);
+        self.fetch = None;
+        token
     }
 
     /// What the transfer is subscribed to is not wanted any more: a gateway bears few
@@ -201,8 +203,8 @@ impl<F: Flash> Device<'_, F> {
             }
             Err(error) => Err(error.into()),
         };
-        let Some(fetch) = self.end_fetch() else { return };
-        self.machine.handle(now_ms, Event::Admitted(fetch.token, result));
+        let Some(token) = self.end_fetch() else { return };
+        self.machine.handle(now_ms, Event::Admitted(token, result));
     }
 
     /// Notes wrong bytes, to be asked for again; `false` once they came too often.
@@ -277,8 +279,8 @@ impl<F: Flash> Device<'_, F> {
         match written {
             Ok(()) => self.next_stage(now_ms),
             Err(error) => {
-                let Some(fetch) = self.end_fetch() else { return };
-                self.machine.handle(now_ms, Event::Done(fetch.token, Err(error.into())));
+                let Some(token) = self.end_fetch() else { return };
+                self.machine.handle(now_ms, Event::Done(token, Err(error.into())));
             }
         }
     }
@@ -299,27 +301,32 @@ impl<F: Flash> Device<'_, F> {
                     Err(error) => return self.go_on(now_ms, Err(error)),
                 },
             };
-            let up = self.broker;
-            self.leave();
-            let Some(fetch) = &mut self.fetch else { return };
-            fetch.of = artifact.digest.short();
-            match there {
-                None => {
-                    fetch.stage = Stage::List(part);
-                    fetch.transfer = Transfer::single(config(), now_ms, up);
-                }
-                Some(there) => {
-                    let mut have = Bitmap::default();
-                    (0..there).for_each(|n| have.set(n));
-                    fetch.stage = Stage::Chunks(part);
-                    fetch.next = there;
-                    fetch.transfer = Transfer::new(&artifact, have, config(), now_ms, up);
-                }
-            }
-            return;
+            return self.fetch_part(now_ms, part, &artifact, there);
         }
-        let Some(fetch) = self.end_fetch() else { return };
-        self.machine.handle(now_ms, Event::Done(fetch.token, Ok(())));
+        let Some(token) = self.end_fetch() else { return };
+        self.machine.handle(now_ms, Event::Done(token, Ok(())));
+    }
+
+    /// Begins with a part's list, or with its chunks behind those that are there.
+    #[inline(never)]
+    fn fetch_part(&mut self, now_ms: u64, part: Part, artifact: &Artifact, there: Option<u32>) {
+        let up = self.broker;
+        self.leave();
+        let Some(fetch) = &mut self.fetch else { return };
+        fetch.of = artifact.digest.short();
+        match there {
+            None => {
+                fetch.stage = Stage::List(part);
+                fetch.transfer = Transfer::single(config(), now_ms, up);
+            }
+            Some(there) => {
+                let mut have = Bitmap::default();
+                (0..there).for_each(|n| have.set(n));
+                fetch.stage = Stage::Chunks(part);
+                fetch.next = there;
+                fetch.transfer = Transfer::new(artifact, have, config(), now_ms, up);
+            }
+        }
     }
 
     /// The slot being filled, and what is to be in it by the release that is kept there.

@@ -8,7 +8,6 @@
 use fleetway_protocol::ids::{Digest, Hasher};
 use fleetway_protocol::limits::TRIAL_TRIES_MAX;
 use fleetway_protocol::machine::{Event, Token};
-use fleetway_protocol::manifest::Artifact;
 use fleetway_protocol::reason::Reason;
 use fleetway_protocol::slot::{Place, SlotId};
 
@@ -70,6 +69,7 @@ impl Check {
 }
 
 /// A self-test under way.
+#[derive(Clone)]
 pub(super) struct Test {
     token: Token,
     slot: SlotId,
@@ -89,11 +89,11 @@ impl<F: Flash> Device<'_, F> {
     /// One piece of what is being done.
     #[inline(never)]
     pub fn work(&mut self, now_ms: u64) {
-        match core::mem::replace(&mut self.job, Job::None) {
+        match &self.job {
             Job::None => return,
-            Job::Erase { token, left } => self.erase_piece(now_ms, token, left),
-            Job::Check(check) => self.check_piece(now_ms, check),
-            Job::Test(test) => self.test_piece(now_ms, test),
+            Job::Erase { token, left } => self.erase_piece(now_ms, *token, *left),
+            Job::Check(_) => self.check_piece(now_ms),
+            Job::Test(_) => self.test_piece(now_ms),
         }
         self.drive(now_ms);
     }
@@ -104,33 +104,51 @@ impl<F: Flash> Device<'_, F> {
         let left = Region { at: left.at + len, len: left.len - len };
         match erased {
             Ok(()) if left.len > 0 => self.job = Job::Erase { token, left },
-            done => self.machine.handle(now_ms, Event::Done(token, done.map_err(Reason::from))),
+            done => {
+                self.job = Job::None;
+                self.machine.handle(now_ms, Event::Done(token, done.map_err(Reason::from)));
+            }
         }
     }
 
-    fn check_piece(&mut self, now_ms: u64, mut check: Check) {
-        let artifact: Artifact = *check.parts.artifact(check.part);
-        let to = check.at.saturating_add(HASH_BYTES).min(artifact.bytes);
-        let bytes = self.artifact(check.place, check.part, &artifact);
-        let Some(bytes) = bytes.and_then(|bytes| bytes.get(check.at as usize..to as usize)) else {
-            return self.checked(now_ms, check.token, check.then, false);
-        };
-        check.hasher.update(bytes);
-        check.at = to;
-        if to < artifact.bytes {
-            self.job = Job::Check(check);
+    /// Hashes a piece; after the last one, what comes next.
+    fn check_piece(&mut self, now_ms: u64) {
+        let Some(good) = self.hash_piece() else { return };
+        let Job::Check(check) = &mut self.job else { return };
+        let &mut Check { token, place, release, then, part, .. } = check;
+        if good && part == Part::Golden {
+            (check.part, check.at, check.hasher) = (Part::Model, 0, Hasher::new());
             return;
         }
-        let Check { token, place, release, parts, then, part, hasher, .. } = check;
-        match (part, then) {
-            _ if hasher.finish() != artifact.digest => self.checked(now_ms, token, then, false),
-            (Part::Golden, _) => {
-                self.job = Job::Check(Check::new(token, place, release, parts, then, Part::Model));
-            }
-            (_, Then::Verified) => self.checked(now_ms, token, then, true),
-            (_, Then::Test) => self.begin_test(now_ms, token, place, release, parts),
-            (_, Then::Activate) => self.activate(now_ms, token, place, release, &parts.model),
+        let parts = check.parts;
+        self.job = Job::None;
+        match then {
+            _ if !good => self.checked(now_ms, token, then, false),
+            Then::Verified => self.checked(now_ms, token, then, true),
+            Then::Test => self.begin_test(now_ms, token, place, release, parts),
+            Then::Activate => self.activate(now_ms, token, place, release, &parts.model),
         }
+    }
+
+    /// Whether a part is what was signed; `None` while not all of it was looked at.
+    #[inline(never)]
+    fn hash_piece(&mut self) -> Option<bool> {
+        let Job::Check(check) = &self.job else { return None };
+        let artifact = check.parts.artifact(check.part);
+        let to = check.at.saturating_add(HASH_BYTES).min(artifact.bytes);
+        let bytes = self.artifact(check.place, check.part, artifact);
+        let Some(bytes) = bytes.and_then(|bytes| bytes.get(check.at as usize..to as usize)) else {
+            return Some(false);
+        };
+        let mut hasher = check.hasher.clone();
+        hasher.update(bytes);
+        if to < artifact.bytes {
+            if let Job::Check(check) = &mut self.job {
+                (check.at, check.hasher) = (to, hasher);
+            }
+            return None;
+        }
+        Some(hasher.finish() == artifact.digest)
     }
 
     #[inline(never)]
@@ -171,20 +189,22 @@ impl<F: Flash> Device<'_, F> {
             Some(ordeal) => Ordeal { tries_left: ordeal.tries_left - 1, ..ordeal },
         };
         const { assert!(TRIAL_TRIES_MAX > 1) };
-        self.commit(Kept { ordeal: Some(ordeal), ..self.kept.clone() })?;
+        self.commit(Kept { ordeal: Some(ordeal), ..self.kept.with(()) })?;
         self.ordeal_here = true;
         Ok(())
     }
 
     #[inline(never)]
-    fn test_piece(&mut self, now_ms: u64, mut test: Test) {
-        match self.run_vector(&test) {
-            Ok(Some(next)) => {
-                test.next = next;
-                self.job = Job::Test(test);
+    fn test_piece(&mut self, now_ms: u64) {
+        let Job::Test(test) = &self.job else { return };
+        let (token, test) = (test.token, test.clone());
+        let result = self.run_vector(&test);
+        match (result, &mut self.job) {
+            (Ok(Some(next)), Job::Test(test)) => test.next = next,
+            (result, job) => {
+                *job = Job::None;
+                self.tested(now_ms, token, result.map(drop));
             }
-            Ok(None) => self.tested(now_ms, test.token, Ok(())),
-            Err(reason) => self.tested(now_ms, test.token, Err(reason)),
         }
     }
 
@@ -207,7 +227,7 @@ impl<F: Flash> Device<'_, F> {
 
     /// The self-test came back: the note is taken away before anything follows from it.
     fn tested(&mut self, now_ms: u64, token: Token, result: Result<(), Reason>) {
-        let result = match self.commit(Kept { ordeal: None, ..self.kept.clone() }) {
+        let result = match self.commit(Kept { ordeal: None, ..self.kept.with(()) }) {
             Ok(()) => result,
             Err(error) => Err(error.into()),
         };

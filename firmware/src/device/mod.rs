@@ -136,9 +136,8 @@ impl<'d, F: Flash> Device<'d, F> {
     #[inline(never)]
     pub fn begin(&mut self, now_ms: u64) {
         self.keyset_version = self.keyset().map_or(0, |keyset| keyset.get().version);
-        self.kept.table.factory =
-            self.release_at(Place::Factory, None).map(|release| facts(&release));
-        self.machine = Machine::recover(self.kept.table.clone());
+        self.kept.table.factory = self.facts_at(Place::Factory);
+        self.recover();
         self.keep_boot();
         self.drive(now_ms);
     }
@@ -146,15 +145,30 @@ impl<'d, F: Flash> Device<'d, F> {
     #[inline(never)]
     fn keep_boot(&mut self) {
         let epoch = self.kept.epoch + 1;
-        let kept = Kept { epoch, ..self.kept.clone() };
+        let kept = Kept { epoch, ..self.kept.with(()) };
         self.kept_boot = self.commit(kept).is_ok();
     }
 
-    /// Makes `kept` durable; only then it is what the device goes by.
-    fn commit(&mut self, kept: Kept) -> Result<(), StoreError> {
-        self.journal.append(&mut self.store, &kept)?;
-        self.kept = kept;
+    /// Makes `kept` durable, with the table as it is; only then it is what the device goes by.
+    fn commit(&mut self, kept: Kept<()>) -> Result<(), StoreError> {
+        self.journal.append(&mut self.store, &kept.with(&self.kept.table))?;
+        self.kept.take(&kept);
         Ok(())
+    }
+
+    /// Makes the machine's table durable.
+    #[inline(never)]
+    fn commit_table(&mut self) -> Result<(), StoreError> {
+        let table = self.machine.table();
+        self.journal.append(&mut self.store, &self.kept.with(table))?;
+        self.kept.table.clone_from(table);
+        Ok(())
+    }
+
+    /// The machine as the table says, after a boot.
+    #[inline(never)]
+    fn recover(&mut self) {
+        self.machine = Machine::recover(self.kept.table.clone());
     }
 
     /// A session with the gateway began: it knows nothing of us yet.
@@ -221,6 +235,7 @@ impl<'d, F: Flash> Device<'d, F> {
     }
 
     /// Carries out what the machine wants, until it wants nothing more for now.
+    #[inline(never)]
     fn drive(&mut self, now_ms: u64) {
         loop {
             self.guard();
@@ -259,6 +274,12 @@ impl<'d, F: Flash> Device<'d, F> {
         let digest = digest.unwrap_or(&claimed);
         let release = Verified::<ManifestView<'_>>::recheck(bytes, keyring, digest).ok()?;
         (release.get().model == self.provision.model).then_some(release)
+    }
+
+    /// What the slot table says of the release at `place`.
+    #[inline(never)]
+    fn facts_at(&self, place: Place) -> Option<ReleaseFacts> {
+        self.release_at(place, None).map(|release| facts(&release))
     }
 
     /// The keys under which the release at `place` was admitted.

@@ -84,7 +84,7 @@ impl<F: Flash> Device<'_, F> {
             generation,
             order: order.digest(),
             time_floor_s: self.kept.time_floor_s.max(issued_s),
-            ..self.kept.clone()
+            ..self.kept.with(())
         };
         self.told = false;
         self.commit(kept).map_err(Reason::from)
@@ -144,7 +144,7 @@ impl<F: Flash> Device<'_, F> {
         let region = self.store.layout().keysets[usize::from(place)];
         self.store.erase(region)?;
         self.store.put_paper(region, bytes)?;
-        self.commit(Kept { keyset: Some(KeptKeyset { place, digest }), ..self.kept.clone() })?;
+        self.commit(Kept { keyset: Some(KeptKeyset { place, digest }), ..self.kept.with(()) })?;
         Ok(())
     }
 }

@@ -253,12 +253,14 @@ impl<F: Flash> Device<'_, F> {
             numbered: Numbered { series, number, first: number, time_s },
             release: serving.release,
             load: self.said.load,
-            counters: serving.counters.clone(),
+            counters: &serving.counters,
             rss_bytes: None,
             dropped: 0,
         };
         let topic = Topic::Telemetry(self.provision.id.clone(), self.provision.model.clone());
-        if self.say(now_ms, link, topic, false, &report) {
+        let mut buf = [0; SIGNED_BYTES_MAX];
+        let signed = self.signed(&topic, &report, &mut buf);
+        if self.send(now_ms, link, topic, false, signed) {
             (self.said.telemetry_due_ms, self.said.telemetry_number) =
                 (Some(now_ms + TELEMETRY_MS), number);
         }
@@ -275,16 +277,47 @@ impl<F: Flash> Device<'_, F> {
         is_will: bool,
         report: &T,
     ) -> bool {
-        let mut buf = [0; REPORT_BYTES_MAX];
-        // What is larger than any of ours is never said, and never tried again either.
-        let Ok(bytes) = codec::encode(report, &mut buf) else { return true };
-        let message = signed::message(&self.provision.ca, Algorithm::Ed25519, &topic, bytes);
-        let signature = self.key.sign(&message).to_bytes();
-        let Some(report) = SignedReport::new(bytes, Algorithm::Ed25519, &signature) else {
-            return true;
-        };
         let mut buf = [0; SIGNED_BYTES_MAX];
-        let Ok(bytes) = report.encode(&mut buf) else { return true };
+        let signed = self.signed(&topic, report, &mut buf);
+        self.send(now_ms, link, topic, is_will, signed)
+    }
+
+    /// A report with its signature; `None` if it is larger than any of ours.
+    #[inline(never)]
+    fn signed<'b, T: Serialize>(
+        &self,
+        topic: &Topic,
+        report: &T,
+        buf: &'b mut [u8; SIGNED_BYTES_MAX],
+    ) -> Option<&'b [u8]> {
+        let mut plain = [0; REPORT_BYTES_MAX];
+        let bytes = codec::encode(report, &mut plain).ok()?;
+        self.sign(topic, bytes, buf)
+    }
+
+    #[inline(never)]
+    fn sign<'b>(
+        &self,
+        topic: &Topic,
+        report: &[u8],
+        buf: &'b mut [u8; SIGNED_BYTES_MAX],
+    ) -> Option<&'b [u8]> {
+        let message = signed::message(&self.provision.ca, Algorithm::Ed25519, topic, report);
+        let signature = self.key.sign(&message).to_bytes();
+        SignedReport::new(report, Algorithm::Ed25519, &signature)?.encode(buf).ok()
+    }
+
+    #[inline(never)]
+    fn send(
+        &mut self,
+        now_ms: u64,
+        link: &mut impl Uplink,
+        topic: Topic,
+        is_will: bool,
+        signed: Option<&[u8]>,
+    ) -> bool {
+        // What is larger than any of ours is never said, and never tried again either.
+        let Some(bytes) = signed else { return true };
         let message = match is_will {
             true => Message::Will(topic, bytes),
             false => Message::Publish(topic, bytes),

@@ -85,8 +85,8 @@ pub(crate) const MUTANTS: [Mutant; 29] = [
     mutant(
         "does not hash what it serves",
         JOBS,
-        "_ if hasher.finish() != artifact.digest =>",
-        "_ if hasher.finish() == Digest([0; 32]) =>",
+        "Some(hasher.finish() == artifact.digest)",
+        "Some(hasher.finish() != Digest([0; 32]))",
     ),
     mutant(
         "takes any answer for the golden one",
@@ -97,7 +97,7 @@ pub(crate) const MUTANTS: [Mutant; 29] = [
     mutant(
         "does not note a self-test",
         JOBS,
-        "self.commit(Kept { ordeal: Some(ordeal), ..self.kept.clone() })?;",
+        "self.commit(Kept { ordeal: Some(ordeal), ..self.kept.with(()) })?;",
         "let _ = ordeal;",
     ),
     mutant(
@@ -116,7 +116,7 @@ pub(crate) const MUTANTS: [Mutant; 29] = [
         "does not make a boot durable",
         DEVICE,
         "self.kept_boot = self.commit(kept).is_ok();",
-        "self.kept = kept;\n        self.kept_boot = true;",
+        "self.kept.take(&kept);\n        self.kept_boot = true;",
     ),
     mutant(
         "says what is not durable yet",
