@@ -121,7 +121,7 @@ pub(crate) const TARGETS: &[Target] = &[
         libc: AARCH64_LIBC,
         is_static: true,
         runner: None,
-        builds: &[Build { what: What::Library, bytes_max: 60_000_000, is_tested: false }],
+        builds: &[Build { what: What::Library, bytes_max: 27_700_000, is_tested: false }],
     },
 ];
 

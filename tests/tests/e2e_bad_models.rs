@@ -14,7 +14,7 @@ use fleetway_tests::harness::agent::AgentModel;
 use fleetway_tests::harness::controller::golden_of;
 use fleetway_tests::harness::digits::model_dir;
 use fleetway_tests::harness::together::report;
-use fleetway_tests::harness::{BrokerKind, Digits, Fleet, FleetSpec, wait};
+use fleetway_tests::harness::{Agent, BrokerKind, Digits, Fleet, FleetSpec, wait};
 use tokio::time::Instant;
 
 /// Longest wait for anything else than the verdict.
@@ -84,6 +84,10 @@ async fn undone(bad: Bad<'_>) -> Result<()> {
     let bytes = bad.fault.map_or(bytes.clone(), |fault| fault.put_into(&bytes));
     let file = fleet.dir().join("bad.onnx");
     std::fs::write(&file, bytes)?;
+    let other = match bad.fault {
+        Some(Fault::Hang) => Some(another_on_trial(&fleet).await?),
+        _ => None,
+    };
     // A fault is a mark in the ONNX file, and compiling would leave it behind.
     let import = format!("--onnx-only --health '{}' {import}", policy.display());
     fleet.controller.release_file(&file, &golden_of(bad.file), "bad", &import).await?;
@@ -130,6 +134,10 @@ async fn undone(bad: Bad<'_>) -> Result<()> {
     if bad.fault == Some(Fault::Hang) {
         nothing_hangs(&mut fleet).await?;
     }
+    if let Some(before) = other {
+        let after = trial_of_gauges(&fleet).await?;
+        ensure!(after == before, "the trial of another model paid: {before:?}, then {after:?}");
+    }
     answers_go_on(&fleet).await?;
     let books = fleet.feeders[0].books();
     let tried = books.score("bad").answers;
@@ -151,6 +159,28 @@ async fn undone(bad: Bad<'_>) -> Result<()> {
     let said = last.reason.map(|reason| reason.code);
     ensure!(said.as_deref() == Some(bad.reason), "the controller was told {said:?}");
     Ok(())
+}
+
+/// A second model, on trial for as long as nobody asks it anything: its trial as the doctor tells it.
+async fn another_on_trial(fleet: &Fleet) -> Result<String> {
+    let (cli, dir) = (&fleet.controller.cli, model_dir());
+    let (model, golden) = (dir.join("digits-v1.onnx"), golden_of("digits-v1"));
+    let (model, golden) = (model.display(), golden.display());
+    cli.ok(&format!("model import '{model}' --name gauges --version v1 --golden '{golden}'"))
+        .await?;
+    cli.ok("model sign gauges@v1").await?;
+    cli.ok("model publish gauges@v1").await?;
+    let flags = "--phase 100% --soak 0s --max-unavailable 100% --probation 0s --answers 20";
+    cli.ok(&format!("rollout start gauges@v1 {flags}")).await?;
+    wait::until("the trial of another model", WAIT, async || trial_of_gauges(fleet).await).await
+}
+
+async fn trial_of_gauges(fleet: &Fleet) -> Result<String> {
+    let dir = fleet.agents[0].config().parent().context("its directory")?.to_owned();
+    // The real program; its exit code tells of the machine.
+    let said = Agent::new("cam-1", &dir).ask("doctor").await?.stdout;
+    let line = said.lines().find(|line| line.contains("gauges: ") && line.contains("on trial"));
+    line.map(str::to_owned).with_context(|| format!("gauges is not on trial:\n{said}"))
 }
 
 /// The thread that hung is gone with the process that had it, and the process kept its place.

@@ -144,6 +144,23 @@ async fn ills(fleet: &Fleet, dir: &Path) -> Result<()> {
     bytes[middle] ^= 1;
     std::fs::write(&model, &bytes)?;
 
+    // A factory model that lacks its end, and one that is whole.
+    let (config, born) = (agent.config(), dir.join("born"));
+    let good = std::fs::read_to_string(&config)?;
+    std::fs::write(&config, format!("factory_dir = \"born\"\n{good}"))?;
+    std::fs::create_dir_all(born.join("digits"))?;
+    for name in ["release", "keyset", "golden", "model"] {
+        std::fs::copy(
+            agent.data().join("models/digits/slot-a").join(name),
+            born.join("digits").join(name),
+        )?;
+    }
+    doctor(agent).await?.says("slots", "ok", "digits: factory holds v1")?;
+    std::fs::write(born.join("digits/model"), &bytes[..middle])?;
+    doctor(agent).await?.says("slots", "problem", "is no form of the release beside it")?;
+    std::fs::remove_dir_all(born)?;
+    std::fs::write(&config, good)?;
+
     // Half of a slot table is torn: the other half counts.
     let table = agent.data().join("models/digits/table.0");
     let good = std::fs::read(&table)?;

@@ -22,6 +22,10 @@ const WAIT: Duration = Duration::from_secs(60);
 /// Keys that a site gets: what its server signs with. Those of people stay at home.
 const SITE_KEYS: [&str; 3] = ["snapshot", "timestamp", "director"];
 
+/// A class of microcontrollers of the site alone, whose output is too narrow.
+const TINY: &str = "[hardware.tiny]\nmodel_bytes = 1000000\ngolden_bytes = 1000000\n\
+    arena_bytes = 1000000\ninput_values = 1000\noutput_values = 4\nwork = 1000000000\n";
+
 /// A release, as `model list -o json` tells of it.
 #[derive(Debug, Deserialize)]
 struct Release {
@@ -151,8 +155,11 @@ async fn stick() -> Result<()> {
     let import = format!("model import '{}'", file.display());
     site.cli.run(&format!("{import} --counter 3")).await?.expect_code(2)?;
     site.cli.run(&format!("{import} --version v2")).await?.expect_code(2)?;
+    let path = site.data().join("fleetway.toml");
+    fs::write(&path, fs::read_to_string(&path)? + TINY)?;
     let taken = site.cli.ok(&import).await?;
     ensure!(taken.stdout.contains("this place's own authority"), "{taken:?}");
+    ensure!(taken.stderr.contains("does not fit tiny: output 10 of 4 numbers"), "{taken:?}");
     site.cli.run(&import).await?.expect_code(6)?;
     // No release key is here: what people signed at home is enough.
     site.cli.ok("model publish digits@v1").await?;

@@ -64,7 +64,7 @@ async fn halts(fleet: &Fleet, version: &str, result: &str, reason: &str) -> Resu
 }
 
 async fn good_release(broker: BrokerKind) -> Result<()> {
-    let fleet = fleet_on_v1(broker, 4).await?;
+    let mut fleet = fleet_on_v1(broker, 4).await?;
     check_all_run(&fleet, "v1").await?;
     fleet.controller.release("digits-v2", "v2", "").await?;
     let flags =
@@ -82,7 +82,38 @@ async fn good_release(broker: BrokerKind) -> Result<()> {
     let digits = Digits::heldout();
     let answer = Application::new(Endpoint::Tcp(tcp)).ask(digits.body(0)).await?;
     ensure!(answer.version == "v2", "{answer:?}");
-    fleet.check_no_errors()
+    fleet.check_no_errors()?;
+    born_with_it(&mut fleet).await
+}
+
+/// A copy of a device's slot is a factory model for a device that has nothing else, not even a network.
+async fn born_with_it(fleet: &mut Fleet) -> Result<()> {
+    fleet.feeders.clear();
+    fleet.proxy.cut();
+    let agent = &mut fleet.agents[0];
+    agent.stop().await?;
+    let dir = agent.config().parent().context("its directory")?.to_owned();
+    let (models, born) = (agent.data().join("models"), dir.join("born"));
+    let slots = ["slot-a", "slot-b"].map(|slot| models.join("digits").join(slot));
+    // v2 came after v1, into the other one.
+    std::fs::create_dir(&born)?;
+    std::fs::rename(&slots[1], born.join("digits"))?;
+    std::fs::remove_dir_all(models)?;
+    let config = std::fs::read_to_string(agent.config())?;
+    std::fs::write(agent.config(), format!("factory_dir = \"born\"\n{config}"))?;
+    agent.start().await?;
+    wait::until("it to serve what it was born with", WAIT, async || {
+        let status = agent.status().await?;
+        let model = status.models.first().context("no model")?;
+        let running = model.running.as_ref().context("nothing runs")?;
+        ensure!(
+            (running.version.as_str(), running.slot.as_str()) == ("v2", "factory"),
+            "{model:?}"
+        );
+        ensure!(running.engine == "qnn", "{model:?}");
+        Ok(())
+    })
+    .await
 }
 
 async fn bad_releases(broker: BrokerKind) -> Result<()> {

@@ -21,7 +21,9 @@ pub(super) fn check(
         if checked.len() == DEVICES_MAX {
             return Err(Fault::at(
                 file,
-                format_args!("more than {DEVICES_MAX} devices; use another gateway"),
+                format_args!(
+                    "more than {DEVICES_MAX} devices, and one connection has no room for what more would subscribe to; take the rest to another gateway (a second agent on this box, with an id and a data_dir of its own, is one)"
+                ),
             ));
         }
         if device.id == *own || checked.iter().any(|other| other.id == device.id) {

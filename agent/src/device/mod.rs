@@ -16,6 +16,7 @@ mod admission;
 mod check;
 mod commands;
 mod consent;
+mod factory;
 mod fetch;
 mod jobs;
 mod orders;
@@ -32,20 +33,21 @@ use std::io;
 use fleetway_protocol::hold::Hold;
 use fleetway_protocol::ids::{DeviceId, Digest, HardwareClass, ModelName, Version};
 use fleetway_protocol::machine::{Event, Machine, Token};
-use fleetway_protocol::manifest::{Manifest, VariantKind};
+use fleetway_protocol::manifest::VariantKind;
 use fleetway_protocol::reason::Reason;
 use fleetway_protocol::report::State;
 use fleetway_protocol::sandbox::Sandbox;
-use fleetway_protocol::slot::{Place, ReleaseFacts, SlotTable};
+use fleetway_protocol::slot::SlotTable;
 use fleetway_protocol::topics::{Piece, Topic};
 use fleetway_protocol::transfer;
-use fleetway_protocol::trust::{Target, Verified};
+use fleetway_protocol::trust::Target;
 
 use crate::fs::Fs;
 use crate::store::{RecordFile, Store};
 use admission::{Admitted, Pending};
 pub use check::{CheckAnswer, CheckJob, CheckRule};
 pub use consent::Surroundings;
+pub use factory::FactoryError;
 use fetch::Fetch;
 pub use jobs::{ActivateJob, Output, Publish, SelfTestJob, ShadowJob};
 pub use probation::ProbationStatus;
@@ -101,6 +103,8 @@ impl DeviceConfig {
 
 struct Model {
     name: ModelName,
+    /// Why its factory model is not served.
+    no_factory: Option<FactoryError>,
     machine: Machine,
     table: RecordFile<SlotTable>,
     fetch: Option<Fetch>,
@@ -178,13 +182,20 @@ impl<F: Fs> Device<F> {
 
     fn open_model(&mut self, name: ModelName) -> io::Result<usize> {
         let table = self.store.table(&name)?;
-        let factory = self.factory_facts(&name);
+        let (factory, no_factory) = match self.factory(&name) {
+            Ok(factory) => (factory, None),
+            Err(error) => {
+                tracing::warn!(model = %name, "the factory model is not served: {error}");
+                (None, Some(error))
+            }
+        };
         let mut value = table.value().cloned().unwrap_or_else(|| SlotTable::new(factory));
         value.factory = factory;
         let mut machine = Machine::recover(value);
         machine.set_owner(self.config.hold);
         self.models.push(Model {
             name,
+            no_factory,
             machine,
             table,
             fetch: None,
@@ -199,18 +210,6 @@ impl<F: Fs> Device<F> {
             halted: false,
         });
         Ok(self.models.len() - 1)
-    }
-
-    /// The factory release, if its signature holds.
-    fn factory_facts(&self, name: &ModelName) -> Option<ReleaseFacts> {
-        let files = self.store.files(name, Place::Factory)?;
-        let bytes = files.release()?;
-        let digest = Digest::of(
-            fleetway_protocol::envelope::Envelope::decode(&bytes).ok()?.payload_unchecked(),
-        );
-        let keyring = self.keyring_of(&files)?;
-        let manifest = Verified::<Manifest>::recheck(&bytes, &keyring, &digest).ok()?;
-        (manifest.get().model == *name).then(|| commands::facts(&manifest, VariantKind::Onnx))
     }
 
     /// The link came up. What the standing subscriptions give (the order, replies) comes

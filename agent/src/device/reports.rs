@@ -227,6 +227,14 @@ impl<F: Fs> Device<F> {
     pub fn order_problem(&self) -> Option<&str> {
         self.order_problem.as_deref()
     }
+
+    /// Which factory models are not served, and why.
+    pub fn factory_problems(&self) -> impl Iterator<Item = String> {
+        self.models.iter().filter_map(|model| {
+            let error = model.no_factory.as_ref()?;
+            Some(format!("the factory model of {} is not served: {error}", model.name))
+        })
+    }
 }
 
 /// The slot's letter, or `factory`.

@@ -5,7 +5,7 @@ use fleetway_protocol::ids::{Digest, ModelName};
 use fleetway_protocol::reason::Reason;
 use fleetway_protocol::slot::{Place, SlotId, SlotState, SlotTable};
 
-use super::Device;
+use super::{Device, FactoryError};
 use crate::fs::Fs;
 
 /// One place and what its bytes are worth.
@@ -32,6 +32,8 @@ pub struct StoredModel {
     pub model: ModelName,
     /// Copies of its slot table that cannot be read, of two.
     pub damaged: u8,
+    /// Why its factory model is not served.
+    pub no_factory: Option<FactoryError>,
     /// Every place that could serve.
     pub places: Vec<StoredPlace>,
 }
@@ -46,11 +48,13 @@ impl<F: Fs> Device<F> {
         let file = self.store.table(model);
         let damaged = file.as_ref().map_or(2, |file| file.damaged());
         let table = file.ok().and_then(|file| file.value().cloned());
-        let factory = self.factory_facts(model);
+        let factory = self.factory(model);
+        let no_factory = factory.clone().err();
+        let factory = factory.unwrap_or_default();
         let table = SlotTable { factory, ..table.unwrap_or_else(|| SlotTable::new(factory)) };
         let places = [Place::Slot(SlotId::A), Place::Slot(SlotId::B), Place::Factory];
         let places = places.into_iter().filter_map(|at| self.stored_place(model, &table, at));
-        StoredModel { model: model.clone(), damaged, places: places.collect() }
+        StoredModel { model: model.clone(), damaged, no_factory, places: places.collect() }
     }
 
     fn stored_place(

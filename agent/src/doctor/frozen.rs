@@ -90,12 +90,16 @@ impl Stored {
         if models.is_empty() {
             found.ok("slots", "no model yet");
         }
-        for StoredModel { model, damaged, places } in &models {
+        for StoredModel { model, damaged, no_factory, places } in &models {
             if *damaged > 0 {
                 let text =
                     format!("{model}: {damaged} of 2 copies of the slot table cannot be read");
                 let mend = "the next change writes it anew; if it comes again, replace the card";
                 found.warn("slots", text, mend);
+            }
+            if let Some(error) = no_factory.as_ref().map(ToString::to_string) {
+                let (what, mend) = error.split_once("; ").unwrap_or((&error, "see the log"));
+                found.problem("slots", format!("{model}: the factory model: {what}"), mend);
             }
             if places.is_empty() {
                 found.warn(

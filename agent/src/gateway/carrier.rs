@@ -66,6 +66,8 @@ pub(super) struct Carrier {
     subscribed: BTreeSet<String>,
     /// Of those, what the broker refused, and when to try again.
     refused: BTreeSet<String>,
+    /// Whether it refused what the device said. Of a subscription mosquitto never says so.
+    unheard: bool,
     retry_at_ms: u64,
     /// For the device: topic and payload, the oldest first.
     queue: VecDeque<(Topic, Bytes)>,
@@ -89,6 +91,7 @@ impl Carrier {
             line: Box::new(Link::new(session, Config::for_baud(baud, WINDOW_FRAMES_MAX))),
             subscribed: BTreeSet::new(),
             refused: BTreeSet::new(),
+            unheard: false,
             retry_at_ms: 0,
             queue: VecDeque::new(),
             broker: false,
@@ -125,7 +128,7 @@ impl Carrier {
 
     /// When there is something to do although nothing came, milliseconds.
     pub(super) fn poll_timeout(&self) -> u64 {
-        let retry_ms = if self.refused.is_empty() { u64::MAX } else { self.retry_at_ms };
+        let retry_ms = if self.is_refused() { self.retry_at_ms } else { u64::MAX };
         self.line.poll_timeout().min(retry_ms)
     }
 
@@ -136,6 +139,8 @@ impl Carrier {
 
     /// Whether the broker is there.
     pub(super) fn handle_link(&mut self, up: bool) {
+        // The device says everything again to a broker that is there again.
+        self.unheard &= up && self.broker;
         self.broker = up;
     }
 
@@ -160,12 +165,18 @@ impl Carrier {
         self.queue.iter().map(|(_, payload)| payload.len()).sum()
     }
 
-    /// The broker does not let us have a topic: the controller knows nothing of this device yet.
+    /// The broker does not let us have a topic of this device, or say something under it: the
+    /// controller knows nothing of the device yet, or has it on another gateway.
     pub(super) fn handle_refused(&mut self, now_ms: u64, topic: &str) {
+        let parsed = Topic::parse(&self.root, topic);
         if self.subscribed.contains(topic) {
             self.refused.insert(topic.to_owned());
-            self.retry_at_ms = now_ms.saturating_add(REFUSED_RETRY_MS);
+        } else if parsed.as_ref().and_then(spoken).is_some_and(|(id, ..)| *id == self.id) {
+            self.unheard = true;
+        } else {
+            return;
         }
+        self.retry_at_ms = now_ms.saturating_add(REFUSED_RETRY_MS);
     }
 
     /// This end goes: what the device wants said then.
@@ -181,7 +192,7 @@ impl Carrier {
 
     /// Whether the broker refuses what is this device's.
     pub(super) fn is_refused(&self) -> bool {
-        !self.refused.is_empty()
+        self.unheard || !self.refused.is_empty()
     }
 
     pub(super) fn counts(&self) -> (Counts, Carried) {
@@ -194,6 +205,7 @@ impl Carrier {
             self.out.push_back(Output::Unsubscribe(topic));
         }
         self.refused.clear();
+        self.unheard = false;
         self.queue.clear();
         self.told = None;
         // What every device needs, whether it asks or not.
@@ -206,7 +218,8 @@ impl Carrier {
         if std::mem::replace(&mut self.was_up, is_up) && !is_up {
             self.say_will();
         }
-        if !self.refused.is_empty() && now_ms >= self.retry_at_ms {
+        if self.is_refused() && now_ms >= self.retry_at_ms {
+            self.unheard = false;
             for topic in std::mem::take(&mut self.refused) {
                 let again = Subscription::new(topic, Qos::AtLeastOnce);
                 self.out.push_back(Output::Subscribe(again));
@@ -256,15 +269,10 @@ impl Carrier {
     }
 
     fn publish(&mut self, topic: &Topic, payload: Bytes) {
-        let (of, at_most_once, retain) = match topic {
-            Topic::Presence(id) | Topic::State(id, _) | Topic::Nonce(id) => (id, false, true),
-            Topic::Ack(id) | Topic::Want(id) => (id, false, false),
-            Topic::Telemetry(id, _) | Topic::Host(id) => (id, true, false),
-            _ => return self.carried.refused += 1,
-        };
-        if *of != self.id {
+        let Some((_, at_most_once, retain)) = spoken(topic).filter(|(id, ..)| **id == self.id)
+        else {
             return self.carried.refused += 1;
-        }
+        };
         let mut message = Outgoing::new(topic.text(&self.root).as_str(), payload);
         if at_most_once {
             message = message.at_most_once();
@@ -302,6 +310,16 @@ impl Carrier {
             self.refused.remove(text.as_str());
             self.out.push_back(Output::Unsubscribe(text.as_str().to_owned()));
         }
+    }
+}
+
+/// Who speaks under a topic, and how that is carried: at most once or not, retained or not.
+fn spoken(topic: &Topic) -> Option<(&DeviceId, bool, bool)> {
+    match topic {
+        Topic::Presence(id) | Topic::State(id, _) | Topic::Nonce(id) => Some((id, false, true)),
+        Topic::Ack(id) | Topic::Want(id) => Some((id, false, false)),
+        Topic::Telemetry(id, _) | Topic::Host(id) => Some((id, true, false)),
+        _ => None,
     }
 }
 

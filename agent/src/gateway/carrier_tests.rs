@@ -227,3 +227,23 @@ fn what_the_broker_refuses_is_asked_for_again() {
     assert_eq!(world.told, [true, true], "it says again what was refused");
     assert!(!world.carrier.is_refused(), "until it is refused again");
 }
+
+/// As mosquitto does it: subscriptions are granted, and what is said is refused.
+#[test]
+fn what_the_broker_will_not_hear_is_said_again() {
+    let mut world = World::new();
+    world.asked.clear();
+    for nobody_s in ["d/other/up/on", "d/mcu/dn/ds/x", "b/x"] {
+        world.carrier.handle_refused(0, &format!("{ROOT}{nobody_s}"));
+    }
+    assert!(!world.carrier.is_refused());
+    world.carrier.handle_refused(0, Topic::Nonce(id("mcu")).text(ROOT).as_str());
+    assert!(world.carrier.is_refused());
+    world.now_ms = REFUSED_RETRY_MS - 1;
+    world.talk();
+    assert_eq!(world.told, [true]);
+    world.now_ms = REFUSED_RETRY_MS;
+    world.talk();
+    assert_eq!((world.asked.as_slice(), world.told.as_slice()), (&[][..], &[true, true][..]));
+    assert!(!world.carrier.is_refused(), "until it is refused again");
+}

@@ -28,9 +28,14 @@ use carrier::{Carrier, Output};
 pub use port::Place;
 pub(crate) use port::serial as open_serial;
 
-/// Devices on one gateway: with what each may subscribe to they stay within one connection.
+/// Devices on one gateway: with what each may subscribe to they stay within one connection, at the
+/// strictest broker that we know.
 pub const DEVICES_MAX: usize = 8;
-const _: () = assert!(DEVICES_MAX * carrier::SUBSCRIPTIONS_MAX + 8 <= fleetway_link::FILTERS_MAX);
+/// What the agent is subscribed to itself: three standing filters, three files of the release
+/// authority, a window of four chunks. While it fetches more at once it asks for some a little later.
+const OWN_FILTERS: usize = 3 + 3 + 4;
+const _: () =
+    assert!(DEVICES_MAX * carrier::SUBSCRIPTIONS_MAX + OWN_FILTERS <= fleetway_link::FILTERS_MAX);
 /// Slowest line: a chunk of 4 KiB takes 35 s.
 pub const BAUD_MIN: u32 = 1_200;
 /// Quickest line that adapters do.

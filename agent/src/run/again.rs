@@ -64,8 +64,7 @@ impl Agent {
             }
             if !self.again.wanted
                 && loaded.is_stuck()
-                && now.ms >= STUCK_AGAIN_MS
-                && !self.device.is_on_trial()
+                && is_worth_a_try(now.ms, self.device.is_on_trial())
             {
                 let (model, version) = (&loaded.model, &loaded.version);
                 tracing::warn!(%model, %version, "its runs hang: only a new process frees their threads");
@@ -83,6 +82,12 @@ impl Agent {
     }
 }
 
+/// Whether a process of this age is replaced because a confirmed release hangs in it. A trial goes first:
+/// its verdict may be the mend, and it must not be cut short.
+fn is_worth_a_try(age_ms: u64, is_on_trial: bool) -> bool {
+    age_ms >= STUCK_AGAIN_MS && !is_on_trial
+}
+
 /// Becomes this program again. Returns only if that is impossible.
 pub fn become_again() -> std::io::Error {
     let mut args = std::env::args_os();
@@ -92,4 +97,23 @@ pub fn become_again() -> std::io::Error {
     let path = std::env::current_exe().ok().filter(|path| path.exists());
     let path = path.unwrap_or_else(|| "/proc/self/exe".into());
     Command::new(path).arg0(name).args(args).exec()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A release that hangs at once takes the process with it as often as its age allows; here it asks a
+    /// hundred times a second for ten minutes.
+    #[test]
+    fn a_release_that_hangs_at_once_costs_a_process_a_minute() {
+        let (mut started_ms, mut processes) = (0, 0);
+        for now_ms in (0..600_000).step_by(10) {
+            if is_worth_a_try(now_ms - started_ms, false) {
+                (started_ms, processes) = (now_ms, processes + 1);
+            }
+        }
+        assert_eq!(processes, 9, "the tenth minute is not over");
+        assert!(!is_worth_a_try(u64::MAX, true), "nobody's trial is cut short");
+    }
 }

@@ -380,8 +380,9 @@ impl Agent {
                 Output::Halt => self.halted = true,
             }
         }
-        let problems = self.device.order_problem().map(str::to_owned);
-        let problems = problems.into_iter().chain(self.link_problem.clone()).collect();
+        let problems = self.device.order_problem().map(str::to_owned).into_iter();
+        let problems = problems.chain(self.device.factory_problems());
+        let problems = problems.chain(self.link_problem.clone()).collect();
         let models = self.device.status(now(&self.clock));
         self.story.tell(&models);
         self.telemetry.set_fetches(models.iter().any(fetches));

@@ -76,6 +76,11 @@ impl<'a, F: Fs> SlotFiles<'a, F> {
         self.dir.parent().map_or(Ok(()), |model| self.fs.sync_dir(model))
     }
 
+    /// Whether nothing is there.
+    pub fn is_empty(&self) -> bool {
+        self.fs.list(&self.dir).is_ok_and(|names| names.is_empty())
+    }
+
     /// The signed release, not checked yet.
     pub fn release(&self) -> Option<Vec<u8>> {
         self.fs.read(&self.dir.join("release"), ENVELOPE_BYTES_MAX as u64).ok()

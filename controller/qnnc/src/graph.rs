@@ -93,7 +93,8 @@ pub(crate) fn decode(onnx: &[u8]) -> Result<(GraphProto, i64), CompileError> {
         return Err(graph("is larger than 256 MiB"));
     }
     let model = ModelProto::decode(onnx).map_err(|e| CompileError::NotOnnx(e.to_string()))?;
-    let proto = model.graph.ok_or_else(|| graph("has no graph"))?;
+    let proto = model.graph;
+    let proto = proto.ok_or_else(|| CompileError::NotOnnx("there is no graph in it".to_owned()))?;
     if !model.functions.is_empty() || !proto.sparse_initializer.is_empty() {
         return Err(graph("has local functions or sparse constants"));
     }

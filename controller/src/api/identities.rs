@@ -82,6 +82,7 @@ pub(super) async fn adopt(
             .map_err(|error| Failure::usage(format!("hardware {hardware:?} {error}")))?,
         key: key.ok_or_else(|| {
             Failure::usage("the key is no Ed25519 public key in 64 hexadecimal digits")
+                .mend("it is the public half, as what provisioned the device printed it")
         })?,
     };
     running

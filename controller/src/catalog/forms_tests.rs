@@ -13,8 +13,10 @@ use fleetway_protocol::trust::{Keyring, Verified, VerifiedArtifact};
 
 use super::fit::{Classes, Room, tests::PLENTY};
 use super::forms::names;
+use super::oci::carry::Carried;
 use super::tests::{child, model, request, version};
 use super::{Catalog, CatalogError, CatalogRelease, ImportReport, ImportRequest};
+use crate::trust::brought::Files;
 use crate::trust::signer::PlainFile;
 
 fn imported(data: &Path, name: &str, compile: bool) -> ImportReport {
@@ -150,7 +152,9 @@ fn what_a_class_has_no_room_for_is_not_made_for_it_nor_signed() {
         "digits v2 does not fit large: it has no qnn form, and microcontrollers",
     );
     // A machine that nothing was written of has room; and a release for any is told of.
-    assert_eq!(named("pi5", false).unwrap().fits, []);
+    let pi5 = named("pi5", false).unwrap();
+    assert_eq!(pi5.fits, []);
+    assert!(pi5.notes.iter().any(|note| note.contains("[hardware.pi5]")), "{:?}", pi5.notes);
     let catalog = Catalog::open(data.path());
     let report = catalog.import(&ImportRequest { version: version("any"), ..plain.clone() });
     let fits: Vec<_> =
@@ -163,6 +167,11 @@ fn what_a_class_has_no_room_for_is_not_made_for_it_nor_signed() {
     assert!(catalog.fits(&release, &classes(10)).unwrap()[0].fits);
     let error = catalog.fits(&release, &classes(9)).unwrap_err();
     assert!(matches!(error, CatalogError::Unfit { .. }), "{error}");
+    // Or another place released it, which knew other boards.
+    let carried = Carried::read(&catalog.pack(&release, &Files::new()).unwrap()).unwrap();
+    assert!(carried.fits(&classes(10)).unwrap()[0].fits);
+    let error = carried.fits(&classes(9)).unwrap_err();
+    assert!(error.to_string().contains("output 10 of 9 numbers (1 too many)"), "{error}");
 }
 
 #[test]

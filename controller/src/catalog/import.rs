@@ -9,7 +9,7 @@ use fleetway_engine::GoldenSet;
 use fleetway_engine::golden::GoldenRule as EngineRule;
 use fleetway_engine::selftest::{Candidate, SelfTest, SelfTestError};
 use fleetway_protocol::codec;
-use fleetway_protocol::ids::{Counter, Digest, ModelName, Version};
+use fleetway_protocol::ids::{Counter, Digest, HardwareClass, ModelName, Version};
 use fleetway_protocol::limits::{
     CHUNK_BYTES_DEFAULT, HARDWARE_MAX, MANIFEST_BYTES_MAX, MCU_CHUNK_BYTES,
 };
@@ -124,7 +124,7 @@ impl Catalog {
             attestation: verified,
             latency_us: tested.latency_us,
             fits,
-            notes: [compiled.notes, made.notes].concat(),
+            notes: [compiled.notes, made.notes, unknown(request)].concat(),
         })
     }
 
@@ -169,6 +169,17 @@ impl Catalog {
         fs::rename(&tmp, &dir).map_err(io("move into place", &dir))?;
         sync_dir(&parent)
     }
+}
+
+/// The classes that it names and that nothing is known of: a machine that finds room by itself, or a slip.
+fn unknown(request: &ImportRequest) -> Vec<String> {
+    let unknown = request.hardware.iter().filter(|class| !request.classes.contains_key(class));
+    let note = |class: &HardwareClass| {
+        format!(
+            "nothing is known of what {class} has room for, so nothing was compared; a board's figures go into fleetway.toml as [hardware.{class}]"
+        )
+    };
+    unknown.map(note).collect()
 }
 
 /// How a release fits each class that it may go to; `file` is its qnn form, or why it has none.

@@ -55,11 +55,19 @@ pub enum DeviceError {
         /// Unix seconds.
         until: u64,
     },
-    /// What it would hang on has no connection itself.
+    /// It cannot hang on what was named.
+    #[error(transparent)]
+    Gateway(#[from] GatewayError),
+    /// It is carried by a gateway, and would get a connection of its own beside that.
     #[error(
-        "device {0} cannot be a gateway: it hangs on another one, is revoked, or is the device itself"
+        "device {device} hangs on {via}; revoke it first if it has a connection of its own now, or choose another id"
     )]
-    NoGateway(DeviceId),
+    HangsOn {
+        /// Which.
+        device: DeviceId,
+        /// Its gateway.
+        via: DeviceId,
+    },
     /// It would have two ways in.
     #[error(
         "device {0} has a connection of its own; revoke it first, or choose another id for what hangs on the gateway"
@@ -85,11 +93,67 @@ impl DeviceError {
             Self::Exists(_)
             | Self::StillValid { .. }
             | Self::KeyUsed(_)
-            | Self::NoGateway(_)
+            | Self::HangsOn { .. }
             | Self::HasItsOwn(_) => ErrorKind::Conflict,
+            Self::Gateway(error) => error.kind(),
             Self::NotFound(_) => ErrorKind::NotFound,
             Self::Label(_) => ErrorKind::Usage,
             Self::Fleet(error) => error.kind(),
+        }
+    }
+}
+
+/// A device cannot hang on the one that was named as its gateway.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum GatewayError {
+    /// The gateway is not there yet.
+    #[error(
+        "its gateway {via} is not in the fleet yet; take that in first, with `fleetway device enroll {via}`, then adopt {device} again"
+    )]
+    Unknown {
+        /// What would hang on it.
+        device: DeviceId,
+        /// What is missing.
+        via: DeviceId,
+    },
+    /// The device was named as its own gateway.
+    #[error(
+        "device {0} cannot hang on itself; name the device at the other end of its line with --via"
+    )]
+    Itself(DeviceId),
+    /// The gateway was thrown out.
+    #[error(
+        "device {0} was revoked and carries for nobody; let it in again with `fleetway device enroll {0}`, or name another gateway with --via"
+    )]
+    Revoked(DeviceId),
+    /// The gateway has no connection itself.
+    #[error(
+        "device {via} hangs on {on} itself and has no connection; name a device that has one with --via"
+    )]
+    Hangs {
+        /// The gateway that was named.
+        via: DeviceId,
+        /// Its own.
+        on: DeviceId,
+    },
+    /// The device carries for others.
+    #[error(
+        "device {device} is a gateway itself, of {of}; choose another id, or revoke {of} or move it to another gateway first"
+    )]
+    Carries {
+        /// Which.
+        device: DeviceId,
+        /// One that hangs on it.
+        of: DeviceId,
+    },
+}
+
+impl GatewayError {
+    /// What kind of failure it is.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Unknown { .. } => ErrorKind::NotFound,
+            _ => ErrorKind::Conflict,
         }
     }
 }

@@ -13,7 +13,7 @@ use fleetway_protocol::ids::{DeviceId, Digest};
 use super::records::{DeviceRecord, IdentityRecord, TokenRecord};
 use super::txn::{About, Txn};
 use super::{
-    Adopted, By, Device, DeviceError, Effect, EnrollError, Fleet, FleetError, IdentityView, Live,
+    By, Device, DeviceError, Effect, EnrollError, Fleet, FleetError, IdentityView, Live, adopt,
 };
 use crate::pki::DeviceKey;
 use crate::planner::{Labels, Verdict};
@@ -44,6 +44,7 @@ impl Fleet {
         super::commands::check_labels(labels)?;
         let known = self.devices.get(id);
         let mut identity = known.map(|d| d.identity.clone()).unwrap_or_default();
+        adopt::check_own(id, &identity)?;
         if identity.revoked_s.is_some()
             && !keys_are_checked
             && identity.certificate_ends_s > by.now_s
@@ -73,63 +74,6 @@ impl Fleet {
         Ok(expires_s)
     }
 
-    /// Takes in a device that has no connection of its own and hangs on another one, its gateway
-    /// `via`. From now on it is whoever signs with `key`, and the gateway alone brings what it says.
-    /// Again with another gateway: it was moved there.
-    ///
-    /// # Errors
-    /// [`DeviceError`].
-    pub fn adopt_device(
-        &mut self,
-        by: By<'_>,
-        id: &DeviceId,
-        labels: &Labels,
-        adopted: &Adopted,
-    ) -> Result<Floor, DeviceError> {
-        super::commands::check_labels(labels)?;
-        let Adopted { via, hardware, key } = adopted;
-        self.check_gateway(id, via)?;
-        let known = self.devices.get(id);
-        let mut identity = known.map(|d| d.identity.clone()).unwrap_or_default();
-        if identity.past.contains(&key.digest()) {
-            return Err(DeviceError::KeyUsed(id.clone()));
-        }
-        let has_own = identity.via.is_none() && !identity.key.is_empty();
-        if has_own && identity.revoked_s.is_none() {
-            return Err(DeviceError::HasItsOwn(id.clone()));
-        }
-        let mut txn = Txn::default();
-        let mut record = match known {
-            Some(device) if !labels.is_empty() && device.record.labels != *labels => {
-                return Err(DeviceError::Exists(id.clone()));
-            }
-            Some(device) => device.record.clone(),
-            None => {
-                let labels = labels.clone();
-                DeviceRecord { labels, added_s: by.now_s, ..DeviceRecord::default() }
-            }
-        };
-        record.hardware = Some(hardware.clone());
-        txn.devices.insert(id.clone(), Some(record));
-        let anew = identity.take(key, by.now_s, 0);
-        identity.token = None;
-        identity.via = Some(via.clone());
-        txn.identities.insert(id.clone(), identity);
-        let text = format!("{id} ({hardware}) hangs on {via}, with the key {:.12}", key.digest());
-        txn.note(by.now_s, by.who, "device.adopt", About::device(id), text);
-        Ok(self.begin(id, anew, txn)?)
-    }
-
-    /// Whether `id` may hang on `via`: a gateway has a connection of its own.
-    fn check_gateway(&self, id: &DeviceId, via: &DeviceId) -> Result<(), DeviceError> {
-        let gateway = self.devices.get(via).ok_or_else(|| DeviceError::NotFound(via.clone()))?;
-        let hangs = self.devices.values().any(|device| device.identity.via.as_ref() == Some(id));
-        if id == via || hangs || gateway.identity.via.is_some() || gateway.is_revoked() {
-            return Err(DeviceError::NoGateway(via.clone()));
-        }
-        Ok(())
-    }
-
     /// Notes the key of a device whose certificate was made here (`device add`), and says
     /// where its orders begin.
     ///
@@ -147,6 +91,7 @@ impl Fleet {
             return Err(DeviceError::KeyUsed(id.clone()));
         }
         let mut identity = device.identity.clone();
+        adopt::check_own(id, &identity)?;
         let anew = identity.take(key, by.now_s, certificate_ends_s);
         let mut txn = Txn::default();
         txn.identities.insert(id.clone(), identity);
@@ -254,7 +199,12 @@ impl Fleet {
 
     /// A key begins to speak for a device. A new one begins a new sequence: what was said
     /// under the one before is forgotten, and its reports do not verify any more.
-    fn begin(&mut self, id: &DeviceId, anew: bool, mut txn: Txn) -> Result<Floor, FleetError> {
+    pub(super) fn begin(
+        &mut self,
+        id: &DeviceId,
+        anew: bool,
+        mut txn: Txn,
+    ) -> Result<Floor, FleetError> {
         if let Some(device) = self.devices.get(id).filter(|_| anew)
             && let Some(record) = txn.device_mut(id, device)
         {
@@ -405,7 +355,7 @@ impl Device {
 
 impl IdentityRecord {
     /// `true` if the key is another one than before.
-    fn take(&mut self, key: &DeviceKey, now_s: u64, certificate_ends_s: u64) -> bool {
+    pub(super) fn take(&mut self, key: &DeviceKey, now_s: u64, certificate_ends_s: u64) -> bool {
         let anew = self.key != key.point();
         if anew && !self.key.is_empty() {
             if self.past.len() == KEYS_PAST_MAX {

@@ -21,6 +21,7 @@
 //! pause, resume, abort), `follow` (promote, undo, retry, back), `reports` and `telemetry` (`handle_*`, `settle`), `tick` (`tick`, `poll_effect`,
 //! `resend_all`), `known_bad` (what is not offered again), `queries`, `census` and `history`; values in [`views`], errors in [`errors`].
 
+mod adopt;
 mod answered;
 mod book;
 mod census;
@@ -70,7 +71,8 @@ pub use answered::Answered;
 pub use book::{ReportTotals, Sum};
 pub use census::{Candidate, Census, Standing};
 pub use errors::{
-    DeviceError, EnrollError, FleetError, KnownBadError, PublishError, RolloutError, TokenError,
+    DeviceError, EnrollError, FleetError, GatewayError, KnownBadError, PublishError, RolloutError,
+    TokenError,
 };
 pub use follow::{Follow, FollowPlan};
 pub use history::{POINTS_MAX, Point};

@@ -178,6 +178,8 @@ pub struct Running {
     pub release: String,
     /// What people call it.
     pub version: String,
+    /// Where its bytes are: `a`, `b` or `factory`.
+    pub slot: String,
     /// What runs it.
     pub engine: String,
 }

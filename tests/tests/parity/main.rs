@@ -11,7 +11,7 @@
 //!   second thread, and counts it like any end that nobody asked for. Here both end with it.
 //! - *Going dark in the self-test more than twice*: a microcontroller's self-test cannot be fenced in, and
 //!   three are the model's; on Linux a child ran it, and the power is nobody's fault.
-//! - *A factory model*: the agent's is an ONNX file, the firmware's a compiled one.
+//! - *A factory model*: the agent's lies in a directory, the firmware's is told of by its page.
 #![allow(clippy::unwrap_used, reason = "a test may")]
 
 mod bytes;

@@ -8,12 +8,14 @@ use ed25519_dalek::SigningKey;
 use fleetway_agent::device::{Device, DeviceConfig, Now, Output};
 use fleetway_agent::fs::RealFs;
 use fleetway_agent::store::Store;
+use fleetway_engine::load::FORMS;
 use fleetway_protocol::codec;
 use fleetway_protocol::envelope::Context;
 use fleetway_protocol::health::Answer;
 use fleetway_protocol::ids::{DeviceId, Digest, ModelName, Version};
 use fleetway_protocol::limits::ORDER_BYTES_MAX;
 use fleetway_protocol::machine::Phase;
+use fleetway_protocol::manifest::VariantKind;
 use fleetway_protocol::order::{Action, ModelOrder, Order, Terms};
 use fleetway_protocol::reason::Reason;
 use fleetway_protocol::slot::Ending;
@@ -26,6 +28,9 @@ use fleetway_tests::world::releases::{Keys, Nature, Release};
 /// The bound of the issue.
 pub(crate) const QUIET_REFRESH_BYTES_MAX: usize = 3_000;
 
+mod anew;
+mod factory;
+mod files;
 mod floor;
 mod late;
 
@@ -38,27 +43,31 @@ struct Box {
     /// What the broker keeps.
     kept: BTreeMap<String, Vec<u8>>,
     subscribed: BTreeSet<String>,
+    /// What its engines run.
+    forms: &'static [VariantKind],
     device: Device<RealFs>,
     now: Now,
     generation: u64,
     wire_bytes: usize,
 }
 
-fn device(dir: &Path, pinned: &[u8], now: Now, asks_floor: bool) -> Device<RealFs> {
-    let config = DeviceConfig {
+fn config(pinned: &[u8], forms: &'static [VariantKind], asks_floor: bool) -> DeviceConfig {
+    DeviceConfig {
         id: DeviceId::new("cam-01").unwrap(),
         root: ROOT_DEFAULT.to_owned(),
         trust_root: pinned.to_vec(),
         hardware: None,
-        forms: fleetway_engine::load::FORMS,
+        forms,
         hold: Default::default(),
         transfer: transfer::Config { window_chunks: 4, bytes_per_s: 0, seed: 1 },
         agent: Version::new("0.1.0").unwrap(),
         asks_floor,
         checks: Default::default(),
-    };
-    let store = Store::open(RealFs, dir, None).unwrap();
-    Device::open(config, store, now).unwrap()
+    }
+}
+
+fn device(dir: &Path, config: DeviceConfig, now: Now) -> Device<RealFs> {
+    Device::open(config, Store::open(RealFs, dir, None).unwrap(), now).unwrap()
 }
 
 fn model() -> ModelName {
@@ -68,12 +77,17 @@ fn model() -> ModelName {
 impl Box {
     /// A new device, a release authority with a keyset, and nothing published yet.
     fn new() -> Self {
+        Self::running_forms(FORMS)
+    }
+
+    /// The same, with engines for these forms.
+    fn running_forms(forms: &'static [VariantKind]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let (mut authority, keys, director) = (Authority::default(), Keys::default(), key(2));
         let pinned = authority.publish_root(&[]);
         authority.publish_keyset(1, &[&key(1)], &director);
         let now = Now { ms: 0, unix_s: NOW_S };
-        let device = device(dir.path(), &pinned, now, false);
+        let device = device(dir.path(), config(&pinned, forms, false), now);
         Self {
             dir,
             pinned,
@@ -82,6 +96,7 @@ impl Box {
             keys,
             kept: BTreeMap::new(),
             subscribed: BTreeSet::new(),
+            forms,
             device,
             now,
             generation: 0,
@@ -91,7 +106,8 @@ impl Box {
 
     fn boot(&mut self) {
         self.subscribed.clear();
-        self.device = device(self.dir.path(), &self.pinned, self.now, false);
+        let config = config(&self.pinned, self.forms, false);
+        self.device = device(self.dir.path(), config, self.now);
         self.settle();
     }
 
@@ -102,8 +118,12 @@ impl Box {
     }
 
     fn release(&mut self, counter: u64, nature: Nature) -> Release {
+        self.release_of(&model(), counter, nature)
+    }
+
+    fn release_of(&mut self, model: &ModelName, counter: u64, nature: Nature) -> Release {
         let mut rng = fastrand::Rng::with_seed(counter);
-        let release = self.keys.release(&model(), counter, nature, &mut rng);
+        let release = self.keys.release(model, counter, nature, &mut rng);
         for ((of, piece), bytes) in &release.pieces {
             let topic = Topic::Blob(*of, *piece).text(ROOT_DEFAULT);
             self.kept.insert(topic.as_str().to_owned(), bytes.clone());
@@ -112,8 +132,12 @@ impl Box {
     }
 
     fn list(&mut self, release: &Release, counter: u64) {
+        self.list_of(&model(), release, counter);
+    }
+
+    fn list_of(&mut self, model: &ModelName, release: &Release, counter: u64) {
         let envelope = fleetway_protocol::envelope::Envelope::decode(&release.envelope).unwrap();
-        let path = format!("digits/{}", release.version);
+        let path = format!("{model}/{}", release.version);
         self.authority.list(&path, envelope.payload_unchecked(), counter);
     }
 
@@ -178,11 +202,17 @@ impl Box {
 
     fn pass(&mut self, seconds: u64) {
         for _ in 0..seconds {
+            self.pass_unasked(1);
+            self.ask();
+        }
+    }
+
+    fn pass_unasked(&mut self, seconds: u64) {
+        for _ in 0..seconds {
             self.now.ms += 1_000;
             self.now.unix_s += 1;
             self.device.handle_tick(self.now);
             self.settle();
-            self.ask();
         }
     }
 
@@ -199,18 +229,25 @@ impl Box {
     }
 
     fn order_by(&mut self, release: Digest, director: &SigningKey) {
+        self.order_all(&[(model(), release)], director);
+    }
+
+    fn order_all(&mut self, wishes: &[(ModelName, Digest)], director: &SigningKey) {
         self.generation += 1;
         let id = DeviceId::new("cam-01").unwrap();
         let terms = Terms { probation_s: 1, probation_answers: 0, ..Terms::default() };
         let action = Action::Run;
-        let wish = ModelOrder { model: model(), release, action, rollout: 1, terms };
+        let wish = |(model, release): &(ModelName, Digest)| {
+            let (model, release) = (model.clone(), *release);
+            ModelOrder { model, release, action, rollout: 1, terms }
+        };
         let order = Order {
             device: id.clone(),
             generation: self.generation,
             issued_s: self.now.unix_s,
             expires_s: self.now.unix_s + 7 * DAY_S,
             nonce: None,
-            models: [wish].into_iter().collect(),
+            models: wishes.iter().map(wish).collect(),
         };
         let mut buf = [0; ORDER_BYTES_MAX];
         let payload = codec::encode(&order, &mut buf).unwrap().to_vec();
@@ -231,7 +268,11 @@ impl Box {
 
     /// A device that runs release 1.
     fn running_one() -> (Self, Release) {
-        let mut bench = Self::new();
+        Self::new().run_one()
+    }
+
+    fn run_one(self) -> (Self, Release) {
+        let mut bench = self;
         let one = bench.release(1, Nature::Good);
         bench.list(&one, 1);
         bench.authority.publish();
@@ -373,70 +414,4 @@ fn a_release_of_a_team_is_looked_up_in_the_list_of_that_team() {
     bench.order(&two);
     bench.pass(5);
     assert_eq!(bench.running(), Some(two.digest));
-}
-
-#[test]
-fn a_lost_file_is_asked_for_again() {
-    let mut bench = Box::new();
-    bench.authority.publish();
-    let all = std::mem::take(&mut bench.authority.files);
-    bench.authority.files.insert("timestamp.json".into(), all["timestamp.json"].clone());
-    bench.publish();
-    bench.up();
-    bench.pass(3);
-    let problem = bench.device.trust_status().problem.unwrap();
-    assert!(problem.contains("1.snapshot.json"), "{problem}");
-    // The broker has it now, and its message was lost: nothing arrives by itself.
-    for (name, bytes) in all {
-        let topic = Topic::Trust(TrustFile::parse(&name).unwrap()).text(ROOT_DEFAULT);
-        bench.kept.insert(topic.as_str().to_owned(), bytes);
-    }
-    bench.pass(8);
-    assert_eq!(bench.device.trust_status().problem, None);
-}
-
-#[test]
-fn a_bad_file_and_a_bad_topic_are_counted_and_change_nothing() {
-    let (mut bench, one) = Box::running_one();
-    let timestamp = bench.authority.files["timestamp.json"].clone();
-    let topic = Topic::Trust(TrustFile::Timestamp).text(ROOT_DEFAULT);
-    let mut bad = timestamp.clone();
-    let at = bad.len() / 3;
-    bad[at] = b'\0';
-    bench.arrive(topic.as_str(), &bad);
-    bench.arrive(topic.as_str(), &vec![b' '; 5_000]);
-    bench.arrive("fleetway/v1/t/01.root.json", b"{}");
-    bench.arrive("fleetway/v1/t/9.targets.json", b"nobody asked");
-    let counts = ["trust content", "trust size", "topic"].map(|check| bench.refused(check));
-    assert_eq!(counts, [1, 1, 1]);
-    assert_eq!(
-        (bench.running(), bench.device.status(bench.now)[0].phase),
-        (Some(one.digest), Phase::Idle)
-    );
-    let other = DeviceId::new("cam-02").unwrap();
-    bench.arrive(Topic::Order(other).text(ROOT_DEFAULT).as_str(), b"x");
-    assert_eq!(bench.refused("topic"), 2);
-}
-
-#[test]
-fn a_refresh_with_nothing_new_is_one_small_message() {
-    let (mut bench, _) = Box::running_one();
-    bench.wire_bytes = 0;
-    bench.authority.versions[1] += 1;
-    bench.authority.publish_timestamp(bench.authority.snapshot_pin());
-    bench.publish();
-    bench.pass(10);
-    let quiet = bench.wire_bytes;
-    assert_eq!(bench.device.trust_status().roles[1].version, 2);
-    assert!((1..QUIET_REFRESH_BYTES_MAX).contains(&quiet), "{quiet} bytes");
-
-    let two = bench.release(2, Nature::Good);
-    bench.list(&two, 2);
-    bench.wire_bytes = 0;
-    bench.authority.publish_next();
-    bench.publish();
-    bench.pass(10);
-    assert_eq!(bench.device.trust_status().roles[3].version, 2);
-    println!("nothing new: {quiet} bytes; one new release: {} bytes", bench.wire_bytes);
-    assert!(bench.wire_bytes < 2 * QUIET_REFRESH_BYTES_MAX, "{} bytes", bench.wire_bytes);
 }

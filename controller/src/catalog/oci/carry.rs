@@ -23,6 +23,7 @@ use super::{
 use crate::ErrorKind;
 use crate::attest::bom;
 use crate::attest::bundle::BUNDLE_BYTES_MAX;
+use crate::catalog::fit::{Classes, Fit};
 use crate::catalog::forms::names;
 use crate::catalog::source::{DOCUMENT_BYTES_MAX, is_document_name};
 use crate::catalog::{
@@ -99,6 +100,19 @@ pub struct Carried {
     pub metadata: Files,
     /// Files of the catalog, by name.
     files: Vec<(String, Vec<u8>)>,
+}
+
+impl Carried {
+    /// How it fits the classes of microcontrollers here that it may go to: whoever signed it knew others.
+    ///
+    /// # Errors
+    /// [`CatalogError::Unfit`] if it is for one that it does not fit.
+    pub fn fits(&self, classes: &Classes) -> Result<Vec<Fit>, CatalogError> {
+        let name = names(VariantKind::Qnn).model;
+        let file = self.files.iter().find(|(file, _)| file == name);
+        let form = file.map(|(_, bytes)| bytes.as_slice()).ok_or("it came without one");
+        import::fits(&self.release, classes, form)
+    }
 }
 
 impl Catalog {

@@ -305,6 +305,9 @@ fn model(path: &Path, notes: &mut Vec<String>) -> Result<Given, SourceError> {
     let max = u64::from(ARTIFACT_BYTES_MAX);
     let mut given = Given::read(path, max)?;
     let unreadable = |detail: String| SourceError::Unreadable { path: path.to_owned(), detail };
+    if given.bytes.is_empty() {
+        return Err(unreadable("it is empty; export the model again, or download it again".into()));
+    }
     // What is no ONNX at all the validator says, in the self-test's child.
     let Ok(Some(external)) = External::find(&given.bytes) else { return Ok(given) };
     let dir = path.parent().unwrap_or(Path::new("."));

@@ -132,7 +132,15 @@ pub(super) fn inspect(what: &str, context: &Context) -> Result<(), Failure> {
 
 fn read(path: &Path) -> Result<Vec<u8>, Failure> {
     let wrong = |error| Failure::file("read", path, &error);
-    let length = std::fs::metadata(path).map_err(wrong)?.len();
+    let about = std::fs::metadata(path).map_err(wrong)?;
+    if about.is_dir() {
+        let what = format!("{} is a directory, and no ONNX file", path.display());
+        return Err(Failure::usage(what).mend("name the .onnx file in it"));
+    }
+    let length = about.len();
+    if length == 0 {
+        return Err(Failure::usage(format!("{} is empty", path.display())).mend(WHOLE_FILE));
+    }
     if length > MODEL_BYTES_MAX as u64 {
         let max = bytes(MODEL_BYTES_MAX as u64);
         return Err(Failure::usage(format!("{} is larger than {max}", path.display())));
@@ -188,7 +196,13 @@ fn of_onnx(onnx: &[u8], name: String) -> Result<(Compiled, Vec<u8>), Failure> {
     ))
 }
 
+/// What is expected of whoever names no ONNX file.
+const WHOLE_FILE: &str = "an ONNX file is expected, as torch.onnx.export or onnxruntime writes it; check that it was exported and downloaded completely (where Git LFS left a text of three lines, `git lfs pull` brings the file)";
+
 fn not_compiled(name: &str, why: &CompileError) -> Failure {
+    if let CompileError::NotOnnx(detail) = why {
+        return Failure::usage(format!("{name} is no ONNX file: {detail}")).mend(WHOLE_FILE);
+    }
     Failure::usage(format!("{name} is not compiled: {why}")).mend(
         "quantize it with onnxruntime's static quantization (QDQ, int8), or mend the node; as it is, devices run it in tract",
     )

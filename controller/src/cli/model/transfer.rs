@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
+use fleetway_controller::catalog::fit::Fit;
 use fleetway_controller::catalog::oci::carry::{Carried, CarryError};
 use fleetway_controller::catalog::oci::unpack::{annotate, unpack};
 use fleetway_controller::catalog::oci::{Artifact, OciError, archive, layout};
@@ -28,6 +29,7 @@ use crate::cli::args::ImportArgs;
 use crate::cli::output::{bytes, facts, talk, time};
 use crate::cli::values::ReleaseName;
 use crate::cli::{Context, block_on, trust};
+use crate::config::Config;
 
 /// Bytes of a file that tell what it is.
 const HEAD_BYTES: u64 = 512;
@@ -124,6 +126,8 @@ struct Admitted {
     fresh_until_s: u64,
     /// When what lists it ends.
     targets_until_s: u64,
+    /// How it fits the classes of microcontrollers that it may go to.
+    fits: Vec<Fit>,
     next: String,
 }
 
@@ -148,6 +152,11 @@ pub(super) fn admit(
     let own = TrustDir::new(&context.data).exists().then(|| trust::load(context)).transpose()?;
     let own = own.filter(|(_, repo)| brought::is_of(repo, &carried.metadata));
     let believed = believe(&carried, own.as_ref().map(|(_, repo)| repo), args)?;
+    let fits = carried.fits(&Config::classes(&context.data)?).map_err(|error| {
+        failed(error.kind(), &error).mend(
+            "have it made smaller where it was released, or correct the class's [hardware] section in fleetway.toml if the board has more",
+        )
+    })?;
     if let Some((dir, repo)) = &own {
         stage(dir, repo, &carried)?;
     }
@@ -163,8 +172,12 @@ pub(super) fn admit(
         own_authority: own.is_some(),
         fresh_until_s: believed.fresh_until_s,
         targets_until_s: believed.targets_until_s,
+        fits,
         next: format!("fleetway model {verb} {name}"),
     };
+    for fit in admitted.fits.iter().filter(|fit| !fit.fits) {
+        talk(format!("note: {fit}; devices of that class will refuse it"));
+    }
     context.output.data(&admitted, || text_of(&admitted))
 }
 
@@ -239,8 +252,9 @@ fn text_of(admitted: &Admitted) -> String {
         ("source", admitted.source.clone()),
         ("listed", format!("by {whose}, until {}", time(admitted.targets_until_s))),
         ("packed", format!("before {}", time(admitted.fresh_until_s))),
-        ("next", admitted.next.clone()),
     ]);
+    lines.extend(admitted.fits.iter().map(|fit| ("room", fit.to_string())));
+    lines.push(("next", admitted.next.clone()));
     facts(&lines)
 }
 

@@ -255,7 +255,10 @@ fn what_hangs_on_a_gateway_is_a_device_of_its_own() {
         let text = result.unwrap_err().to_string();
         assert!(text.contains(part), "{text}");
     };
-    refuses(adopt(&mut world, &mcu, &DeviceId::new("nobody").unwrap(), 1), "no device nobody");
+    refuses(
+        adopt(&mut world, &mcu, &DeviceId::new("nobody").unwrap(), 1),
+        "its gateway nobody is not in",
+    );
     adopt(&mut world, &mcu, &id(0), 1).unwrap();
     world.reopen();
     let identity = world.fleet.device(&mcu).unwrap().identity;
@@ -263,12 +266,16 @@ fn what_hangs_on_a_gateway_is_a_device_of_its_own() {
     let own = key(1).unwrap().digest();
     assert!(world.fleet.is_from(&mcu, Some(&own)) && !world.fleet.is_from(&mcu, None));
     // Not below itself, not two deep, not beside a connection of its own.
-    refuses(adopt(&mut world, &mcu, &mcu, 1), "cannot be a gateway");
-    refuses(adopt(&mut world, &id(1), &mcu, 2), "cannot be a gateway");
-    refuses(adopt(&mut world, &id(0), &id(1), 2), "cannot be a gateway");
+    refuses(adopt(&mut world, &mcu, &mcu, 1), "cannot hang on itself");
+    refuses(adopt(&mut world, &id(1), &mcu, 2), "hangs on cam-0");
+    refuses(adopt(&mut world, &id(0), &id(1), 2), "is a gateway itself, of mcu");
     world.invite(1);
     world.enroll(1, &device_key()).unwrap();
-    refuses(adopt(&mut world, &id(0), &id(1), 2), "cannot be a gateway");
+    let (by, other) = (world.by(), device_key());
+    refuses(world.fleet.register_key(by, &mcu, &other, 9).map(drop), "revoke it first");
+    let (by, none) = (world.by(), Labels::new());
+    let invited = world.fleet.invite_device(by, &mcu, &none, token(3), true);
+    refuses(invited.map(drop), "revoke it first");
     // Moved, with its key and what it said; set up anew, with neither.
     adopt(&mut world, &mcu, &id(1), 1).unwrap();
     assert_eq!(world.fleet.device(&mcu).unwrap().identity.via, Some(id(1)));

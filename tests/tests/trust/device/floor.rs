@@ -12,7 +12,7 @@ fn a_device_that_forgot_takes_no_order_before_it_knows_which_are_old() {
     let asks = true;
     let boot = |bench: &mut Box| {
         bench.subscribed.clear();
-        bench.device = device(bench.dir.path(), &bench.pinned, bench.now, asks);
+        bench.device = device(bench.dir.path(), config(&bench.pinned, FORMS, asks), bench.now);
         bench.settle();
         bench.up();
         bench.pass(5);
@@ -47,7 +47,7 @@ fn the_very_generation_of_the_floor_is_no_order_that_it_has() {
     std::fs::create_dir_all(bench.dir.path()).unwrap();
     let floor = Floor { generation: bench.generation, epoch: 0 };
     std::fs::write(bench.dir.path().join(Floor::FILE), floor.text().as_bytes()).unwrap();
-    bench.device = device(bench.dir.path(), &bench.pinned, bench.now, true);
+    bench.device = device(bench.dir.path(), config(&bench.pinned, FORMS, true), bench.now);
     assert!(!bench.device.needs_floor() && bench.device.generation() == floor.generation);
     assert!(!bench.dir.path().join(Floor::FILE).exists(), "it says too little later");
     bench.up();
