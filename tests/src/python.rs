@@ -67,7 +67,7 @@ pub fn validate_telemetry(messages: &Path) -> Result<String> {
 /// What tries an API by its OpenAPI document.
 const SCHEMATHESIS: [&str; 1] = ["schemathesis==4.32.5"];
 
-/// The interpreter that has schemathesis; its command is beside it.
+/// The interpreter that has schemathesis.
 ///
 /// # Errors
 /// If it cannot be prepared, with what to install.

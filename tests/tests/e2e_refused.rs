@@ -71,13 +71,13 @@ async fn table() -> Result<()> {
     cli.ok("model publish digits@v1").await?;
     // Files that are no models, or none that we take.
     let hostile = [
-        ("truncated.onnx", TRUST, "truncated"),
-        ("cycle.onnx", TRUST, ""),
-        ("empty.onnx", USAGE, "empty"),
+        ("truncated.onnx", TRUST, ["not imported", "truncated"]),
+        ("cycle.onnx", TRUST, ["not imported", "sort the graph"]),
+        ("empty.onnx", USAGE, ["it is empty", "export the model again"]),
     ];
-    for (file, code, word) in hostile {
+    for (file, code, words) in hostile {
         let path = model_dir().join("hostile").join(file);
-        refused(cli, &import(&path, "v2", ""), code, &["not imported", word]).await?;
+        refused(cli, &import(&path, "v2", ""), code, &words).await?;
     }
     let nowhere = Path::new("/nowhere/model.onnx");
     refused(cli, &import(nowhere, "v2", ""), NOT_FOUND, &["/nowhere/model.onnx"]).await?;
