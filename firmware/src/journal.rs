@@ -105,7 +105,14 @@ impl Journal {
     /// Goes on in the half that holds nothing that counts.
     fn turn_over<F: Flash>(&mut self, store: &mut Store<F>) -> Result<(), StoreError> {
         let other = 1 - self.newest;
-        store.erase(store.layout().journal[other])?;
+        let half = store.layout().journal[other];
+        store.erase(half)?;
+        // A bit that stayed looks like a record's at the next boot: the half would be full with one record
+        // in it, and the boot would erase the other half to write its own, relying on that one. Once
+        // more; if it stays again, the cell is worn out, and the records around it are still good.
+        if store.read(half).iter().any(|byte| *byte != 0xff) {
+            store.erase(half)?;
+        }
         (self.half, self.next) = (other, 0);
         Ok(())
     }

@@ -37,7 +37,7 @@ const RECORD: &str = "protocol/src/record.rs";
 const ENVELOPE: &str = "protocol/src/envelope.rs";
 
 /// All of them.
-pub(crate) const MUTANTS: [Mutant; 29] = [
+pub(crate) const MUTANTS: [Mutant; 30] = [
     mutant(
         "programs the cells of a torn record again",
         JOURNAL,
@@ -49,6 +49,12 @@ pub(crate) const MUTANTS: [Mutant; 29] = [
         JOURNAL,
         "let other = 1 - self.newest;",
         "let other = self.newest;",
+    ),
+    mutant(
+        "does not look at what it erased",
+        JOURNAL,
+        "if store.read(half).iter().any(|byte| *byte != 0xff)",
+        "if store.read(half).is_empty()",
     ),
     mutant("writes a record once", JOURNAL, "const COPIES: u32 = 2;", "const COPIES: u32 = 1;"),
     mutant("uses a record's number again", JOURNAL, "self.seq += 1;", "self.seq += self.seq % 2;"),

@@ -11,6 +11,9 @@ use crate::nor::{Fault, Torn};
 use crate::rng::Rng;
 use crate::world::{LAYOUT, WIDTH, World};
 
+/// Boots one after the other: every third turns the journal over, and the bit is somewhere else each time.
+const BOOTS: u64 = 80;
+
 /// The driver reports an error, or says nothing and is wrong in one bit: the device notices, tries
 /// again, and comes to the same end.
 #[test]
@@ -29,6 +32,24 @@ fn one_failure_at_every_operation() {
             let fails = [0, 1, 2, 3].map(|later| (op + later, Fault::Error(torn)));
             must(&world, story, &fails).unwrap();
         }
+    }
+}
+
+/// An erase leaves a bit in the journal, wherever; then the power fails while the first record behind it is
+/// written, so that it reads well once, and again in the next boot. That boot must not erase what is older.
+#[test]
+fn an_erase_that_leaves_a_bit() {
+    let fleet = Fleet::new(WIDTH as u32, &NATURES);
+    let page = fleet.page();
+    let mut world = prepared(&fleet, &page, 0);
+    for boots in 0..BOOTS {
+        for cut in 2..=4 {
+            let dark = |op, torn| (op, Fault::Cut(torn));
+            let faults = [(1, Fault::Wrong), dark(cut, Torn::Fickle), dark(cut + 1, Torn::All)];
+            must(&world, &STORIES[0], &faults)
+                .unwrap_or_else(|problem| panic!("{boots}: {problem}"));
+        }
+        world.settle().unwrap();
     }
 }
 
