@@ -5,6 +5,7 @@
 
 /// Vectors that a set may have; a Linux device takes no more either.
 const VECTORS_MAX: u64 = 4_096;
+
 /// What an element is; the engine of a Linux device knows more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Element {

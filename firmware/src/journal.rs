@@ -50,17 +50,17 @@ pub struct Journal {
 impl Journal {
     /// The newest record, and where the next one goes.
     pub fn open<F: Flash, T: DeserializeOwned>(store: &Store<F>) -> (Self, Option<T>) {
-        let halves = store.layout().journal.map(|half| store.read(half));
-        let mut found = newest::<T>(halves, None);
+        let mut found = newest::<F, T>(store, None);
         // No number that was ever seen is used again.
         let seq = found.map_or(0, |found| found.seq);
         while let Some(Found { half, at, .. }) = found {
-            if let Some((_, value)) = halves[half].get(at..).and_then(record::read) {
-                let next = behind_last(halves[half]);
+            let records = store.read(store.layout().journal[half]);
+            if let Some((_, value)) = records.get(at..).and_then(record::read) {
+                let next = behind_last(records);
                 return (Self { newest: half, half, next, seq }, Some(value));
             }
             // It read well a moment ago: cells that were cut in.
-            found = newest::<T>(halves, found);
+            found = newest::<F, T>(store, found);
         }
         // Full, as far as anybody knows: the first append erases before it writes.
         let next = store.layout().journal[1].len;
@@ -131,7 +131,8 @@ struct Found {
 }
 
 /// The record with the highest number, of those before `before`. Torn ones are passed over.
-fn newest<T: DeserializeOwned>(halves: [&[u8]; 2], before: Option<Found>) -> Option<Found> {
+fn newest<F: Flash, T: DeserializeOwned>(store: &Store<F>, before: Option<Found>) -> Option<Found> {
+    let halves = store.layout().journal.map(|half| store.read(half));
     let places =
         |half: usize| (0..halves[half].len()).step_by(ALIGN as usize).map(move |at| (half, at));
     let found = places(0).chain(places(1)).filter_map(|(half, at)| {

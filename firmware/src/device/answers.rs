@@ -73,7 +73,7 @@ impl<F: Flash> Device<'_, F> {
         (Digest::of(payload) == *release).then(|| manifest.health.into())
     }
 
-    /// Milliseconds that the next answer may take.
+    /// Whether anything is loaded that could answer.
     pub fn serves(&self) -> bool {
         self.serving.is_some()
     }

@@ -1,13 +1,19 @@
 //! Flash that fails without a cut: errors, bits that are not what was written, rot; and a gateway
 //! that says what it should not.
 
-use fleetway_firmware::store::Part;
+use std::cell::Cell;
+
+use embedded_storage::nor_flash::{ErrorType, NorFlash, ReadNorFlash};
+use fleetway_firmware::hardware::Flash;
+use fleetway_firmware::journal::Journal;
+use fleetway_firmware::store::{Part, Store};
 use fleetway_protocol::order::Action;
+use fleetway_protocol::record;
 use fleetway_protocol::slot::SlotId;
 
 use crate::cuts::{NATURES, STORIES, must, prepared};
 use crate::fleet::{Fleet, Wish};
-use crate::nor::{Fault, Torn};
+use crate::nor::{Fault, Nor, Torn};
 use crate::rng::Rng;
 use crate::world::{LAYOUT, WIDTH, World};
 
@@ -51,6 +57,75 @@ fn an_erase_that_leaves_a_bit() {
         }
         world.settle().unwrap();
     }
+}
+
+/// Flash of which the newest record reads well while the journal looks for it, and not when it is taken.
+struct Flickers {
+    nor: Nor,
+    /// What it reads like from then on.
+    then: Vec<u8>,
+    /// Times that it still reads well.
+    left: Cell<u32>,
+}
+
+impl ErrorType for Flickers {
+    type Error = <Nor as ErrorType>::Error;
+}
+
+impl ReadNorFlash for Flickers {
+    const READ_SIZE: usize = Nor::READ_SIZE;
+
+    fn read(&mut self, offset: u32, bytes: &mut [u8]) -> Result<(), Self::Error> {
+        self.nor.read(offset, bytes)
+    }
+
+    fn capacity(&self) -> usize {
+        self.nor.capacity()
+    }
+}
+
+impl NorFlash for Flickers {
+    const WRITE_SIZE: usize = Nor::WRITE_SIZE;
+    const ERASE_SIZE: usize = Nor::ERASE_SIZE;
+
+    fn erase(&mut self, from: u32, to: u32) -> Result<(), Self::Error> {
+        self.nor.erase(from, to)
+    }
+
+    fn write(&mut self, offset: u32, bytes: &[u8]) -> Result<(), Self::Error> {
+        self.nor.write(offset, bytes)
+    }
+}
+
+impl Flash for Flickers {
+    fn mapped(&self) -> &[u8] {
+        let left = self.left.get();
+        self.left.set(left.saturating_sub(1));
+        if left > 0 { self.nor.mapped() } else { &self.then }
+    }
+}
+
+/// The record before counts then, and the number of the one that was seen is not used again.
+#[test]
+fn a_record_reads_well_only_once() {
+    let mut store = Store::new(Nor::new(LAYOUT.end()), LAYOUT).unwrap();
+    let (mut journal, none) = Journal::open::<_, u32>(&store);
+    assert_eq!(none, None);
+    journal.append(&mut store, &1u32).unwrap();
+    let then = store.flash().mapped().to_vec();
+    journal.append(&mut store, &2u32).unwrap();
+    let nor = store.flash().clone();
+    // One look at each half.
+    let left = Cell::new(2);
+    let mut store = Store::new(Flickers { nor, then, left }, LAYOUT).unwrap();
+    let (mut journal, found) = Journal::open::<_, u32>(&store);
+    assert_eq!(found, Some(1));
+    // Beside it the second may yet read well: what is said now is newer than both.
+    store.flash().left.set(u32::MAX);
+    journal.append(&mut store, &3u32).unwrap();
+    let bytes = store.flash().nor.mapped();
+    let records = (0..bytes.len()).step_by(64).filter_map(|at| record::read::<u32>(&bytes[at..]));
+    assert_eq!(records.max(), Some((3, 3)));
 }
 
 /// One bit anywhere rots while the device is off. It serves something good at once, and after an

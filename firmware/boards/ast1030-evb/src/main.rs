@@ -34,7 +34,8 @@ static ROOM: Room<{ 64 * 1024 }, { 96 * 96 }, 256> = Room::new();
 
 #[entry]
 fn main() -> ! {
-    parts::guard();
+    // SAFETY: the stack is at the other end of this board's memory, and there is no heap.
+    unsafe { fleetway_board::guard::set() };
     let start = fleetway_board::start();
     let mirror =
         cortex_m::singleton!(MIRROR: [u8; LAYOUT.end() as usize] = [0; LAYOUT.end() as usize]);

@@ -3,9 +3,9 @@
 use core::cell::Cell;
 use core::sync::atomic::{AtomicU32, Ordering};
 
+use cortex_m::peripheral::SYST;
 use cortex_m::peripheral::syst::SystClkSource;
-use cortex_m::peripheral::{SCB, SYST};
-use cortex_m_rt::{ExceptionFrame, exception};
+use cortex_m_rt::exception;
 use fleetway_firmware::hardware::{Clock, Watchdog};
 
 /// The first watchdog, which counts microseconds down and resets at 0.
@@ -88,23 +88,6 @@ impl Clock for Timer {
 #[exception]
 fn SysTick() {
     ROUNDS.fetch_add(1, Ordering::Relaxed);
-}
-
-/// The stack's end is where it faults, from now on.
-pub(crate) fn guard() {
-    // SAFETY: the stack is at the other end of this board's memory, and there is no heap.
-    unsafe { fleetway_board::guard::set() };
-    cortex_m::asm::dsb();
-    cortex_m::asm::isb();
-}
-
-/// A fault is a bug too, of the program or of what it runs: the board starts again.
-///
-/// # Safety
-/// It is the processor's to call.
-#[exception]
-unsafe fn HardFault(_: &ExceptionFrame) -> ! {
-    SCB::sys_reset()
 }
 
 /// There is nothing to run: waits for somebody to do something about it.

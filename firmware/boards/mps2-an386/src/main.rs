@@ -34,7 +34,8 @@ static ROOM: Room<{ 128 * 1024 }, { 96 * 96 * 3 }, 256> = Room::new();
 
 #[entry]
 fn main() -> ! {
-    parts::guard();
+    // SAFETY: the stack is at the other end of this board's memory, and there is no heap.
+    unsafe { fleetway_board::guard::set() };
     let start = fleetway_board::start();
     if let (Some(core), Some(memory)) = (cortex_m::Peripherals::take(), ROOM.take()) {
         // SAFETY: the page is in memory that nobody writes while this program runs.

@@ -4,6 +4,9 @@
 
 use core::ptr::addr_of;
 
+use cortex_m::peripheral::SCB;
+use cortex_m_rt::{ExceptionFrame, exception};
+
 /// Longer than any frame below the main function's: a call cannot step over it.
 const BYTES_LOG2: u32 = 13;
 const BYTES: usize = 1 << BYTES_LOG2;
@@ -24,7 +27,7 @@ unsafe extern "C" {
     static __sheap: u8;
 }
 
-/// From now on. Whoever calls this waits for it to take effect.
+/// The stack's end is where it faults, from now on.
 ///
 /// # Safety
 /// The stack is above, by more than twice [`BYTES`], and nothing else lies between it and the statics.
@@ -37,4 +40,15 @@ pub unsafe fn set() {
         ATTRIBUTES.write_volatile(NOTHING);
         CONTROL.write_volatile(ON);
     }
+    cortex_m::asm::dsb();
+    cortex_m::asm::isb();
+}
+
+/// A fault is a bug too, of the program or of what it runs: the board starts again.
+///
+/// # Safety
+/// It is the processor's to call.
+#[exception]
+unsafe fn HardFault(_: &ExceptionFrame) -> ! {
+    SCB::sys_reset()
 }

@@ -3,6 +3,7 @@
 //! flash, the registers, the watchdog, the clock) is in the boards.
 #![no_std]
 
+#[cfg(target_arch = "arm")]
 pub mod guard;
 pub mod ns16550;
 pub mod uart;

@@ -19,7 +19,8 @@ use fleetway_firmware::hardware::Start;
 
 #[entry]
 fn main() -> ! {
-    parts::guard();
+    // SAFETY: the stack is at the other end of this board's memory, and there is no heap.
+    unsafe { fleetway_board::guard::set() };
     match fleetway_board::start() {
         Start::Power => {
             let _ = writeln!(Port(uart::Uart::text()), "deep {}", deeper(1));
