@@ -53,6 +53,7 @@ extern "C" fn main() -> ! {
         ("products of matrices", check::products as fn(u64)),
         ("convolutions by channel", check::channels),
         ("sums of tensors", check::sums),
+        ("fused products", check::fused),
     ] {
         for seed in 0..CASES {
             HEAP_USED.store(0, Ordering::Relaxed);

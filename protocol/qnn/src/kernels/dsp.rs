@@ -246,7 +246,7 @@ fn saturated(acc: [i32; 2], mult: [u32; 2], zy: i32) -> [u32; 2] {
 /// `x * y + z`, rounded once.
 #[cfg(target_abi = "eabihf")]
 #[inline(always)]
-fn fused(x: f32, y: f32, z: f32) -> f32 {
+pub(super) fn fused(x: f32, y: f32, z: f32) -> f32 {
     let bits;
     // SAFETY: as above. A library that knows no such instruction takes some 350 for it.
     unsafe {
